@@ -1,0 +1,46 @@
+# The single door: `make help` lists what there is. A virtual environment is made in .venv with
+# the versions pinned in .constraints.txt; on Debian it needs the packages python3-venv and make.
+
+# Debian's own Python first: other uids can read it, which the tests of unprivileged modes need.
+PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP_FLAGS = --quiet --disable-pip-version-check -c .constraints.txt --config-settings editable_mode=compat
+BIN = .venv/bin
+
+# Byte code makes every start faster; an environment that turns it off is not asked here.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help run test check bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: pyproject.toml .constraints.txt
+	@test -n "$(PYTHON)" || { echo "podvisor needs Python 3.11 or later with venv (Debian: apt install python3-venv)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e .
+	@touch $@
+
+.venv/dev: .venv/ready
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+run: .venv/ready ## run a real manifest from its first process to its last, about ten seconds
+	$(BIN)/podvisor run examples/web/pod.yaml
+
+test: .venv/dev ## all tests, a few minutes
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
+
+check: .venv/dev ## format, lint, types, layers, rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.rules
+
+bench: .venv/dev ## timings beside what they are compared with
+	$(BIN)/python -m tests.bench
+
+clean: ## remove the environment and everything made
+	rm -rf .venv build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
