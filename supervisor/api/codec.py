@@ -1,0 +1,900 @@
+"""Text to typed objects and back: YAML as kubectl reads it, JSON, lists, source places.
+
+Reading is in two steps, so that everything wrong with a file is found at once. `read` turns text
+into `Document`s: plain data, plus where each value stands. `decode` turns plain data into the
+types of `v1`, strictly: an unknown field or a wrong type is a `Finding`, and the rest is read
+all the same. `dump` writes objects as kubectl prints them. Callers are the command line and the
+API; nobody else parses a manifest.
+
+Scalars are read with kubectl's YAML 1.1 (`yes` and `on` are booleans, `0777` is octal, a date
+stays text), not with the parser's own idea of it, because the manifest has to mean the same on
+a cluster. What is refused: duplicate keys, text that is larger than a request to a cluster may
+be, and aliases that grow into more nodes than such a text could hold.
+
+The decoder walks the annotations of `v1` as text (its docstring says which forms there are)
+instead of resolving them: that is done class by class, when a manifest first needs the class.
+Only `yaml` parses YAML here, imported when there is some.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import msgspec
+
+from supervisor.api import quantity, v1
+from supervisor.api.problems import (
+    Finding,
+    Key,
+    Path,
+    Problem,
+    Severity,
+    Type,
+    invalid,
+    render,
+    said,
+    show,
+)
+
+MAX_BYTES = 3 * 1024 * 1024  # what an API server takes in one request
+MAX_NODES = 500_000  # after aliases are followed
+MAX_DEPTH = 100
+
+T = TypeVar("T", bound=v1.Model)
+
+
+# --- documents ---------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """Where a value stands, and the places inside it: by key (with the key's own), by index."""
+
+    line: int
+    col: int
+    keys: dict[str, tuple[tuple[int, int], _Place]]
+    items: list[_Place]
+
+
+class Document:
+    """One object of a manifest: plain data and where each part of it stands."""
+
+    def __init__(
+        self, data: Any, source: str, places: Callable[[], _Place], prefix: Path = ()
+    ) -> None:
+        self.data = data
+        self.source = source
+        self.prefix = prefix  # ("items", 2) for the third item of a List
+        self._places = places
+
+    def locate(self, path: Path, *, name: bool = False) -> tuple[int, int]:
+        """Line and column of the value at `path`, or of its field name.
+
+        What is not in the text stands where the innermost object around it stands.
+        """
+        place = self._places()
+        spot = place.line, place.col
+        for part in path:
+            if isinstance(part, int):
+                if part >= len(place.items):
+                    return spot
+                place = place.items[part]
+                spot = place.line, place.col
+            else:
+                entry = place.keys.get(part)
+                if entry is None:
+                    return spot
+                key, place = entry
+                spot = key if name else (place.line, place.col)
+        return spot
+
+    def problem(self, finding: Finding) -> Problem:
+        line, col = self.locate(finding.path, name=finding.at_name)
+        path = render((*self.prefix, *finding.path))
+        return Problem(finding.severity, self.source, line, col, path, finding.text, finding.type)
+
+    def items(self) -> Iterator[Document]:
+        """The objects of a List, or this one object."""
+        data = self.data
+        if not (isinstance(data, dict) and isinstance(data.get("items"), list)):
+            yield self
+            return
+        kind = data.get("kind")
+        if not (isinstance(kind, str) and kind.endswith("List")):
+            yield self
+            return
+        for index, item in enumerate(data["items"]):
+            if kind == "PodList" and isinstance(item, dict):  # items of typed lists are untyped
+                item = {"apiVersion": "v1", "kind": "Pod"} | item
+            yield Document(item, self.source, self._item(index), (*self.prefix, "items", index))
+
+    def _item(self, index: int) -> Callable[[], _Place]:
+        return lambda: self._places().keys["items"][1].items[index]
+
+
+class _SyntaxError(Exception):
+    """Raised inside the readers only; `read` turns it into a Problem."""
+
+    def __init__(self, line: int, col: int, text: str) -> None:
+        super().__init__(text)
+        self.line, self.col, self.text = line, col, text
+        self.before: list[Document] = []  # documents that end before the place
+
+
+def read(content: bytes | str, source: str) -> tuple[list[Document], list[Problem]]:
+    """All documents of one file, items of lists one by one, and what is wrong with its text."""
+    try:
+        text = _text(content)
+        documents, problems = _read_text(text, source)
+    except _SyntaxError as error:
+        documents = error.before
+        problems = [_syntax(source, error.line, error.col, error.text)]
+    return [item for document in documents for item in document.items()], problems
+
+
+def _syntax(source: str, line: int, col: int, text: str, path: str = "") -> Problem:
+    return Problem(Severity.ERROR, source, line, col, path, text)
+
+
+def _text(content: bytes | str) -> str:
+    if len(content) > MAX_BYTES:
+        raise _SyntaxError(0, 0, f"cannot read: larger than {MAX_BYTES // 1024**2} MiB")
+    if isinstance(content, str):
+        return content
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        col = len(before) - (before.rfind(b"\n") + 1) + 1
+        raise _SyntaxError(line, col, "cannot read: not UTF-8") from None
+
+
+def _read_text(text: str, source: str) -> tuple[list[Document], list[Problem]]:
+    if not text.lstrip().startswith("{"):
+        return _read_yaml(text, source)
+    try:
+        return _read_json(text, source)
+    except _SyntaxError as json_error:
+        # A flow mapping is YAML as well; if it is neither, it was probably meant as JSON.
+        try:
+            return _read_yaml(text, source)
+        except _SyntaxError:
+            raise json_error from None
+
+
+# --- JSON --------------------------------------------------------------------------------------
+
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_JSON_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
+    import json
+
+    depth = 0
+    for token in _JSON_TOKEN.finditer(text):  # json itself would recurse
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth > MAX_DEPTH:
+            raise _SyntaxError(*_position(text, token.start()), "not JSON: nested too deeply")
+
+    duplicates = False  # where they stand is found out afterwards
+
+    def pairs(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal duplicates
+        mapping = dict(entries)
+        duplicates = duplicates or len(mapping) < len(entries)
+        return mapping
+
+    def constant(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    decoder = json.JSONDecoder(
+        object_pairs_hook=pairs, parse_constant=constant, parse_int=_json_int
+    )
+    documents: list[Document] = []
+    at = _end_of_space(text, 0)
+    while at < len(text):
+        try:
+            data, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            message = error.msg[:1].lower() + error.msg[1:]
+            raise _SyntaxError(error.lineno, error.colno, f"not JSON: {message}") from None
+        except ValueError as error:
+            raise _SyntaxError(*_position(text, at), f"not JSON: {error}") from None
+        if "\\u" in text:
+            _refuse_half_characters(data, text, at)
+        documents.append(Document(data, source, _json_places(text, at, end)))
+        at = _end_of_space(text, end)
+    problems = []
+    if duplicates:
+        problems = [
+            _syntax(source, line, col, f"key {show(key)} already set in line {first}")
+            for key, line, col, first in _json_duplicates(text)
+        ]
+    return documents, problems
+
+
+def _end_of_space(text: str, at: int) -> int:
+    match = _JSON_SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _json_int(digits: str) -> int | float:
+    # Kubernetes reads numbers outside 64 bits as floats; Python would refuse thousands of digits.
+    return int(digits) if len(digits) <= 20 else float(digits)
+
+
+def _refuse_half_characters(data: Any, text: str, at: int) -> None:
+    try:
+        msgspec.json.encode(data)
+    except (UnicodeEncodeError, ValueError):
+        message = "not JSON: an escape is half of a surrogate pair"
+        raise _SyntaxError(*_position(text, at), message) from None
+
+
+def _position(text: str, index: int) -> tuple[int, int]:
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
+
+
+class _Lines:
+    """Turns increasing indexes of a text into lines and columns."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._line, self._start = text, 1, 0
+
+    def at(self, index: int) -> tuple[int, int]:
+        while (newline := self._text.find("\n", self._start, index)) >= 0:
+            self._line, self._start = self._line + 1, newline + 1
+        return self._line, index - self._start + 1
+
+
+def _json_places(text: str, start: int, end: int) -> Callable[[], _Place]:
+    """Computed only when something is wrong; the text is known to be JSON."""
+    known: list[_Place] = []
+
+    def places() -> _Place:
+        if not known:
+            known.append(_scan_json(text, start, end))
+        return known[0]
+
+    return places
+
+
+def _scan_json(text: str, start: int, end: int) -> _Place:
+    import json
+
+    lines = _Lines(text)
+    root = _Place(0, 0, {}, [])
+    stack: list[tuple[_Place, bool]] = [(root, False)]  # container, whether it is an object
+    key: tuple[str, tuple[int, int]] | None = None
+    for token in _JSON_TOKEN.finditer(text, start, end):
+        word = token[0]
+        if word in "}]":
+            stack.pop()
+            continue
+        if word in ",:":
+            continue
+        spot = lines.at(token.start())
+        container, is_object = stack[-1]
+        if is_object and key is None:
+            key = json.loads(word, strict=False), spot
+            continue
+        place = _Place(*spot, {}, [])
+        if key is not None:
+            container.keys[key[0]] = key[1], place
+            key = None
+        else:
+            container.items.append(place)
+        if word in "{[":
+            stack.append((place, word == "{"))
+    return root.items[0]
+
+
+def _json_duplicates(text: str) -> Iterator[tuple[str, int, int, int]]:
+    """Key, line, column, line of the first one; over all documents of the text."""
+    import json
+
+    lines = _Lines(text)
+    stack: list[dict[str, int] | None] = []
+    expects_key = False
+    for token in _JSON_TOKEN.finditer(text):
+        word = token[0]
+        if word == "{":
+            stack.append({})
+            expects_key = True
+        elif word == "[":
+            stack.append(None)
+            expects_key = False
+        elif word in "}]":
+            stack.pop()
+            expects_key = False
+        elif word == ",":
+            expects_key = bool(stack) and stack[-1] is not None
+        elif expects_key and word != ":":
+            keys = stack[-1]
+            assert keys is not None
+            name = json.loads(word, strict=False)
+            line, col = lines.at(token.start())
+            if name in keys:
+                yield name, line, col, keys[name]
+            keys.setdefault(name, line)
+            expects_key = False
+
+
+# --- YAML --------------------------------------------------------------------------------------
+
+_TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"])
+_FALSE = frozenset(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"])
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_INFINITE = {
+    f"{sign}{word}": value
+    for sign, value in (("", float("inf")), ("+", float("inf")), ("-", float("-inf")))
+    for word in (".inf", ".Inf", ".INF")
+} | {word: float("nan") for word in (".nan", ".NaN", ".NAN")}
+_INT = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_STANDARD = "tag:yaml.org,2002:"
+
+
+def _plain(text: str) -> Any:
+    """The value of an unquoted scalar, by kubectl's rules."""
+    if text in _NULL:
+        return None
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    if text[0] in "0123456789+-.":
+        if text in _INFINITE:
+            return _INFINITE[text]
+        digits = text.replace("_", "")
+        if len(digits) < 70 and _INT.fullmatch(digits):
+            return _integer(digits)
+        if _FLOAT.fullmatch(digits):
+            return float(digits)
+    return text
+
+
+def _integer(digits: str) -> int | float:
+    unsigned = digits.lstrip("+-").lower()
+    base = {"0x": 16, "0b": 2, "0o": 8}.get(unsigned[:2])
+    if base:
+        value = int(unsigned[2:], base)
+    else:
+        value = int(unsigned, 8 if unsigned.startswith("0") else 10)
+    value = -value if digits.startswith("-") else value
+    return value if -(2**63) <= value < 2**64 else float(value)
+
+
+_TAGS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "null": (type(None),),
+}
+
+
+class _Merge:
+    """The plain scalar `<<` as a key."""
+
+
+_MERGE = _Merge()
+
+
+class _Node(NamedTuple):
+    data: Any
+    place: _Place
+    size: int  # nodes in it, aliases followed
+
+
+class _Open(NamedTuple):
+    """A collection that is being read."""
+
+    data: Any  # dict or list
+    place: _Place
+    anchor: str | None
+    sizes: list[int]
+    key: list[tuple[str | _Merge, tuple[int, int]]]  # the key whose value comes next, or empty
+    own: dict[str, int]  # keys written here, with their lines; merged ones give way
+    merged: list[tuple[dict[str, Any], _Place]]
+
+
+def _read_yaml(text: str, source: str) -> tuple[list[Document], list[Problem]]:
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    composer = _Composer(source)
+    try:
+        try:
+            for event in yaml.parse(text, Loader=loader):
+                composer.take(event)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            message = ", ".join(part for part in (error.context, error.problem) if part)
+            lines = text.split("\n")
+            if line <= len(lines) and lines[line - 1][col - 1 : col] == "\t":
+                message = "a tab cannot indent, use blanks"
+            raise _SyntaxError(line, col, f"not YAML: {message}") from None
+        except yaml.reader.ReaderError as error:
+            at = error.position
+            line, col = _position(text, at) if isinstance(at, int) else (1, 1)
+            raise _SyntaxError(line, col, f"not YAML: {error.reason}") from None
+    except _SyntaxError as error:
+        error.before = composer.documents
+        raise
+    return composer.documents, composer.problems
+
+
+class _Composer:
+    """Builds documents from the parser's events: no recursion, so no text can exhaust the stack."""
+
+    def __init__(self, source: str) -> None:
+        self.documents: list[Document] = []
+        self.problems: list[Problem] = []
+        self._source = source
+        self._stack: list[_Open] = []
+        self._anchors: dict[str, _Node | None] = {}  # None: still being read
+        self._nodes = 0
+
+    def take(self, event: Any) -> None:
+        handler = _HANDLERS.get(type(event).__name__)
+        if handler is not None:
+            handler(self, event)
+
+    def document_start(self, event: Any) -> None:
+        del event
+        self._anchors.clear()
+
+    def scalar(self, event: Any) -> None:
+        data = self._scalar_value(event)
+        if event.value == "<<" and event.implicit[0] and self._expects_key():
+            data = _MERGE
+        node = _Node(data, _place(event), 1)
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        self._add(node, event)
+
+    def alias(self, event: Any) -> None:
+        if event.anchor not in self._anchors:
+            self._fail(event, f"unknown alias *{event.anchor}")
+        node = self._anchors[event.anchor]
+        if node is None:
+            self._fail(event, f"alias *{event.anchor} stands inside its own anchor")
+        self._add(node, event)
+
+    def start(self, event: Any) -> None:
+        is_mapping = type(event).__name__ == "MappingStartEvent"
+        if event.tag not in (None, "!", _STANDARD + ("map" if is_mapping else "seq")):
+            self._fail(event, f"tag {event.tag} is not read here")
+        if len(self._stack) >= MAX_DEPTH:
+            self._fail(event, "nested too deeply")
+        if event.anchor:
+            self._anchors[event.anchor] = None
+        data: Any = {} if is_mapping else []
+        self._stack.append(_Open(data, _place(event), event.anchor, [1], [], {}, []))
+
+    def end(self, event: Any) -> None:
+        done = self._stack.pop()
+        for data, place in done.merged:
+            for key, value in data.items():
+                if key not in done.data:
+                    done.data[key] = value
+                    done.place.keys[key] = place.keys[key]
+        node = _Node(done.data, done.place, sum(done.sizes))
+        if done.anchor:
+            self._anchors[done.anchor] = node
+        self._add(node, event)
+
+    def _expects_key(self) -> bool:
+        return (
+            bool(self._stack)
+            and isinstance(self._stack[-1].data, dict)
+            and not (self._stack[-1].key)
+        )
+
+    def _add(self, node: _Node, event: Any) -> None:
+        self._nodes += 1
+        if not self._stack:
+            if node.data is not None:  # an empty document between two "---" is nothing
+                place = node.place
+                self.documents.append(Document(node.data, self._source, lambda: place))
+            return
+        parent = self._stack[-1]
+        parent.sizes.append(node.size)
+        if len(parent.sizes) > 256:
+            parent.sizes[:] = [sum(parent.sizes)]
+        if node.size + self._nodes > MAX_NODES or sum(parent.sizes) > MAX_NODES:
+            self._fail(event, f"aliases grow into more than {MAX_NODES} values")
+        if isinstance(parent.data, list):
+            parent.data.append(node.data)
+            parent.place.items.append(node.place)
+        elif not parent.key:
+            mark = event.start_mark
+            spot = mark.line + 1, mark.column + 1
+            key = node.data if isinstance(node.data, _Merge) else self._key(node.data, event)
+            parent.key.append((key, spot))
+        else:
+            key, spot = parent.key.pop()
+            if isinstance(key, _Merge):
+                self._merge(parent, node, event)
+                return
+            if key in parent.own:
+                path = render(tuple(self._path(key)))
+                first = parent.own[key]
+                text = f"key {show(key)} already set in line {first}"
+                self.problems.append(_syntax(self._source, *spot, text, path))
+            parent.own[key] = spot[0]
+            parent.data[key] = node.data
+            parent.place.keys[key] = spot, node.place
+
+    def _merge(self, parent: _Open, node: _Node, event: Any) -> None:
+        nodes = (
+            list(zip(node.data, node.place.items, strict=True))
+            if isinstance(node.data, list)
+            else [(node.data, node.place)]
+        )
+        for data, place in nodes:
+            if not isinstance(data, dict):
+                self._fail(event, "<< merges mappings only")
+            parent.merged.append((data, place))
+
+    def _key(self, data: Any, event: Any) -> str:
+        """Keys that are no strings become strings, as kubectl makes them."""
+        if isinstance(data, str):
+            return data
+        if isinstance(data, bool):
+            return "true" if data else "false"
+        if isinstance(data, (int, float)):
+            return f"{data:g}" if isinstance(data, float) else str(data)
+        what = "empty" if data is None else "a list or a mapping"
+        return self._fail(event, f"a key must be a string, it is {what}")
+
+    def _path(self, key: str) -> Iterator[str | int]:
+        for level in self._stack[:-1]:
+            if isinstance(level.data, list):
+                yield len(level.data)
+            else:
+                name = level.key[0][0] if level.key else ""
+                yield name if isinstance(name, str) else "<<"
+        yield key
+
+    def _scalar_value(self, event: Any) -> Any:
+        text, tag = event.value, event.tag
+        if tag in (None, "!"):
+            return _plain(text) if event.implicit[0] and tag is None else text
+        kind = tag.removeprefix(_STANDARD)
+        if kind in ("str", "timestamp"):
+            return text
+        value = _plain(text)
+        expected = _TAGS.get(kind)
+        if expected is None:
+            self._fail(event, f"tag {tag} is not read here")
+        if type(value) not in expected:
+            self._fail(event, f"{show(text)} is no !!{kind}")
+        return value
+
+    def _fail(self, event: Any, text: str) -> NoReturn:
+        mark = event.start_mark
+        raise _SyntaxError(mark.line + 1, mark.column + 1, f"not YAML: {text}")
+
+
+_HANDLERS: dict[str, Callable[[_Composer, Any], None]] = {
+    "DocumentStartEvent": _Composer.document_start,
+    "ScalarEvent": _Composer.scalar,
+    "AliasEvent": _Composer.alias,
+    "MappingStartEvent": _Composer.start,
+    "SequenceStartEvent": _Composer.start,
+    "MappingEndEvent": _Composer.end,
+    "SequenceEndEvent": _Composer.end,
+}
+
+
+def _place(event: Any) -> _Place:
+    mark = event.start_mark
+    return _Place(mark.line + 1, mark.column + 1, {}, [])
+
+
+# --- plain data to types -----------------------------------------------------------------------
+
+_Reader = Callable[[Any, Path, list[Finding]], Any]
+
+
+class _Field(NamedTuple):
+    attribute: str
+    read: _Reader
+
+
+class _Shape(NamedTuple):
+    fields: dict[str, _Field]  # by the wire's name
+    zeros: dict[str, Any]  # of the fields that have no default
+
+
+def decode(data: Any, type_: type[T]) -> tuple[T, list[Finding]]:
+    """Read plain data strictly. What is wrong is a finding and counts as not set."""
+    findings: list[Finding] = []
+    value = _read_struct(type_, data, (), findings)
+    return value, findings
+
+
+_shapes: dict[type[v1.Model], _Shape] = {}
+_readers: dict[str, _Reader] = {}
+
+
+def fields(type_: type[v1.Model]) -> dict[str, tuple[str, str]]:
+    """Wire name -> attribute and annotation, in the order of the model."""
+    annotations: dict[str, str] = {}
+    for base in reversed(type_.__mro__):
+        annotations.update(inspect.get_annotations(base))
+    names = zip(type_.__struct_encode_fields__, type_.__struct_fields__, strict=True)
+    return {wire: (attribute, annotations[attribute]) for wire, attribute in names}
+
+
+def _shape(type_: type[v1.Model]) -> _Shape:
+    known = _shapes.get(type_)
+    if known is None:
+        table = fields(type_)
+        defaults = type_.__struct_defaults__  # of the last fields
+        without = len(table) - len(defaults)
+        known = _shapes[type_] = _Shape(
+            {wire: _Field(attribute, _reader(text)) for wire, (attribute, text) in table.items()},
+            {
+                attribute: _ZERO[text]
+                for index, (attribute, text) in enumerate(table.values())
+                if index < without or defaults[index - without] is msgspec.NODEFAULT
+            },
+        )
+    return known
+
+
+def _read_struct(type_: type[T], data: Any, path: Path, findings: list[Finding]) -> T:
+    known, zeros = _shape(type_)
+    values = dict(zeros)
+    if not isinstance(data, dict):
+        findings.append(_wrong(path, data, "must be a mapping"))
+        data = {}
+    for name, raw in data.items():
+        field = known.get(name)
+        if field is None:
+            findings.append(_unknown(name, path, known))
+        elif raw is not None:  # null is the same as absent
+            value = field.read(raw, (*path, name), findings)
+            if value is not None:
+                values[field.attribute] = value
+    return type_(**values)
+
+
+_ZERO: dict[str, Any] = {"str": "", "int": 0, "bool": False}
+
+
+def _unknown(name: str, path: Path, known: dict[str, _Field]) -> Finding:
+    import difflib
+
+    lower = {wire.lower(): wire for wire in known}
+    close = [lower[name.lower()]] if name.lower() in lower else []
+    close = close or difflib.get_close_matches(name, known, 1)
+    suggestion = close[0] if close else ""
+    text = "Unknown field"
+    if suggestion:
+        text += f" (did you mean {suggestion}?)"
+    return Finding(Type.UNKNOWN, (*path, name), text, suggestion=suggestion)
+
+
+def _reader(annotation: str) -> _Reader:
+    known = _readers.get(annotation)
+    if known is None:
+        known = _readers[annotation] = _make_reader(annotation)
+    return known
+
+
+def _make_reader(annotation: str) -> _Reader:
+    annotation = annotation.removesuffix(" | None")
+    if annotation.startswith("tuple["):
+        return _tuple_reader(annotation[len("tuple[") : -len(", ...]")])
+    if annotation.startswith("dict["):
+        return _dict_reader(_reader(annotation[len("dict[str, ") : -1]))
+    scalar = _SCALARS.get(annotation)
+    if scalar is not None:
+        return scalar
+    type_: type[v1.Model] = getattr(v1, annotation)
+
+    def read_struct(data: Any, path: Path, findings: list[Finding]) -> Any:
+        return _read_struct(type_, data, path, findings)
+
+    return read_struct
+
+
+def _tuple_reader(annotation: str) -> _Reader:
+    # The element's reader is made when there is an element: types may refer to themselves.
+    def read_tuple(data: Any, path: Path, findings: list[Finding]) -> Any:
+        if not isinstance(data, list):
+            detail = "must be a list"
+            if annotation == "str":
+                detail = "must be a list of strings"
+                if isinstance(data, str) and data.split():
+                    detail += f", such as {show(data.split())}"
+            elif isinstance(data, dict):
+                detail = 'must be a list: put "- " before each item'
+            findings.append(_wrong(path, data, detail))
+            return None
+        read_item = _reader(annotation)
+        out = []
+        for index, item in enumerate(data):
+            if item is None and annotation in ("str", "int"):
+                detail = f"must be {'a string' if annotation == 'str' else 'an integer'}"
+                findings.append(_wrong((*path, index), item, detail))
+                value: Any = _ZERO[annotation]
+            else:
+                item = {} if item is None else item
+                value = read_item(item, (*path, index), findings)
+                if value is None:
+                    value = _ZERO.get(annotation)
+            # Wrong items keep their place, so that the indexes of later ones stay true.
+            out.append(value)
+        return tuple(out)
+
+    return read_tuple
+
+
+def _dict_reader(read_value: _Reader) -> _Reader:
+    def read_dict(data: Any, path: Path, findings: list[Finding]) -> Any:
+        if not isinstance(data, dict):
+            findings.append(_wrong(path, data, "must be a mapping"))
+            return None
+        out = {}
+        for key, raw in data.items():
+            value = read_value("" if raw is None else raw, (*path, Key(key)), findings)
+            if value is not None:
+                out[key] = value
+        return out
+
+    return read_dict
+
+
+def _read_string(data: Any, path: Path, findings: list[Finding]) -> Any:
+    if isinstance(data, str):
+        return data
+    hint = ": put it in quotes" if isinstance(data, (bool, int, float)) else ""
+    findings.append(_wrong(path, data, f"must be a string{hint}"))
+    return None
+
+
+def _read_int(data: Any, path: Path, findings: list[Finding]) -> Any:
+    if isinstance(data, float) and data.is_integer() and abs(data) < 2**53:
+        return int(data)
+    if isinstance(data, int) and not isinstance(data, bool):
+        if -(2**63) <= data < 2**63:
+            return data
+        findings.append(invalid(path, data, "must fit into 64 bits"))
+        return None
+    findings.append(_wrong(path, data, f"must be an integer{_unquote(data, int)}"))
+    return None
+
+
+def _read_bool(data: Any, path: Path, findings: list[Finding]) -> Any:
+    if isinstance(data, bool):
+        return data
+    findings.append(_wrong(path, data, f"must be true or false{_unquote(data, bool)}"))
+    return None
+
+
+def _unquote(data: Any, wanted: type) -> str:
+    return ": remove the quotes" if isinstance(data, str) and type(_plain(data)) is wanted else ""
+
+
+def _read_int_or_string(data: Any, path: Path, findings: list[Finding]) -> Any:
+    return data if isinstance(data, str) else _read_int(data, path, findings)
+
+
+def _read_quantity(data: Any, path: Path, findings: list[Finding]) -> Any:
+    if isinstance(data, (int, float)) and not isinstance(data, bool):
+        data = f"{data:.12g}" if isinstance(data, float) else str(data)
+    if not isinstance(data, str):
+        findings.append(_wrong(path, data, "must be a quantity, such as 500m or 1Gi"))
+        return None
+    try:
+        quantity.parse(data)
+    except ValueError as error:
+        findings.append(invalid(path, data, str(error)))
+        return None
+    return data
+
+
+def _read_opaque(data: Any, path: Path, findings: list[Finding]) -> Any:
+    if isinstance(data, dict):
+        return data
+    findings.append(_wrong(path, data, "must be a mapping"))
+    return None
+
+
+def _read_any(data: Any, path: Path, findings: list[Finding]) -> Any:
+    del path, findings
+    return data
+
+
+def _wrong(path: Path, data: Any, detail: str) -> Finding:
+    if isinstance(data, (dict, list)):
+        what = "a mapping" if isinstance(data, dict) else "a list"
+        return invalid(path, data, f"{detail}, not {what}" if ":" not in detail else detail)
+    return invalid(path, data, detail)
+
+
+_SCALARS: dict[str, _Reader] = {
+    "str": _read_string,
+    "Time": _read_string,
+    "int": _read_int,
+    "bool": _read_bool,
+    "IntOrString": _read_int_or_string,
+    "Quantity": _read_quantity,
+    "Opaque": _read_opaque,
+    "Any": _read_any,
+}
+
+
+# --- types to text -----------------------------------------------------------------------------
+
+
+def to_plain(value: v1.Model) -> dict[str, Any]:
+    """Plain data with the wire's names; keys sorted at every level, as kubectl prints them."""
+    plain = msgspec.to_builtins(value, order="sorted")
+    assert isinstance(plain, dict)
+    return plain
+
+
+def as_list(pods: tuple[v1.Pod, ...]) -> dict[str, Any]:
+    """What kubectl prints for several pods: a List of them."""
+    items = [to_plain(pod) for pod in pods]
+    return {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {}}
+
+
+def dump(value: v1.Model | dict[str, Any], form: str) -> str:
+    """One object, or plain data of one, as `yaml` or `json` text that ends with a newline."""
+    plain = to_plain(value) if isinstance(value, v1.Model) else value
+    return _dump_json(plain) if form == "json" else _dump_yaml(plain)
+
+
+def _dump_json(plain: dict[str, Any]) -> str:
+    text = msgspec.json.format(msgspec.json.encode(plain), indent=4)
+    return text.decode() + "\n"
+
+
+def _dump_yaml(plain: dict[str, Any]) -> str:
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:
+            del data
+            return True  # the same object twice is written twice: no anchors
+
+    def string(dumper: Any, text: str) -> Any:
+        # A text of several lines reads as one; what another reader could take for a boolean or
+        # a number is quoted by our rules as well as by the dumper's.
+        style = "|" if "\n" in text else '"' if text and not isinstance(_plain(text), str) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, string)
+    Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(data))
+    text: str = yaml.dump(
+        plain,
+        Dumper=Dumper,
+        default_flow_style=False,
+        sort_keys=False,
+        allow_unicode=True,
+        width=2**20,
+    )
+    return text
+
+
+def encode_pods(pods: list[v1.Pod], form: str) -> str:
+    """One pod as itself, several as a List: `yaml` or `json` text."""
+    return dump(pods[0] if len(pods) == 1 else as_list(tuple(pods)), form)
+
+
+def kind_finding(kind: str) -> Finding:
+    """A kind that is read but not run."""
+    return said(("kind",), f"{kind} is not run yet: Pod only")

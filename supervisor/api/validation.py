@@ -1,0 +1,793 @@
+"""Defaults and rules of Pods, as the API server applies them to a pod that is created.
+
+`admit` is the whole way from plain data to a pod that may run: read strictly, say what the
+support table says, fill in defaults, check every rule. `with_defaults` and `check` are its parts
+for pods that were built in Python. Everything wrong comes out at once, as findings with
+Kubernetes' own error types and texts, so that what is learnt here is true on a cluster.
+
+Different from a cluster on purpose: `image` may be missing and `command` may not, because
+programs are run and images are not. Rules of fields that the table refuses as a whole are not
+written here: there is nothing to run by them. Nothing here looks at the machine; ids that an
+unprivileged user cannot take are found by whoever knows the user.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from supervisor.api import codec, fields, quantity, v1
+from supervisor.api.problems import (
+    Finding,
+    Key,
+    Path,
+    Severity,
+    Type,
+    duplicate,
+    forbidden,
+    invalid,
+    not_found,
+    not_supported,
+    required,
+    said,
+    too_long,
+    too_many,
+)
+
+MAX_INT32 = 2**31 - 1
+NAMESPACE_DEFAULT = "default"
+
+
+def admit(data: Any) -> tuple[v1.Pod | None, list[Finding]]:
+    """The pod with its defaults if nothing is wrong (warnings aside), and all findings."""
+    wrong_kind = _check_kind(data)
+    if wrong_kind is not None:
+        return None, [wrong_kind]
+    pod, misread = codec.decode(data, v1.Pod)
+    judged, found = _judge(pod)
+    findings = misread + [finding for finding in found if not _follows_from(finding, misread)]
+    failed = any(finding.severity is Severity.ERROR for finding in findings)
+    return (None if failed else judged), findings
+
+
+def check(pod: v1.Pod) -> tuple[v1.Pod, list[Finding]]:
+    """The same for a pod built in Python: it with its defaults, and all findings."""
+    return _judge(pod)
+
+
+def _judge(pod: v1.Pod) -> tuple[v1.Pod, list[Finding]]:
+    pod_with_defaults = with_defaults(pod)
+    rules = list(_check_pod(pod_with_defaults))
+    # A field that breaks a rule is not also said to be refused.
+    broken = {finding.path for finding in rules if finding.severity is Severity.ERROR}
+    table = [finding for finding in fields.findings(pod) if finding.path not in broken]
+    return pod_with_defaults, rules + _merged(_stored_differently(pod) + table)
+
+
+def _check_kind(data: Any) -> Finding | None:
+    if not isinstance(data, dict):
+        return invalid((), data, "must be a mapping with apiVersion, kind, metadata and spec")
+    kind, version = data.get("kind"), data.get("apiVersion")
+    if kind is None:
+        return required(("kind",), "such as Pod")
+    if not isinstance(kind, str) or not isinstance(version, (str, type(None))):
+        return None  # a wrong type: the decoder says it better
+    if kind != "Pod" or (version is not None and "/" in version):
+        return codec.kind_finding(kind)
+    return None
+
+
+def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
+    """Whether a broken rule is only the shadow of something that could not be read."""
+    for cause in misread:
+        length = len(cause.path)
+        if finding.path[:length] == cause.path:
+            return True
+        meant = (*cause.path[:-1], cause.suggestion) if cause.suggestion else None
+        if finding.path == meant and finding.type is Type.REQUIRED:
+            return True
+    return False
+
+
+def _merged(findings: list[Finding]) -> list[Finding]:
+    """The same warning about several containers is one warning."""
+    groups: dict[tuple[Any, ...], list[Finding]] = {}
+    for finding in findings:
+        same: tuple[Any, ...] = (finding.path,)
+        if finding.severity is Severity.WARNING:
+            pattern = ["containers" if part == "initContainers" else part for part in finding.path]
+            same = (*(part for part in pattern if not isinstance(part, int)), finding.text)
+        groups.setdefault(same, []).append(finding)
+    out = []
+    for first, *others in groups.values():
+        if others:
+            places = "place" if len(others) == 1 else "places"
+            first = replace(first, text=f"{first.text} (and in {len(others)} other {places})")
+        out.append(first)
+    return out
+
+
+def _stored_differently(pod: v1.Pod) -> list[Finding]:
+    grace = pod.spec.termination_grace_period_seconds
+    if grace is None or grace >= 0:
+        return []
+    path = ("spec", "terminationGracePeriodSeconds")
+    text = f"is stored as 1: {grace} is negative"
+    return [said(path, text, Severity.WARNING)]
+
+
+# --- defaults ----------------------------------------------------------------------------------
+
+
+def with_defaults(pod: v1.Pod) -> v1.Pod:
+    """What the API server would store. Fields that only the node may set are cleared."""
+    meta = pod.metadata
+    metadata = v1.ObjectMeta(
+        name=meta.name,
+        generate_name=meta.generate_name,
+        namespace=meta.namespace or NAMESPACE_DEFAULT,
+        labels=meta.labels,
+        annotations=meta.annotations,
+        finalizers=meta.finalizers,
+        owner_references=meta.owner_references,
+    )
+    spec = pod.spec
+    grace = spec.termination_grace_period_seconds
+    account = spec.service_account_name or spec.service_account
+    links = spec.enable_service_links
+    host_network = spec.host_network
+    return replace(
+        pod,
+        metadata=metadata,
+        spec=replace(
+            spec,
+            containers=tuple(_container(each, host_network) for each in spec.containers),
+            init_containers=tuple(_container(each, host_network) for each in spec.init_containers),
+            dns_policy=spec.dns_policy or "ClusterFirst",
+            enable_service_links=True if links is None else links,
+            restart_policy=spec.restart_policy or "Always",
+            scheduler_name=spec.scheduler_name or "default-scheduler",
+            security_context=spec.security_context or v1.PodSecurityContext(),
+            service_account=account,
+            service_account_name=account,
+            termination_grace_period_seconds=30 if grace is None else grace if grace >= 0 else 1,
+        ),
+        status=v1.PodStatus(),
+    )
+
+
+def _container(container: v1.Container, host_network: bool) -> v1.Container:
+    resources = container.resources
+    limits = {name: _stored(text) for name, text in resources.limits.items()}
+    requests = limits | {name: _stored(text) for name, text in resources.requests.items()}
+    if limits or requests:
+        resources = replace(resources, limits=limits, requests=requests)
+    return replace(
+        container,
+        image_pull_policy=container.image_pull_policy or _pull_policy(container.image),
+        termination_message_path=container.termination_message_path or "/dev/termination-log",
+        termination_message_policy=container.termination_message_policy or "File",
+        ports=tuple(
+            replace(
+                port,
+                protocol=port.protocol or "TCP",
+                host_port=port.host_port or (port.container_port if host_network else 0),
+            )
+            for port in container.ports
+        ),
+        env=tuple(_env(each) for each in container.env),
+        resources=resources,
+    )
+
+
+def _pull_policy(image: str) -> str:
+    if not image:
+        return ""
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return "Always" if tag == "latest" or not (tag or digest) else "IfNotPresent"
+
+
+def _env(variable: v1.EnvVar) -> v1.EnvVar:
+    source = variable.value_from
+    if source is None or source.field_ref is None or source.field_ref.api_version:
+        return variable
+    field_ref = replace(source.field_ref, api_version="v1")
+    return replace(variable, value_from=replace(source, field_ref=field_ref))
+
+
+def _stored(text: str) -> str:
+    try:
+        return str(quantity.round_up_to_milli(quantity.parse(text)))
+    except ValueError:
+        return text  # of a pod built in Python; the rules say what is wrong
+
+
+# --- formats -----------------------------------------------------------------------------------
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_LABEL_VALUE = f"({_QUALIFIED})?"
+_CONFIG_KEY = "[-._a-zA-Z0-9]+"
+
+_LABEL_TEXT = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
+    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', "
+    f"regex used for validation is '{_LABEL}')"
+)
+_SUBDOMAIN_TEXT = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
+    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', "
+    f"regex used for validation is '{_SUBDOMAIN}')"
+)
+_QUALIFIED_TEXT = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', "
+    f"regex used for validation is '{_QUALIFIED}')"
+)
+_LABEL_VALUE_TEXT = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
+    "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or "
+    f"'my_value',  or '12345', regex used for validation is '{_LABEL_VALUE}')"
+)
+_ENV_NAME_TEXT = (
+    "a valid environment variable name must consist only of printable ASCII characters other "
+    "than '='"
+)
+_CONFIG_KEY_TEXT = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
+    f"'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '{_CONFIG_KEY}')"
+)
+
+
+def _label(text: str) -> Iterator[str]:
+    if len(text) > 63:
+        yield "must be no more than 63 characters"
+    if not re.fullmatch(_LABEL, text):
+        yield _LABEL_TEXT
+
+
+def _subdomain(text: str) -> Iterator[str]:
+    if len(text) > 253:
+        yield "must be no more than 253 characters"
+    if not re.fullmatch(_SUBDOMAIN, text):
+        yield _SUBDOMAIN_TEXT
+
+
+def _qualified_name(text: str) -> Iterator[str]:
+    prefix, slash, name = text.rpartition("/")
+    if "/" in prefix:
+        yield (
+            f"a qualified name {_QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')"
+        )
+        return
+    if slash and not prefix:
+        yield "prefix part must be non-empty"
+    elif slash:
+        yield from (f"prefix part {detail}" for detail in _subdomain(prefix))
+    if not name:
+        yield "name part must be non-empty"
+    elif len(name) > 63:
+        yield "name part must be no more than 63 characters"
+    if not re.fullmatch(_QUALIFIED, name):
+        yield f"name part {_QUALIFIED_TEXT}"
+
+
+def _label_value(text: str) -> Iterator[str]:
+    if len(text) > 63:
+        yield "must be no more than 63 characters"
+    if not re.fullmatch(_LABEL_VALUE, text):
+        yield _LABEL_VALUE_TEXT
+
+
+def _port_name(text: str) -> Iterator[str]:
+    if len(text) > 15:
+        yield "must be no more than 15 characters"
+    if not re.fullmatch("[-a-z0-9]+", text):
+        yield "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
+    if not re.search("[a-z]", text):
+        yield "must contain at least one letter (a-z)"
+    if "--" in text:
+        yield "must not contain consecutive hyphens"
+    if text.startswith("-") or text.endswith("-"):
+        yield "must not begin or end with a hyphen"
+
+
+def _env_name(text: str) -> Iterator[str]:
+    if not re.fullmatch("[ -<>-~]+", text):
+        yield _ENV_NAME_TEXT
+
+
+def _config_key(text: str) -> Iterator[str]:
+    if len(text) > 253:
+        yield "must be no more than 253 characters"
+    if not re.fullmatch(_CONFIG_KEY, text):
+        yield _CONFIG_KEY_TEXT
+    if text in (".", ".."):
+        yield f"must not be '{text}'"
+    elif text.startswith(".."):
+        yield "must not start with '..'"
+
+
+def _all(path: Path, value: object, details: Iterable[str]) -> Iterator[Finding]:
+    return (invalid(path, value, detail) for detail in details)
+
+
+def _named(path: Path, name: str, details: Iterable[str]) -> Iterator[Finding]:
+    """A name that must be set and have a form."""
+    if not name:
+        yield required(path)
+    else:
+        yield from _all(path, name, details)
+
+
+def _between(path: Path, value: int | None, low: int, high: int) -> Iterator[Finding]:
+    if value is not None and not low <= value <= high:
+        yield invalid(path, value, f"must be between {low} and {high}, inclusive")
+
+
+def _one_of(path: Path, value: str | None, supported: tuple[str, ...]) -> Iterator[Finding]:
+    if value is not None and value not in supported:
+        yield not_supported(path, value, supported)
+
+
+def _no_nul(path: Path, value: str) -> Iterator[Finding]:
+    # Kubernetes lets it pass and the container then never starts; no process can be given one.
+    if "\0" in value:
+        yield invalid(path, value, "must not contain the character NUL")
+
+
+# --- rules of the pod --------------------------------------------------------------------------
+
+
+def _check_pod(pod: v1.Pod) -> Iterator[Finding]:
+    if pod.api_version != "v1":
+        path: Path = ("apiVersion",)
+        yield (not_supported(path, pod.api_version, ["v1"]) if pod.api_version else required(path))
+    yield from _check_metadata(pod.metadata)
+    yield from _check_spec(pod.spec)
+
+
+def _check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
+    path: Path = ("metadata",)
+    if not meta.name and not meta.generate_name:
+        yield required((*path, "name"))
+    elif meta.name:
+        yield from _all((*path, "name"), meta.name, _subdomain(meta.name))
+    yield from _all((*path, "namespace"), meta.namespace, _label(meta.namespace))
+    for key, value in meta.labels.items():
+        yield from _all((*path, "labels"), key, _qualified_name(key))
+        yield from _all((*path, "labels", Key(key)), value, _label_value(value))
+    for key in meta.annotations:
+        yield from _all((*path, "annotations"), key, _qualified_name(key.lower()))
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
+    if size > 256 * 1024:
+        yield too_long((*path, "annotations"), 256 * 1024)
+
+
+def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
+    at: Path = ("spec",)
+    yield from _check_volumes(spec, (*at, "volumes"))
+    if not spec.containers:
+        yield required((*at, "containers"))
+    yield from _check_container_names(spec)
+    for index, container in enumerate(spec.containers):
+        yield from _check_container(container, spec, (*at, "containers", index), is_init=False)
+    for index, container in enumerate(spec.init_containers):
+        path = (*at, "initContainers", index)
+        yield from _check_container(container, spec, path, is_init=True)
+        yield from _check_host_ports([(path, container)])
+    yield from _check_host_ports(
+        ((*at, "containers", index), container) for index, container in enumerate(spec.containers)
+    )
+    if spec.ephemeral_containers:
+        yield forbidden((*at, "ephemeralContainers"), "cannot be set on create")
+    yield from _one_of(
+        (*at, "restartPolicy"), spec.restart_policy, ("Always", "OnFailure", "Never")
+    )
+    yield from _one_of(
+        (*at, "dnsPolicy"),
+        spec.dns_policy,
+        ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"),
+    )
+    yield from _between((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1, MAX_INT32)
+    for index, gate in enumerate(spec.readiness_gates):
+        path = (*at, "readinessGates", index, "conditionType")
+        yield from _all(path, gate.condition_type, _qualified_name(gate.condition_type))
+    if spec.security_context is not None:
+        yield from _check_pod_security(spec.security_context, (*at, "securityContext"))
+    if spec.share_process_namespace and spec.host_pid:
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        yield invalid((*at, "securityContext", "shareProcessNamespace"), True, detail)
+    yield from _check_names_of_spec(spec)
+    if spec.os is not None and not spec.os.name:
+        yield required((*at, "os", "name"), "cannot be empty")
+    elif spec.os is not None and spec.os.name not in ("linux", "windows"):
+        yield not_supported((*at, "os"), spec.os.name, ("linux", "windows"))
+    if spec.node_name and spec.scheduling_gates:
+        detail = "cannot be set until all schedulingGates have been cleared"
+        yield forbidden((*at, "nodeName"), detail)
+
+
+def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
+    at: Path = ("spec",)
+    for name, value, form in (
+        ("hostname", spec.hostname, _label),
+        ("subdomain", spec.subdomain, _label),
+        ("nodeName", spec.node_name, _subdomain),
+        ("serviceAccountName", spec.service_account_name, _subdomain),
+    ):
+        if value:
+            yield from _all((*at, name), value, form(value))
+    override = spec.hostname_override
+    if override:
+        path = (*at, "hostnameOverride")
+        if len(override) > 64:
+            yield too_long(path, 64)
+        yield from _all(path, override, _subdomain(override))
+        if spec.host_network:
+            yield forbidden(path, "may not be specified when hostNetwork is true")
+
+
+def _check_pod_security(context: v1.PodSecurityContext, at: Path) -> Iterator[Finding]:
+    for name, value in (
+        ("runAsUser", context.run_as_user),
+        ("runAsGroup", context.run_as_group),
+        ("fsGroup", context.fs_group),
+    ):
+        yield from _between((*at, name), value, 0, MAX_INT32)
+    for index, group in enumerate(context.supplemental_groups):
+        yield from _between((*at, "supplementalGroups", index), group, 0, MAX_INT32)
+
+
+_VOLUME_SOURCES = tuple(
+    (wire, attribute)
+    for wire, attribute in zip(
+        v1.Volume.__struct_encode_fields__, v1.Volume.__struct_fields__, strict=True
+    )
+    if attribute != "name"
+)
+
+
+def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
+    """Names and sources only: volumes are refused as a whole, mounts have to match all the same."""
+    known: set[str] = set()
+    for index, volume in enumerate(spec.volumes):
+        path = (*at, index)
+        wrong = list(_named((*path, "name"), volume.name, _label(volume.name)))
+        yield from wrong
+        if volume.name in known:
+            yield duplicate((*path, "name"), volume.name)
+        sources = [wire for wire, name in _VOLUME_SOURCES if getattr(volume, name) is not None]
+        for wire in sources[1:]:
+            yield forbidden((*path, wire), "may not specify more than 1 volume type")
+        if not wrong:
+            known.add(volume.name)
+    for place, index, container in _containers(spec):
+        paths: set[str] = set()
+        for number, mount in enumerate(container.volume_mounts):
+            path = ("spec", place, index, "volumeMounts", number)
+            if not mount.name:
+                yield required((*path, "name"))
+            elif mount.name not in known:
+                yield not_found((*path, "name"), mount.name)
+            if not mount.mount_path:
+                yield required((*path, "mountPath"))
+            elif mount.mount_path in paths:
+                yield invalid((*path, "mountPath"), mount.mount_path, "must be unique")
+            paths.add(mount.mount_path)
+
+
+# --- rules of containers -----------------------------------------------------------------------
+
+_RESTART = ("Always", "Never", "OnFailure")
+
+
+def _containers(spec: v1.PodSpec) -> Iterator[tuple[str, int, v1.Container]]:
+    for index, container in enumerate(spec.containers):
+        yield "containers", index, container
+    for index, container in enumerate(spec.init_containers):
+        yield "initContainers", index, container
+
+
+def _check_container_names(spec: v1.PodSpec) -> Iterator[Finding]:
+    """Of both lists together: an init container may not have the name of an app container."""
+    seen: set[str] = set()
+    for place, index, container in _containers(spec):
+        path = ("spec", place, index, "name")
+        if container.name and container.name in seen:
+            yield duplicate(path, container.name)
+        seen.add(container.name)
+        yield from _named(path, container.name, _label(container.name))
+
+
+def _check_container(
+    container: v1.Container, spec: v1.PodSpec, at: Path, *, is_init: bool
+) -> Iterator[Finding]:
+    image = container.image
+    if image != image.strip():
+        yield invalid((*at, "image"), image, "must not have leading or trailing whitespace")
+    yield from _check_command(container, at)
+    yield from _no_nul((*at, "workingDir"), container.working_dir)
+    yield from _one_of(
+        (*at, "terminationMessagePolicy"),
+        container.termination_message_policy,
+        ("File", "FallbackToLogsOnError"),
+    )
+    yield from _one_of(
+        (*at, "imagePullPolicy"),
+        container.image_pull_policy or None,
+        ("Always", "IfNotPresent", "Never"),
+    )
+    yield from _check_ports(container, (*at, "ports"), spec.host_network)
+    yield from _check_env(container, (*at, "env"))
+    yield from _check_resources(container.resources, (*at, "resources"))
+    for index, policy in enumerate(container.resize_policy):
+        if spec.restart_policy == "Never" and policy.restart_policy != "NotRequired":
+            path = (*at, "resizePolicy", index)
+            detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
+            yield invalid(path, policy.restart_policy, detail)
+    yield from _check_restarts(container, at)
+    if is_init and v1.is_sidecar(container) and container.restart_policy_rules:
+        detail = "restartPolicyRules are not allowed for init containers with restart policy Always"
+        yield forbidden((*at, "restartPolicyRules"), detail)
+    elif is_init and not v1.is_sidecar(container):
+        for name, handler in (
+            ("lifecycle", container.lifecycle),
+            ("livenessProbe", container.liveness_probe),
+            ("readinessProbe", container.readiness_probe),
+            ("startupProbe", container.startup_probe),
+        ):
+            if handler is not None:
+                detail = "may not be set for init containers without restartPolicy=Always"
+                yield forbidden((*at, name), detail)
+    if container.security_context is not None:
+        yield from _check_security(container.security_context, (*at, "securityContext"))
+
+
+def _check_command(container: v1.Container, at: Path) -> Iterator[Finding]:
+    if not container.command:
+        reason = "images are not run: give the container a command"
+        if container.args:
+            reason = "images are not run, so args have no program: give the container a command"
+        yield required((*at, "command"), reason)
+    elif not container.command[0]:
+        yield invalid((*at, "command", 0), "", "must name a program")
+    for name, words in (("command", container.command), ("args", container.args)):
+        for index, word in enumerate(words):
+            yield from _no_nul((*at, name, index), word)
+
+
+def _check_ports(container: v1.Container, at: Path, host_network: bool) -> Iterator[Finding]:
+    names: set[str] = set()
+    for index, port in enumerate(container.ports):
+        path = (*at, index)
+        if port.name:
+            yield from _all((*path, "name"), port.name, _port_name(port.name))
+            if port.name in names:
+                yield duplicate((*path, "name"), port.name)
+            names.add(port.name)
+        if port.container_port == 0:
+            yield required((*path, "containerPort"))
+        else:
+            yield from _between((*path, "containerPort"), port.container_port, 1, 65535)
+        if port.host_port:
+            yield from _between((*path, "hostPort"), port.host_port, 1, 65535)
+            if host_network and port.host_port != port.container_port:
+                detail = "must match `containerPort` when `hostNetwork` is true"
+                yield invalid((*path, "hostPort"), port.host_port, detail)
+        yield from _one_of((*path, "protocol"), port.protocol, ("SCTP", "TCP", "UDP"))
+
+
+def _check_host_ports(containers: Iterable[tuple[Path, v1.Container]]) -> Iterator[Finding]:
+    taken: set[str] = set()
+    for at, container in containers:
+        for index, port in enumerate(container.ports):
+            if port.host_port:
+                claim = f"{port.protocol}/{port.host_ip}/{port.host_port}"
+                if claim in taken:
+                    yield duplicate((*at, "ports", index, "hostPort"), claim)
+                taken.add(claim)
+
+
+def _check_restarts(container: v1.Container, at: Path) -> Iterator[Finding]:
+    yield from _one_of((*at, "restartPolicy"), container.restart_policy, _RESTART)
+    rules = container.restart_policy_rules
+    if not rules:
+        return
+    if container.restart_policy is None:
+        detail = "must specify restartPolicy when restart rules are used"
+        yield required((*at, "restartPolicy"), detail)
+    path = (*at, "restartPolicyRules")
+    if len(rules) > 20:
+        yield too_many(path, len(rules), 20)
+    for index, rule in enumerate(rules):
+        here = (*path, index)
+        yield from _one_of((*here, "action"), rule.action, ("Restart", "RestartAllContainers"))
+        codes = rule.exit_codes
+        if codes is None:
+            yield required((*here, "exitCodes"), "must be specified")
+            continue
+        yield from _one_of((*here, "exitCodes", "operator"), codes.operator, ("In", "NotIn"))
+        if len(codes.values) > 255:
+            yield too_many((*here, "exitCodes", "values"), len(codes.values), 255)
+
+
+def _check_security(context: v1.SecurityContext, at: Path) -> Iterator[Finding]:
+    yield from _between((*at, "runAsUser"), context.run_as_user, 0, MAX_INT32)
+    yield from _between((*at, "runAsGroup"), context.run_as_group, 0, MAX_INT32)
+    if context.allow_privilege_escalation is False and context.privileged:
+        detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+        yield invalid(at, context, detail)
+
+
+# --- environment -------------------------------------------------------------------------------
+
+_SOURCES = (
+    ("fieldRef", "field_ref"),
+    ("resourceFieldRef", "resource_field_ref"),
+    ("configMapKeyRef", "config_map_key_ref"),
+    ("secretKeyRef", "secret_key_ref"),
+    ("fileKeyRef", "file_key_ref"),
+)
+_FIELDS = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+# Fields that have a name in the downward API but may not become variables.
+_FIELDS_ELSEWHERE = (
+    "metadata.annotations",
+    "metadata.labels",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "status.phase",
+)
+_RESOURCES = (
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+)
+_CPU_DIVISORS = ("1m", "1")
+_DIVISORS = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+
+
+def _check_env(container: v1.Container, at: Path) -> Iterator[Finding]:
+    for index, variable in enumerate(container.env):
+        path = (*at, index)
+        yield from _named((*path, "name"), variable.name, _env_name(variable.name))
+        yield from _no_nul((*path, "value"), variable.value)
+        if variable.value_from is not None:
+            yield from _check_source(variable, variable.value_from, (*path, "valueFrom"))
+
+
+def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Iterator[Finding]:
+    count = sum(getattr(source, attribute) is not None for _, attribute in _SOURCES)
+    if source.field_ref is not None:
+        yield from _check_field_ref(source.field_ref, (*at, "fieldRef"))
+    if source.resource_field_ref is not None:
+        yield from _check_resource_ref(source.resource_field_ref, (*at, "resourceFieldRef"))
+    for name, ref in (
+        ("configMapKeyRef", source.config_map_key_ref),
+        ("secretKeyRef", source.secret_key_ref),
+    ):
+        if ref is not None:
+            yield from _all((*at, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _named((*at, name, "key"), ref.key, _config_key(ref.key))
+    if count == 0:
+        names = [f"`{wire}`" for wire, _ in _SOURCES]
+        detail = f"must specify one of: {', '.join(names[:-1])} or {names[-1]}"
+        yield invalid(at, "", detail)
+    elif variable.value:
+        yield invalid(at, "", "may not be specified when `value` is not empty")
+    elif count > 1:
+        yield invalid(at, "", "may not have more than one field specified at a time")
+
+
+def _check_field_ref(ref: v1.ObjectFieldSelector, at: Path) -> Iterator[Finding]:
+    path = (*at, "fieldPath")
+    if not ref.field_path:
+        yield required(path)
+        return
+    subscripted = re.fullmatch(r"([^\[]*)\['(.*)'\]", ref.field_path, re.DOTALL)
+    if ref.api_version != "v1":
+        detail = f"error converting fieldPath: unsupported pod version: {ref.api_version}"
+        yield invalid(path, ref.field_path, detail)
+    elif subscripted is not None:
+        name, key = subscripted.groups()
+        if name == "metadata.labels":
+            yield from _all(path, key, _qualified_name(key))
+        elif name == "metadata.annotations":
+            yield from _all(path, key, _qualified_name(key.lower()))
+        else:
+            detail = f"field label does not support subscript: {ref.field_path}"
+            yield invalid(path, ref.field_path, f"error converting fieldPath: {detail}")
+    elif ref.field_path in _FIELDS_ELSEWHERE:
+        yield not_supported(path, ref.field_path, _FIELDS)
+    elif ref.field_path not in _FIELDS:
+        detail = f"error converting fieldPath: field label not supported: {ref.field_path}"
+        yield invalid(path, ref.field_path, detail)
+
+
+def _check_resource_ref(ref: v1.ResourceFieldSelector, at: Path) -> Iterator[Finding]:
+    resource = ref.resource
+    if not resource:
+        yield required((*at, "resource"))
+        return
+    kind = resource.partition(".")[2]
+    if resource not in _RESOURCES and not (
+        kind.startswith("hugepages-") and resource.startswith(("limits.", "requests."))
+    ):
+        yield not_supported((*at, "resource"), resource, _RESOURCES)
+        return
+    allowed = _CPU_DIVISORS if kind == "cpu" else _DIVISORS
+    divisor = _quantity(ref.divisor or "0")
+    if divisor is None or (divisor.nano and str(divisor) not in allowed):
+        values = "1m and 1" if kind == "cpu" else ", ".join(allowed)
+        detail = f"only divisor's values {values} are supported with the {kind} resource"
+        yield invalid((*at, "divisor"), kind, detail)
+
+
+# --- resources ---------------------------------------------------------------------------------
+
+_STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+
+
+def _quantity(text: str) -> quantity.Quantity | None:
+    try:
+        return quantity.parse(text)
+    except ValueError:
+        return None
+
+
+def _check_resources(resources: v1.ResourceRequirements, at: Path) -> Iterator[Finding]:
+    for place, amounts in (("limits", resources.limits), ("requests", resources.requests)):
+        for name, text in amounts.items():
+            # Requests that were copied from limits stand in no file; the limit says it all.
+            if place == "requests" and resources.limits.get(name) == text:
+                continue
+            path = (*at, place, Key(name))
+            yield from _all(path, name, _qualified_name(name))
+            standard = name in _STANDARD_RESOURCES or name.startswith("hugepages-")
+            if "/" not in name and not standard:
+                yield invalid(path, name, "must be a standard resource for containers")
+            yield from _check_amount(name, text, path)
+    for name, text in resources.requests.items():
+        limit_text = resources.limits.get(name)
+        request, limit = _quantity(text), _quantity(limit_text or "0")
+        if limit_text is None or request is None or limit is None:
+            continue
+        if request.nano > limit.nano:
+            detail = f"must be less than or equal to {name} limit of {limit_text}"
+            yield invalid((*at, "requests"), text, detail)
+        elif "/" in name and request.nano != limit.nano:
+            yield invalid((*at, "requests"), text, f"must be equal to {name} limit of {limit_text}")
+
+
+def _check_amount(name: str, text: str, path: Path) -> Iterator[Finding]:
+    amount = _quantity(text)
+    if amount is None:
+        yield invalid(path, text, quantity.WRONG_FORMAT)
+    elif amount.nano < 0:
+        yield invalid(path, text, "must be greater than or equal to 0")
+    elif amount.nano % quantity.NANO:
+        if "/" in name:
+            yield invalid(path, text, "must be an integer")
+        elif name in ("memory", "ephemeral-storage"):
+            # The classic slip: 128m is 0.128 bytes, 128Mi was meant.
+            said_text = f'fractional byte value "{text}" is invalid, must be an integer'
+            yield Finding(Type.INVALID, path, said_text, Severity.WARNING)

@@ -1,0 +1,322 @@
+"""From the FILE|DIR|- of a command line to pods, or to everything that is wrong with them.
+
+`run` and `validate` share this: which files are meant, what they hold, whether two pods have one
+name, which podvisor.toml belongs to them. This is also where a manifest meets the user that
+podvisor runs as: ids that he cannot take are said before anything starts. Nothing is printed and
+nothing raised here for what is wrong with a file: it ends in `Loaded.problems`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from msgspec import Struct
+
+from supervisor.api import codec, v1, validation
+from supervisor.api.problems import (
+    Finding,
+    Path,
+    Problem,
+    Severity,
+    duplicate,
+    has_errors,
+    invalid,
+    summary,
+)
+from supervisor.errors import UsageError
+
+__all__ = ["Ids", "Loaded", "LoadedPod", "Project", "duration", "load", "refused", "summary"]
+
+SUFFIXES = (".yaml", ".yml", ".json")
+CONFIG = "podvisor.toml"
+STDIN = "stdin"
+
+refused = has_errors
+
+
+class Project(Struct, frozen=True, kw_only=True):
+    """What podvisor.toml says; without one, the current folder and nothing."""
+
+    root: str  # absolute
+    found: bool = False  # whether there is a podvisor.toml
+    pass_env: tuple[str, ...] = ()
+    backoff_initial: float | None = None  # seconds
+    backoff_max: float | None = None
+
+
+class LoadedPod(Struct, frozen=True):
+    pod: v1.Pod  # with defaults
+    source: str  # as it was named: the file, or "stdin"
+    directory: str  # absolute; where containers start that name no workingDir
+    project: Project
+
+
+class Loaded(Struct, frozen=True):
+    """`pods` holds the good ones also when there are problems: ask `refused` first."""
+
+    pods: tuple[LoadedPod, ...]
+    problems: tuple[Problem, ...]
+    project: Project  # the first manifest's
+
+
+class Ids(Struct, frozen=True):
+    """The user that podvisor runs as."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def load(paths: list[str], stdin: BinaryIO | None = None, ids: Ids | None = None) -> Loaded:
+    """Read all manifests that the command line names. Raises nothing for what they hold."""
+    return _Loader(stdin, ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))).load(paths)
+
+
+class _Loader:
+    def __init__(self, stdin: BinaryIO | None, ids: Ids) -> None:
+        self._stdin = stdin
+        self._ids = ids
+        self._pods: list[LoadedPod] = []
+        self._problems: list[Problem] = []
+        self._places: dict[tuple[str, str], str] = {}  # namespace and name -> where it was first
+        self._projects: dict[str, Project] = {}  # by folder
+
+    def load(self, paths: list[str]) -> Loaded:
+        first: Project | None = None
+        for path in paths:
+            for source, folder, content in self._contents(path):
+                project = self._project(folder)
+                first = first or project
+                if content is not None:
+                    home = project.root if project.found else folder
+                    self._read(content, source, home, project)
+        project = first or self._project(os.getcwd())
+        return Loaded(tuple(self._pods), tuple(self._problems), project)
+
+    # --- files --------------------------------------------------------------------------------
+
+    def _contents(self, path: str) -> Iterator[tuple[str, str, bytes | None]]:
+        """Source, folder and content of each file; None for one that cannot be read."""
+        if path == "-":
+            stream = self._stdin or sys.stdin.buffer
+            yield STDIN, os.getcwd(), self._bytes(STDIN, stream)
+            return
+        for name in self._names(path):
+            content = None
+            try:
+                with open(name, "rb") as stream:
+                    content = self._bytes(name, stream)
+            except OSError as error:
+                self._complain(name, f"cannot read: {error.strerror}")
+            yield name, os.path.dirname(os.path.abspath(name)), content
+
+    def _bytes(self, source: str, stream: BinaryIO) -> bytes | None:
+        try:
+            return stream.read(codec.MAX_BYTES + 1)
+        except OSError as error:
+            self._complain(source, f"cannot read: {error.strerror}")
+            return None
+
+    def _names(self, path: str) -> list[str]:
+        if not os.path.isdir(path):
+            return [path]
+        try:
+            names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIXES))
+        except OSError as error:
+            self._complain(path, f"cannot read: {error.strerror}")
+            return []
+        files = [os.path.join(path, name) for name in names]
+        files = [name for name in files if not os.path.isdir(name)]
+        if not files:
+            self._complain(path, f"no manifests: no file is named *{', *'.join(SUFFIXES)}")
+        return files
+
+    def _complain(self, source: str, text: str, line: int = 0, col: int = 0) -> None:
+        self._problems.append(Problem(Severity.ERROR, source, line, col, "", text))
+
+    # --- pods ---------------------------------------------------------------------------------
+
+    def _read(self, content: bytes, source: str, folder: str, project: Project) -> None:
+        documents, problems = codec.read(content, source)
+        if not documents and not problems:
+            self._complain(source, "no documents")
+        for document in documents:
+            pod, findings = validation.admit(document.data)
+            if pod is not None:
+                findings = [*findings, *self._check_here(pod, document)]
+            problems += [document.problem(finding) for finding in findings]
+            if pod is not None and not has_errors(findings):
+                self._pods.append(LoadedPod(pod, source, folder, project))
+        problems.sort(key=lambda problem: (problem.line, problem.col))
+        self._problems += problems
+
+    def _check_here(self, pod: v1.Pod, document: codec.Document) -> Iterator[Finding]:
+        meta = pod.metadata
+        path = ("metadata", "name")
+        line, _ = document.locate(path)
+        first = self._places.setdefault((meta.namespace, meta.name), f"{document.source}:{line}")
+        if first != f"{document.source}:{line}":
+            clash = duplicate(path, meta.name)
+            text = f"{clash.text}: namespace {meta.namespace} has it from {first} already"
+            yield Finding(clash.type, path, text)
+        yield from unobtainable_ids(pod, self._ids)
+
+    # --- podvisor.toml ------------------------------------------------------------------------
+
+    def _project(self, folder: str) -> Project:
+        known = self._projects.get(folder)
+        if known is None:
+            known = self._projects[folder] = self._find_project(folder)
+        return known
+
+    def _find_project(self, folder: str) -> Project:
+        path = os.path.join(folder, CONFIG)
+        try:
+            with open(path, "rb") as stream:
+                content = stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            parent = os.path.dirname(folder)
+            return self._project(parent) if parent != folder else Project(root=os.getcwd())
+        except OSError as error:
+            self._complain(_short(path), f"cannot read: {error.strerror}")
+            return Project(root=folder, found=True)
+        project, problems = read_project(content, _short(path), folder)
+        self._problems += problems
+        return project
+
+
+def _short(path: str) -> str:
+    """A path as one would type it here."""
+    short = os.path.relpath(path)
+    return path if short.startswith("..") else short
+
+
+# --- what this user cannot have ----------------------------------------------------------------
+
+
+def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
+    """Fields that ask for users or groups that only root can take."""
+    if ids.uid == 0:
+        return
+    spec = pod.spec
+    places: list[tuple[Path, v1.SecurityContext | v1.PodSecurityContext | None]] = [
+        (("spec", "securityContext"), spec.security_context)
+    ]
+    for name, containers in (
+        ("containers", spec.containers),
+        ("initContainers", spec.init_containers),
+    ):
+        places += [
+            (("spec", name, index, "securityContext"), container.security_context)
+            for index, container in enumerate(containers)
+        ]
+    remedy = "run podvisor as root, or remove the field"
+    for path, context in places:
+        if context is None:
+            continue
+        user, group = context.run_as_user, context.run_as_group
+        if user is not None and user != ids.uid:
+            detail = f"podvisor runs as user {ids.uid} and cannot change it: {remedy}"
+            yield invalid((*path, "runAsUser"), user, detail)
+        if group is not None and group != ids.gid:
+            detail = f"podvisor runs as group {ids.gid} and cannot change it: {remedy}"
+            yield invalid((*path, "runAsGroup"), group, detail)
+        if isinstance(context, v1.PodSecurityContext):
+            for index, extra in enumerate(context.supplemental_groups):
+                if extra != ids.gid and extra not in ids.groups:
+                    detail = f"podvisor is not in this group and cannot enter it: {remedy}"
+                    yield invalid((*path, "supplementalGroups", index), extra, detail)
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+_KEYS = ("pass-env", "backoff-initial", "backoff-max")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
+_AT_LINE = re.compile(r" \(at line ([0-9]+), column ([0-9]+)\)$")
+
+
+def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[Problem]]:
+    """One podvisor.toml and what is wrong with it."""
+    import tomllib
+
+    problems: list[Problem] = []
+
+    def complain(text: str, line: int, col: int = 1, path: str = "") -> None:
+        problems.append(Problem(Severity.ERROR, source, line, col, path, text))
+
+    project = Project(root=root, found=True)
+    try:
+        text = content.decode()
+        data = tomllib.loads(text)
+    except UnicodeDecodeError:
+        complain("cannot read: not UTF-8", 1)
+        return project, problems
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        at = _AT_LINE.search(message)
+        line, col = (int(at[1]), int(at[2])) if at else (text.count("\n") + 1, 1)
+        message = _AT_LINE.sub("", message)
+        complain(f"not TOML: {message[:1].lower()}{message[1:]}", line, col)
+        return project, problems
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        line = _line_of(key, text)
+        if key not in _KEYS:
+            complain(f"Unknown key{_did_you_mean(key)}", line, path=key)
+            continue
+        try:
+            values[key.replace("-", "_")] = _setting(key, value)
+        except ValueError as error:
+            complain(str(error), line, path=key)
+    return Project(root=root, found=True, **values), problems
+
+
+def _setting(key: str, value: Any) -> Any:
+    if key != "pass-env":
+        return parse_duration(value)
+    if isinstance(value, list) and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise ValueError('must be a list of names, such as ["HTTP_PROXY"]')
+
+
+def _line_of(key: str, text: str) -> int:
+    match = re.search(rf"^\s*\[*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, match.end()) + 1 if match else 1
+
+
+def _did_you_mean(key: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key.replace("_", "-").lower(), _KEYS, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of `1.5`, `"90s"`, `"1m30s"`, `"500ms"`; more than none. Raises ValueError."""
+    seconds = -1.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
+            seconds = float(value)
+        elif parts and "".join(number + unit for number, unit in parts) == value:
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not 0 < seconds < float("inf"):
+        raise ValueError("must be a duration greater than 0, such as 10s, 1m30s or 500ms")
+    return seconds
+
+
+def duration(option: str | None, setting: float | None) -> float | None:
+    """What the command line says, else the project, else None. Raises UsageError."""
+    if option is None:
+        return setting
+    try:
+        return parse_duration(option)
+    except ValueError as error:
+        raise UsageError(f"cannot use {option!r}: {error}") from None
