@@ -1,0 +1,9 @@
+"""The decisions of a pod's life. Pure: no I/O, no clock, no randomness.
+
+facts.py    the vocabulary between this core and the shell: what happened, what to do
+restart.py  whether and when a container runs again
+record.py   everything known about one pod, and the fold of facts into it
+status.py   what the API shows of a record
+decide.py   what should be done next
+reasons.py  the words that users and their tools meet
+"""

@@ -1,0 +1,368 @@
+"""What should be done next for one pod: the deciding core.
+
+The law, in the order in which `decide` asks:
+
+     1. A pod whose life is over wants nothing more.
+     2. A pod ends when its deletion is asked for, when activeDeadlineSeconds have passed, when an
+        init container has failed for good, or when no app container runs or will run again.
+        Ending is one-way.
+     3. While it is not ending:
+        a. the sandbox comes first;
+        b. one start at a time: of all containers that should run and whose wait is over, the
+           first in spec order. A start that fails is tried again later and blocks nobody;
+        c. init containers come one by one: the next one is owed when the one before has
+           succeeded or, a sidecar, has started; app containers are owed when the last one has.
+           An earlier sidecar that ended is owed again beside all that.
+     4. While it is ending:
+        a. everything that runs gets the stop signal once: app and init containers at once, a
+           sidecar when it is its turn (no app container and no later sidecar runs any more), at
+           the deadline at the latest;
+        b. everything gets SIGKILL from the deadline on, but not within two seconds of its stop
+           signal; and again every few seconds while the end does not come;
+        c. when nothing runs, the sandbox is stopped.
+     5. Whatever is in flight is not asked for again; what failed on our side waits its time.
+
+`decide` is level-triggered: it looks at the whole record each time and remembers nothing, so after
+a crash it goes on from a stored record, and asking twice gives the same answer. All that it says
+once (events) it finds unsaid in the record or in the status committed last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.facts import (
+    Action,
+    ContainerId,
+    CreateSandbox,
+    FinishPod,
+    Instant,
+    KillContainer,
+    StartContainer,
+    StopContainer,
+)
+from supervisor.lifecycle.record import (
+    MINIMUM_GRACE,
+    Cause,
+    ContainerRecord,
+    EventDraft,
+    Kind,
+    Plan,
+    PodRecord,
+    Running,
+    Sandbox,
+    Termination,
+    container_event,
+    spec_grace,
+)
+from supervisor.lifecycle.status import (
+    backing_off,
+    nothing_runs,
+    pod_id,
+    project,
+    runs_again,
+    specs,
+    starting,
+    wait_before_next,
+)
+
+__all__ = ["Awaited", "Plan", "decide", "verdict", "waiting_for"]
+
+AFTER_SIGNAL = 2.0  # seconds a process has at least between stop signal and SIGKILL (§7.2.2)
+KILL_AGAIN = 5.0  # seconds until SIGKILL is sent again to what does not end
+
+
+def decide(record: PodRecord, now: Instant) -> Plan:
+    """Everything that should be true or done next, given all that is known."""
+    owed, end = _owed(record)
+    termination = _termination(record, now, end)
+    agenda = _Agenda(record, now)
+    _watch_deadline(agenda, termination)
+    if termination is None:
+        _start(agenda, owed)
+    else:
+        _stop(agenda, termination)
+    status = project(record, now, termination)
+    agenda.tell(*_back_offs(record, backing_off(status)))
+    return Plan(
+        actions=tuple(agenda.actions),
+        status=status,
+        events=(*record.owed_events, *agenda.events),
+        wake_at=agenda.wake_at,
+        termination=termination,
+        done=(
+            status.phase in reasons.TERMINAL_PHASES
+            and record.sandbox is Sandbox.STOPPED
+            and not record.in_flight
+        ),
+    )
+
+
+class Awaited(Struct, frozen=True):
+    """A container whose end a termination waits for."""
+
+    id: ContainerId
+    pid: int
+    signalled: Instant | None  # the stop signal was sent; None: it waits for its turn
+    kill_at: float  # boot time of SIGKILL, at the latest
+
+
+def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
+    """What a pod that is ending waits for; nothing for any other."""
+    termination = record.termination
+    if termination is None:
+        return ()
+    uid = record.pod.metadata.uid
+    return tuple(
+        Awaited(
+            id=ContainerId(uid, c.name, c.attempt),
+            pid=c.running.pid,
+            signalled=c.running.signalled,
+            kill_at=_kill_at(c.running, termination),
+        )
+        for c in record.containers
+        if c.running is not None
+    )
+
+
+def verdict(record: PodRecord) -> str | None:
+    """Succeeded or Failed once the pod has ended, else None."""
+    phase = record.status.phase
+    return phase if phase in reasons.TERMINAL_PHASES else None
+
+
+class _Agenda:
+    """Collects one plan."""
+
+    def __init__(self, record: PodRecord, now: Instant) -> None:
+        self.record = record
+        self.now = now
+        self.actions: list[Action] = []
+        self.events: list[EventDraft] = []
+        self.wake_at: float | None = None
+        self._retries = {r.action: r.again for r in record.retries}
+
+    def want(self, action: Action) -> bool:
+        """Ask for an action unless it is in flight or waits to be tried again."""
+        if action in self.record.in_flight:
+            return False
+        again = self._retries.get(action)
+        if again is not None and self.now.boot < again:
+            self.wake(again)
+            return False
+        self.actions.append(action)
+        return True
+
+    def failed(self, action: Action) -> bool:
+        return action in self._retries
+
+    def wake(self, at: float) -> None:
+        if self.wake_at is None or at < self.wake_at:
+            self.wake_at = at
+
+    def tell(self, *events: EventDraft) -> None:
+        self.events.extend(events)
+
+
+# --- does it end? ------------------------------------------------------------------------------
+
+
+def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
+    """The containers that should run and do not, in spec order; or why there is nothing left.
+
+    How far the init containers have come is told by the last one of them that was ever made: all
+    before it were done with then. An app container that was ever made says that all are (§4.3.2).
+    """
+    if record.termination is not None:
+        return [], record.termination.cause
+    parts = list(zip(record.containers, specs(record), strict=True))
+    inits = [p for p in parts if p[0].kind is not Kind.APP]
+    apps = [p for p in parts if p[0].kind is Kind.APP]
+    owed: list[ContainerRecord] = []
+    past_init = any(c.attempt >= 0 for c, _ in apps)
+    reached = max((i for i, (c, _) in enumerate(inits) if c.attempt >= 0), default=-1)
+    for container, spec in inits[: reached + 1]:
+        ended = container.ended
+        if container.running is not None or ended is None:
+            continue
+        if container.kind is Kind.SIDECAR:
+            owed.append(container)
+        elif ended.exit_code != 0 and not past_init:
+            if not runs_again(record, spec, container):
+                return [], Cause.INIT_FAILURE
+            owed.append(container)
+    if not past_init:
+        if reached >= 0 and not _is_done(inits[reached][0]):
+            return owed, None
+        if reached + 1 < len(inits):
+            owed.append(inits[reached + 1][0])
+            return owed, None
+    alive = False
+    for container, spec in apps:
+        if container.running is not None:
+            alive = True
+        elif container.ended is None or runs_again(record, spec, container):
+            alive = True
+            owed.append(container)
+    return (owed, None) if alive else ([], Cause.COMPLETION)
+
+
+def _is_done(container: ContainerRecord) -> bool:
+    """Whether the next init container may start: this one succeeded or, a sidecar, started."""
+    if container.kind is Kind.SIDECAR:
+        return container.running is not None
+    ended = container.ended
+    return container.running is None and ended is not None and ended.exit_code == 0
+
+
+def _termination(record: PodRecord, now: Instant, end: Cause | None) -> Termination | None:
+    """How the pod is ending, as known or beginning now."""
+    known = record.termination
+    limit = record.pod.spec.active_deadline_seconds
+    if (
+        limit is not None
+        and now.boot >= record.created.boot + limit
+        and record.status.phase not in reasons.TERMINAL_PHASES
+    ):
+        end = Cause.DEADLINE
+    if end is None:
+        return None
+    if known is None:
+        grace = max(MINIMUM_GRACE, spec_grace(record))
+        return Termination(cause=end, requested=now, deadline=now.boot + grace)
+    if end is known.cause:
+        return known
+    return Termination(
+        cause=end, requested=known.requested, deadline=known.deadline, kill=known.kill
+    )
+
+
+def _watch_deadline(agenda: _Agenda, termination: Termination | None) -> None:
+    """Tell that activeDeadlineSeconds have passed, once, or wake when they will."""
+    record = agenda.record
+    limit = record.pod.spec.active_deadline_seconds
+    if limit is None or record.status.phase in reasons.TERMINAL_PHASES:
+        return
+    if not _is_deadline(termination):
+        agenda.wake(record.created.boot + limit)
+    elif not _is_deadline(record.termination):
+        agenda.tell(
+            EventDraft(
+                type=reasons.NORMAL,
+                reason=reasons.DEADLINE_EXCEEDED,
+                message=reasons.DEADLINE_EXCEEDED_MESSAGE,
+            )
+        )
+
+
+def _is_deadline(termination: Termination | None) -> bool:
+    return termination is not None and termination.cause is Cause.DEADLINE
+
+
+# --- starting ----------------------------------------------------------------------------------
+
+
+def _start(agenda: _Agenda, owed: Iterable[ContainerRecord]) -> None:
+    record, now = agenda.record, agenda.now.boot
+    if record.sandbox is not Sandbox.READY:
+        agenda.want(CreateSandbox())
+        return
+    free = starting(record) is None
+    for container in owed:
+        due = 0.0
+        if container.ended is not None:
+            due = container.ended.finished.boot + wait_before_next(record, container)
+        if container.refusal is not None:
+            due = max(due, container.refusal.again)
+        if now < due:
+            agenda.wake(due)
+        elif free:
+            uid = record.pod.metadata.uid
+            instance = ContainerId(uid, container.name, container.attempt + 1)
+            free = not agenda.want(StartContainer(instance))
+
+
+def _back_offs(record: PodRecord, shown: dict[str, int]) -> Iterator[EventDraft]:
+    """One event for each wait that is shown for the first time (§3.2.7)."""
+    if not shown:
+        return
+    told = backing_off(record.status)
+    for container in record.containers:
+        count = shown.get(container.name)
+        if count is not None and told.get(container.name) != count:
+            message = reasons.back_off(container.name, pod_id(record))
+            yield container_event(container, reasons.WARNING, reasons.BACK_OFF, message)
+
+
+# --- stopping ----------------------------------------------------------------------------------
+
+
+def _stop(agenda: _Agenda, termination: Termination) -> None:
+    record = agenda.record
+    start = starting(record)
+    turns = []
+    occupied = False  # somebody runs, or is about to, for whom sidecars before it wait
+    for container in reversed(record.containers):
+        is_turn = container.kind is not Kind.SIDECAR or not occupied
+        if container.running is not None:
+            turns.append((container, container.running, is_turn))
+        elif start is None or start.id.name != container.name:
+            continue
+        occupied |= container.kind is not Kind.INIT
+    for container, running, is_turn in reversed(turns):
+        if not running.announced:
+            message = reasons.stopping(container.name)
+            agenda.tell(container_event(container, reasons.NORMAL, reasons.KILLING, message))
+        _stop_one(agenda, termination, container, running, is_turn)
+    # What is in flight besides is answered first, so that nothing reaches a finished pod.
+    quiet = nothing_runs(record) and record.in_flight <= {FinishPod()}
+    if quiet and record.sandbox is not Sandbox.STOPPED:
+        agenda.want(FinishPod())
+
+
+def _stop_one(
+    agenda: _Agenda,
+    termination: Termination,
+    container: ContainerRecord,
+    running: Running,
+    is_turn: bool,
+) -> None:
+    now = agenda.now.boot
+    instance = ContainerId(agenda.record.pod.metadata.uid, container.name, container.attempt)
+    stop = StopContainer(instance)
+    if termination.kill:
+        _kill(agenda, container, running, instance)
+    elif running.signalled is None and not (now >= termination.deadline and agenda.failed(stop)):
+        if is_turn or now >= termination.deadline:
+            agenda.want(stop)
+        if now < termination.deadline:
+            agenda.wake(termination.deadline)
+    elif now < (kill_at := _kill_at(running, termination)):
+        agenda.wake(kill_at)
+    else:
+        _kill(agenda, container, running, instance)
+
+
+def _kill(
+    agenda: _Agenda, container: ContainerRecord, running: Running, instance: ContainerId
+) -> None:
+    if running.killed is not None:
+        again = running.killed.boot + KILL_AGAIN
+        if agenda.now.boot < again:
+            agenda.wake(again)
+            return
+    if agenda.want(KillContainer(instance)) and running.killed is not None:
+        message = reasons.still_runs(container.name, KILL_AGAIN)
+        agenda.tell(container_event(container, reasons.WARNING, reasons.FAILED_KILL_POD, message))
+
+
+def _kill_at(running: Running, termination: Termination) -> float:
+    """Boot time of SIGKILL, at the latest."""
+    if termination.kill:
+        return termination.requested.boot
+    if running.signalled is None:
+        return termination.deadline + AFTER_SIGNAL
+    return max(termination.deadline, running.signalled.boot + AFTER_SIGNAL)

@@ -1,0 +1,196 @@
+"""What happened and what is to be done: the vocabulary between the deciding core and the shell.
+
+A `Fact` says what happened and when; `observe` folds facts into a `PodRecord`. An `Action` says
+what should be done next; `decide` returns actions in a `Plan` and the shell performs them. Every
+action is answered by exactly one fact, its own failure included (`ActionFailed`).
+
+This module holds data only: no rule of the lifecycle is written here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+
+class Instant(Struct, frozen=True):
+    """One moment on two clocks."""
+
+    wall: float  # seconds since the Unix epoch, UTC: for display only
+    boot: float  # CLOCK_BOOTTIME seconds: for deadlines and back-off (goes on in suspend)
+
+    def later(self, seconds: float) -> Instant:
+        return Instant(self.wall + seconds, self.boot + seconds)
+
+
+def rfc3339(at: Instant) -> str:
+    """The time as the API shows it: UTC, whole seconds, the fraction cut off."""
+    return datetime.fromtimestamp(int(at.wall), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class ContainerId(Struct, frozen=True, order=True):
+    """Identity of one instance of a container. Deterministic, so starting twice is harmless."""
+
+    pod_uid: str
+    name: str
+    attempt: int  # 0 for the first instance; equals restartCount
+
+    def __str__(self) -> str:
+        return f"{self.pod_uid}/{self.name}/{self.attempt}"
+
+
+# --- actions -----------------------------------------------------------------------------------
+
+
+class CreateSandbox(Struct, frozen=True, tag=True):
+    """Make the pod's directories. Answered by SandboxReady or ActionFailed."""
+
+
+class StartContainer(Struct, frozen=True, tag=True):
+    """Create and start one instance. Answered by ContainerStarted or StartFailed."""
+
+    id: ContainerId
+
+
+class StopContainer(Struct, frozen=True, tag=True):
+    """Send the stop signal once, to the main process only. Answered by StopSignalled."""
+
+    id: ContainerId
+    signal: str = "SIGTERM"
+
+
+class KillContainer(Struct, frozen=True, tag=True):
+    """SIGKILL the main process and with it the whole tree. Answered by KillSent."""
+
+    id: ContainerId
+
+
+class FinishPod(Struct, frozen=True, tag=True):
+    """Stop the sandbox: nothing of the pod runs any more. Answered by SandboxStopped."""
+
+
+Action = CreateSandbox | StartContainer | StopContainer | KillContainer | FinishPod
+
+
+# --- facts -------------------------------------------------------------------------------------
+
+
+class SandboxReady(Struct, frozen=True, tag_field="fact"):
+    at: Instant
+
+
+class SandboxStopped(Struct, frozen=True, tag_field="fact"):
+    at: Instant
+
+
+class ContainerStarted(Struct, frozen=True, tag_field="fact"):
+    """The main process executes its program (execve succeeded)."""
+
+    at: Instant
+    id: ContainerId
+    pid: int  # on the host
+
+
+class StartFailed(Struct, frozen=True, tag_field="fact"):
+    """The instance did not start.
+
+    `created` False: nothing was created, no attempt is used up (CreateContainerConfigError,
+    CreateContainerError). True: the container was made but its program could not be executed
+    (StartError, exit code 128).
+    """
+
+    at: Instant
+    id: ContainerId
+    reason: str
+    message: str
+    created: bool
+
+
+class ContainerExited(Struct, frozen=True, tag_field="fact"):
+    """The main process ended, every process of the container is gone, its log is complete."""
+
+    at: Instant
+    id: ContainerId
+    exit_code: int  # 0-255; death by signal n is 128+n
+    oom_killed: bool = False
+    message: str = ""  # termination message, already cut to its limits
+
+
+class ContainerLost(Struct, frozen=True, tag_field="fact"):
+    """The runtime no longer knows an instance that was running; how it ended is unknown."""
+
+    at: Instant
+    id: ContainerId
+
+
+class StopSignalled(Struct, frozen=True, tag_field="fact"):
+    at: Instant
+    id: ContainerId
+
+
+class KillSent(Struct, frozen=True, tag_field="fact"):
+    at: Instant
+    id: ContainerId
+
+
+class LogsDropped(Struct, frozen=True, tag_field="fact"):
+    """The log of a container could not be written (disk full); the container goes on."""
+
+    at: Instant
+    id: ContainerId
+    error: str
+
+
+class DeletionRequested(Struct, frozen=True, tag_field="fact"):
+    """Somebody wants the pod gone.
+
+    `grace` in seconds; None means the pod's own. A repeated request can only shorten.
+    `kill`: do not wait at all, SIGKILL now (the third Ctrl-C of `podvisor run`).
+    """
+
+    at: Instant
+    grace: int | None = None
+    kill: bool = False
+
+
+class ConditionSet(Struct, frozen=True, tag_field="fact"):
+    """A condition that the node does not own is set from outside (readiness gates)."""
+
+    at: Instant
+    type: str
+    status: str  # True, False, Unknown
+    reason: str = ""
+    message: str = ""
+
+
+class ActionFailed(Struct, frozen=True, tag_field="fact"):
+    """An action could not be performed for a reason on our side; it is tried again later."""
+
+    at: Instant
+    action: Action
+    error: str
+
+
+class Adopted(Struct, frozen=True, tag_field="fact"):
+    """The record was loaded again: what was in flight is forgotten, what the runtime holds
+    follows as facts."""
+
+    at: Instant
+
+
+Fact = (
+    SandboxReady
+    | SandboxStopped
+    | ContainerStarted
+    | StartFailed
+    | ContainerExited
+    | ContainerLost
+    | StopSignalled
+    | KillSent
+    | LogsDropped
+    | DeletionRequested
+    | ConditionSet
+    | ActionFailed
+    | Adopted
+)

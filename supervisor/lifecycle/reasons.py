@@ -1,0 +1,158 @@
+"""The words that users and their tools meet: phases, conditions, reasons and message texts.
+
+Reasons are Kubernetes' own wherever Kubernetes has one, because scripts and dashboards match on
+them. A reason or text of ours says so.
+"""
+
+from __future__ import annotations
+
+# --- phases (§1.1) -----------------------------------------------------------------------------
+
+PENDING = "Pending"
+RUNNING = "Running"
+SUCCEEDED = "Succeeded"
+FAILED = "Failed"
+
+TERMINAL_PHASES = frozenset({SUCCEEDED, FAILED})
+
+# --- conditions the node owns (§1.2) -----------------------------------------------------------
+
+READY_TO_START = "PodReadyToStartContainers"
+INITIALIZED = "Initialized"
+READY = "Ready"
+CONTAINERS_READY = "ContainersReady"
+POD_SCHEDULED = "PodScheduled"
+
+OWN_CONDITIONS = frozenset({READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, POD_SCHEDULED})
+
+# Names from before a condition got its present one; accepted wherever a condition is named.
+CONDITION_ALIASES = {"PodHasNetwork": READY_TO_START}
+
+POD_COMPLETED = "PodCompleted"
+POD_FAILED = "PodFailed"
+CONTAINERS_NOT_INITIALIZED = "ContainersNotInitialized"
+CONTAINERS_NOT_READY = "ContainersNotReady"
+READINESS_GATES_NOT_READY = "ReadinessGatesNotReady"
+
+
+def incomplete(names: list[str]) -> str:
+    return f"containers with incomplete status: [{' '.join(names)}]"
+
+
+def unready(names: list[str]) -> str:
+    return f"containers with unready status: [{' '.join(names)}]"
+
+
+def gate_missing(condition: str) -> str:
+    return f'corresponding condition of pod readiness gate "{condition}" does not exist.'
+
+
+def gate_not_true(condition: str, status: str) -> str:
+    return f'the status of pod readiness gate "{condition}" is not "True", but {status}'
+
+
+# --- containers: waiting (§2.2) ----------------------------------------------------------------
+
+CONTAINER_CREATING = "ContainerCreating"
+POD_INITIALIZING = "PodInitializing"
+CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
+CREATE_CONTAINER_ERROR = "CreateContainerError"
+
+
+def crash_loop(delay: float, container: str, pod: str) -> str:
+    """`pod` is name_namespace(uid)."""
+    return f"back-off {go_duration(delay)} restarting failed container={container} pod={pod}"
+
+
+def go_duration(seconds: float) -> str:
+    """A duration as Go prints it: 10s, 1m20s, 5m0s, 1.5s, 50ms."""
+    millis = round(seconds * 1000)
+    if millis == 0:
+        return "0s"
+    if millis < 1000:
+        return f"{millis}ms"
+    minutes, millis = divmod(millis, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{millis / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+# --- containers: terminated (§2.3) -------------------------------------------------------------
+
+COMPLETED = "Completed"
+ERROR = "Error"
+OOM_KILLED = "OOMKilled"
+START_ERROR = "StartError"
+START_ERROR_CODE = 128
+STATUS_UNKNOWN = "ContainerStatusUnknown"
+STATUS_UNKNOWN_CODE = 137
+NOT_LOCATED = "The container could not be located when the pod was terminated"
+LOST = "The container was lost while it was running, and how it ended is not known"  # ours
+
+# --- the pod -----------------------------------------------------------------------------------
+
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+DEADLINE_EXCEEDED_MESSAGE = "Pod was active on the node longer than the specified deadline"
+
+# --- events (§11.2) ----------------------------------------------------------------------------
+
+NORMAL = "Normal"
+WARNING = "Warning"
+
+KUBELET = "kubelet"
+SCHEDULER = "default-scheduler"
+
+SCHEDULED = "Scheduled"
+PULLED = "Pulled"
+CREATED = "Created"
+CREATED_MESSAGE = "Container created"
+STARTED = "Started"
+STARTED_MESSAGE = "Container started"
+FAILED_EVENT = "Failed"
+KILLING = "Killing"
+BACK_OFF = "BackOff"
+FAILED_CREATE_SANDBOX = "FailedCreatePodSandBox"
+FAILED_KILL_POD = "FailedKillPod"
+FAILED_SYNC = "FailedSync"
+LOGS_DROPPED = "LogsDropped"  # ours: a full disk is no event in Kubernetes
+
+
+def scheduled(namespace: str, pod: str, node: str) -> str:
+    return f"Successfully assigned {namespace}/{pod} to {node}"
+
+
+def pulled(image: str) -> str:
+    if not image:
+        return "Container has no image: its command is run from this machine"  # ours
+    return f'Container image "{image}" already present on machine and can be accessed by the pod'
+
+
+def error(text: str) -> str:
+    return f"Error: {text}"
+
+
+def stopping(container: str) -> str:
+    return f"Stopping container {container}"
+
+
+def back_off(container: str, pod: str) -> str:
+    return f"Back-off restarting failed container {container} in pod {pod}"
+
+
+def sandbox_failed(text: str) -> str:
+    return f"Failed to create pod sandbox: {text}"
+
+
+def kill_failed(text: str) -> str:
+    return f"error killing pod: {text}"
+
+
+def still_runs(container: str, seconds: float) -> str:
+    return kill_failed(f"container {container} still runs {go_duration(seconds)} after SIGKILL")
+
+
+def logs_dropped(container: str, text: str) -> str:
+    return f"cannot write the log of container {container}, it goes on without: {text}"

@@ -1,0 +1,655 @@
+"""Everything known about one pod, and the fold of facts into it.
+
+A `PodRecord` is all that `decide` looks at and all that must be stored to go on after a crash.
+`observe` folds one fact: it never refuses one, and a fact that is late, doubled or about somebody
+else changes nothing but what is in flight. So a record may be rebuilt from any stored one plus a
+fresh list of what the runtime holds.
+
+The law of an instance of a container:
+
+    (not made) --ContainerStarted--> running --ContainerExited, ContainerLost--> ended
+    (not made) --StartFailed, created--> ended        with StartError
+    (not made) --StartFailed, not created--> (not made)    the attempt is not used up
+
+    Attempts only grow, and there is at most one live instance: a newer attempt that runs proves
+    that the one before has ended. An ended instance never changes again.
+
+The law of a termination: once begun it never ends but with the pod, and its deadline only ever
+comes nearer.
+
+An event is owed when a fold changes the record and is paid when a plan that carries it is
+committed, so no event is lost in a crash, and none told twice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.lifecycle import reasons, restart
+from supervisor.lifecycle.facts import (
+    Action,
+    ActionFailed,
+    Adopted,
+    ConditionSet,
+    ContainerExited,
+    ContainerId,
+    ContainerLost,
+    ContainerStarted,
+    CreateSandbox,
+    DeletionRequested,
+    Fact,
+    FinishPod,
+    Instant,
+    KillContainer,
+    KillSent,
+    LogsDropped,
+    SandboxReady,
+    SandboxStopped,
+    StartContainer,
+    StartFailed,
+    StopContainer,
+    StopSignalled,
+    rfc3339,
+)
+from supervisor.lifecycle.qos import qos_class
+
+RETRY = 10.0  # seconds until what failed on our side is tried again (§3.2.11)
+DEFAULT_GRACE = 30
+MINIMUM_GRACE = 1  # of a termination, also when 0 is asked for (§7.2.1)
+
+
+class NodePolicy(Struct, frozen=True, kw_only=True):
+    """What the node decides for all its pods."""
+
+    backoff_initial: float = 10.0
+    backoff_max: float = 300.0
+    backoff_reset: float = 600.0
+    node_name: str
+    host_ip: str = "127.0.0.1"
+
+
+# --- what is known -----------------------------------------------------------------------------
+
+
+class Kind(enum.StrEnum):
+    """The part a container plays in its pod."""
+
+    INIT = "init"  # runs to its end before the next one starts
+    SIDECAR = "sidecar"  # an init container that goes on beside the app containers
+    APP = "app"
+
+
+class Running(Struct, frozen=True, kw_only=True):
+    """The live instance of a container."""
+
+    since: Instant
+    pid: int  # on the host
+    signalled: Instant | None = None  # the stop signal was sent
+    killed: Instant | None = None  # SIGKILL was sent last
+    announced: bool = False  # that it is being stopped was told
+    log_dropped: bool = False  # that its log has gaps was told
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How an instance ended."""
+
+    attempt: int
+    exit_code: int
+    reason: str
+    message: str = ""
+    started: Instant | None  # None: nobody saw it start
+    finished: Instant
+
+
+class Refusal(Struct, frozen=True):
+    """Why the next instance could not be made; it is tried again at boot time `again`."""
+
+    reason: str
+    message: str
+    again: float
+
+
+class ContainerRecord(Struct, frozen=True, kw_only=True):
+    """One container of the pod."""
+
+    name: str
+    kind: Kind
+    attempt: int = -1  # of the newest instance that was made; -1: none yet
+    running: Running | None = None  # that instance, while it lives
+    ended: Ended | None = None  # the newest instance that has ended
+    before: Ended | None = None  # the one before `ended`
+    refusal: Refusal | None = None
+    backoff: restart.Backoff | None = None
+
+
+class Sandbox(enum.StrEnum):
+    """The pod's directories."""
+
+    ABSENT = "absent"
+    READY = "ready"
+    STOPPED = "stopped"
+
+
+class Cause(enum.StrEnum):
+    """Why a pod is ending."""
+
+    DELETION = "deletion"
+    DEADLINE = "deadline"  # activeDeadlineSeconds
+    COMPLETION = "completion"  # no app container runs or will run again
+    INIT_FAILURE = "init failure"  # a failed init container will not run again
+
+
+class Termination(Struct, frozen=True, kw_only=True):
+    """The pod is ending. Nothing starts any more."""
+
+    cause: Cause
+    requested: Instant
+    deadline: float  # boot time: from here on SIGKILL is due
+    kill: bool = False  # do not wait at all
+
+
+class Retry(Struct, frozen=True):
+    """An action that failed on our side. One entry per action, however often it fails."""
+
+    action: Action
+    again: float  # boot time
+    error: str
+
+
+class EventDraft(Struct, frozen=True, kw_only=True):
+    """An event to record; the recorder adds pod, time and count (§11)."""
+
+    type: str
+    reason: str
+    message: str
+    field_path: str = ""  # of the container; empty for events of the pod
+    component: str = reasons.KUBELET
+
+
+class PodRecord(Struct, frozen=True, kw_only=True):
+    """All that is known about one pod."""
+
+    pod: v1.Pod  # as taken on; deletion moves only its metadata. Its status is not looked at
+    policy: NodePolicy
+    qos_class: str
+    created: Instant  # the node took the pod on: status.startTime
+    sandbox: Sandbox = Sandbox.ABSENT
+    containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
+    deletion: Instant | None = None  # first asked for
+    termination: Termination | None = None
+    in_flight: frozenset[Action] = frozenset()  # committed, not yet answered
+    retries: tuple[Retry, ...] = ()
+    conditions: tuple[v1.PodCondition, ...] = ()  # set from outside
+    owed_events: tuple[EventDraft, ...] = ()
+    status: v1.PodStatus  # last committed
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Everything that should be true or done next."""
+
+    actions: tuple[Action, ...] = ()
+    status: v1.PodStatus
+    events: tuple[EventDraft, ...] = ()
+    wake_at: float | None = None  # boot time: decide again then, even if nothing happens
+    termination: Termination | None = None
+    done: bool = False  # the pod's life is over: terminal phase, nothing left
+
+
+class Committed(Struct, frozen=True, tag=True):
+    """The shell has stored this plan; only now may its actions be performed."""
+
+    at: Instant
+    plan: Plan
+
+
+def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy) -> PodRecord:
+    """The record of a pod that the node takes on. The pod is defaulted and has its uid."""
+    meta, spec = pod.metadata, pod.spec
+    qos = qos_class(spec)
+    return PodRecord(
+        pod=pod,
+        policy=policy,
+        qos_class=qos,
+        created=at,
+        containers=(
+            *(
+                ContainerRecord(name=c.name, kind=Kind.SIDECAR if v1.is_sidecar(c) else Kind.INIT)
+                for c in spec.init_containers
+            ),
+            *(ContainerRecord(name=c.name, kind=Kind.APP) for c in spec.containers),
+        ),
+        owed_events=(
+            EventDraft(
+                type=reasons.NORMAL,
+                reason=reasons.SCHEDULED,
+                message=reasons.scheduled(meta.namespace, meta.name, policy.node_name),
+                component=reasons.SCHEDULER,
+            ),
+        ),
+        status=v1.PodStatus(phase=reasons.PENDING, qos_class=qos),
+    )
+
+
+def field_path(container: ContainerRecord) -> str:
+    """Where the container stands in the spec, as events name it (§11.1)."""
+    group = "containers" if container.kind is Kind.APP else "initContainers"
+    return f"spec.{group}{{{container.name}}}"
+
+
+def container_event(
+    container: ContainerRecord, severity: str, reason: str, message: str
+) -> EventDraft:
+    path = field_path(container)
+    return EventDraft(type=severity, reason=reason, message=message, field_path=path)
+
+
+def spec_grace(record: PodRecord) -> int:
+    """The pod's own grace period in seconds; negative means 1 (§7.1.2)."""
+    grace = record.pod.spec.termination_grace_period_seconds
+    return DEFAULT_GRACE if grace is None else grace if grace >= 0 else MINIMUM_GRACE
+
+
+# --- the fold ----------------------------------------------------------------------------------
+
+
+def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
+    """The record after one more fact."""
+    match fact:
+        case Committed():
+            return _committed(record, fact)
+        case SandboxReady():
+            record = _answered(record, CreateSandbox())
+            if record.sandbox is Sandbox.ABSENT:
+                return replace(record, sandbox=Sandbox.READY)
+            return record
+        case SandboxStopped():
+            return replace(_answered(record, FinishPod()), sandbox=Sandbox.STOPPED)
+        case ContainerStarted():
+            return _started(_answered(record, StartContainer(fact.id)), fact)
+        case StartFailed():
+            return _start_failed(_answered(record, StartContainer(fact.id)), fact)
+        case ContainerExited():
+            return _exited(record, fact)
+        case ContainerLost():
+            return _lost(record, fact)
+        case StopSignalled():
+            record = _answered(record, *_stops_in_flight(record, fact.id))
+            return _update_running(
+                record,
+                fact.id,
+                lambda r: r if r.signalled else replace(r, signalled=fact.at),
+            )
+        case KillSent():
+            record = _answered(record, KillContainer(fact.id))
+            return _update_running(record, fact.id, lambda r: replace(r, killed=fact.at))
+        case LogsDropped():
+            return _logs_dropped(record, fact)
+        case DeletionRequested():
+            return _deletion_requested(record, fact)
+        case ConditionSet():
+            return _condition_set(record, fact)
+        case ActionFailed():
+            return _action_failed(record, fact)
+        case Adopted():
+            return replace(record, in_flight=frozenset(), retries=())
+
+
+def _answered(record: PodRecord, *actions: Action) -> PodRecord:
+    """These actions are done: neither in flight nor to be tried again."""
+    if record.in_flight.isdisjoint(actions) and not record.retries:
+        return record
+    return replace(
+        record,
+        in_flight=record.in_flight.difference(actions),
+        retries=tuple(r for r in record.retries if r.action not in actions),
+    )
+
+
+def _stops_in_flight(record: PodRecord, instance: ContainerId) -> list[Action]:
+    """The answer to a stop does not name the signal."""
+    return [
+        action
+        for action in (*record.in_flight, *(r.action for r in record.retries))
+        if isinstance(action, StopContainer) and action.id == instance
+    ]
+
+
+def _find(record: PodRecord, instance: ContainerId) -> int | None:
+    """The place of the container that this is an instance of."""
+    if instance.pod_uid == record.pod.metadata.uid:
+        for index, container in enumerate(record.containers):
+            if container.name == instance.name:
+                return index
+    return None
+
+
+def _with(
+    record: PodRecord, index: int, container: ContainerRecord, *events: EventDraft
+) -> PodRecord:
+    containers = record.containers
+    return replace(
+        record,
+        containers=(*containers[:index], container, *containers[index + 1 :]),
+        owed_events=(*record.owed_events, *events),
+    )
+
+
+def _update_running(
+    record: PodRecord, instance: ContainerId, change: Callable[[Running], Running]
+) -> PodRecord:
+    index = _find(record, instance)
+    if index is None:
+        return record
+    container = record.containers[index]
+    if container.running is None or container.attempt != instance.attempt:
+        return record
+    return _with(record, index, replace(container, running=change(container.running)))
+
+
+def _pulled(record: PodRecord, container: ContainerRecord, index: int) -> EventDraft:
+    spec = record.pod.spec
+    image = (*spec.init_containers, *spec.containers)[index].image
+    return container_event(container, reasons.NORMAL, reasons.PULLED, reasons.pulled(image))
+
+
+def _ended(container: ContainerRecord, ended: Ended) -> ContainerRecord:
+    """The newest instance has ended so."""
+    return replace(
+        container,
+        attempt=ended.attempt,
+        running=None,
+        ended=ended,
+        before=container.ended,
+        refusal=None,
+    )
+
+
+def _ended_unseen(
+    container: ContainerRecord, instance: ContainerId, at: Instant, started: Instant | None
+) -> ContainerRecord:
+    """How an instance ended is not known. Never a success."""
+    return _ended(
+        container,
+        Ended(
+            attempt=instance.attempt,
+            exit_code=reasons.STATUS_UNKNOWN_CODE,
+            reason=reasons.STATUS_UNKNOWN,
+            message=reasons.LOST,
+            started=started,
+            finished=at,
+        ),
+    )
+
+
+def _started(record: PodRecord, fact: ContainerStarted) -> PodRecord:
+    index = _find(record, fact.id)
+    if index is None:
+        return record
+    container = record.containers[index]
+    ended = container.ended
+    told = (
+        _pulled(record, container, index),
+        container_event(container, reasons.NORMAL, reasons.CREATED, reasons.CREATED_MESSAGE),
+        container_event(container, reasons.NORMAL, reasons.STARTED, reasons.STARTED_MESSAGE),
+    )
+    if fact.id.attempt <= container.attempt:
+        if ended and ended.attempt == fact.id.attempt and ended.started is None:
+            # Its end was faster than the news of its start.
+            container = replace(container, ended=replace(ended, started=fact.at))
+            return _with(record, index, container, *told)
+        return record
+    if container.running is not None:
+        before = ContainerId(fact.id.pod_uid, fact.id.name, container.attempt)
+        container = _ended_unseen(container, before, fact.at, container.running.since)
+    container = replace(
+        container,
+        attempt=fact.id.attempt,
+        running=Running(since=fact.at, pid=fact.pid),
+        refusal=None,
+    )
+    return _with(record, index, container, *told)
+
+
+def _start_failed(record: PodRecord, fact: StartFailed) -> PodRecord:
+    index = _find(record, fact.id)
+    if index is None or fact.id.attempt <= record.containers[index].attempt:
+        return record
+    container = record.containers[index]
+    failed = container_event(
+        container, reasons.WARNING, reasons.FAILED_EVENT, reasons.error(fact.message)
+    )
+    pulled = _pulled(record, container, index)
+    if not fact.created:
+        refusal = Refusal(fact.reason, fact.message, fact.at.boot + RETRY)
+        return _with(record, index, replace(container, refusal=refusal), pulled, failed)
+    created = container_event(container, reasons.NORMAL, reasons.CREATED, reasons.CREATED_MESSAGE)
+    container = _ended(
+        container,
+        Ended(
+            attempt=fact.id.attempt,
+            exit_code=reasons.START_ERROR_CODE,
+            reason=fact.reason,
+            message=fact.message,
+            started=Instant(wall=0.0, boot=fact.at.boot),  # shown as containerd does: 1970
+            finished=fact.at,
+        ),
+    )
+    return _with(record, index, container, pulled, created, failed)
+
+
+def _exited(record: PodRecord, fact: ContainerExited) -> PodRecord:
+    index = _find(record, fact.id)
+    if index is None:
+        return record
+    container = record.containers[index]
+    if _is_past(container, fact.id):
+        return record
+    reason = reasons.COMPLETED if fact.exit_code == 0 else reasons.ERROR
+    ended = Ended(
+        attempt=fact.id.attempt,
+        exit_code=fact.exit_code,
+        reason=reasons.OOM_KILLED if fact.oom_killed else reason,
+        message=fact.message,
+        started=_start_of(container, fact.id),
+        finished=fact.at,
+    )
+    return _with(record, index, _ended(container, ended))
+
+
+def _lost(record: PodRecord, fact: ContainerLost) -> PodRecord:
+    index = _find(record, fact.id)
+    if index is None or _is_past(record.containers[index], fact.id):
+        return record
+    container = record.containers[index]
+    started = _start_of(container, fact.id)
+    return _with(record, index, _ended_unseen(container, fact.id, fact.at, started))
+
+
+def _is_past(container: ContainerRecord, instance: ContainerId) -> bool:
+    """Whether this instance is known to have ended."""
+    if instance.attempt == container.attempt:
+        return container.running is None
+    return instance.attempt < container.attempt
+
+
+def _start_of(container: ContainerRecord, instance: ContainerId) -> Instant | None:
+    if container.running is not None and container.attempt == instance.attempt:
+        return container.running.since
+    return None
+
+
+def _logs_dropped(record: PodRecord, fact: LogsDropped) -> PodRecord:
+    index = _find(record, fact.id)
+    if index is None:
+        return record
+    container = record.containers[index]
+    running = container.running
+    if running is None or container.attempt != fact.id.attempt or running.log_dropped:
+        return record
+    event = container_event(
+        container,
+        reasons.WARNING,
+        reasons.LOGS_DROPPED,
+        reasons.logs_dropped(container.name, fact.error),
+    )
+    running = replace(running, log_dropped=True)
+    return _with(record, index, replace(container, running=running), event)
+
+
+def _deletion_requested(record: PodRecord, fact: DeletionRequested) -> PodRecord:
+    """The API's side (metadata, §7.1) and the node's side (termination, §7.2)."""
+    meta = record.pod.metadata
+    over = record.status.phase in reasons.TERMINAL_PHASES
+    asked = 0 if fact.kill or over else fact.grace
+    if asked is not None and asked < 0:
+        asked = MINIMUM_GRACE
+    in_force = meta.deletion_grace_period_seconds
+    if record.deletion is None:
+        first, grace = fact.at, spec_grace(record) if asked is None else asked
+        generation = meta.generation + 1 if meta.generation > 0 else meta.generation
+    elif asked is not None and in_force is not None and asked < in_force:
+        first, grace, generation = record.deletion, asked, meta.generation
+    elif fact.kill and record.termination is not None:
+        return replace(record, termination=replace(record.termination, kill=True))
+    else:
+        return record
+    # The date moves from the first request on, but what is left to the containers is counted
+    # from this one.
+    meta = replace(
+        meta,
+        deletion_timestamp=rfc3339(first.later(grace)),
+        deletion_grace_period_seconds=grace,
+        generation=generation,
+    )
+    termination = Termination(
+        cause=Cause.DELETION,
+        requested=fact.at,
+        deadline=fact.at.boot + max(MINIMUM_GRACE, grace),
+        kill=fact.kill,
+    )
+    return replace(
+        record,
+        pod=replace(record.pod, metadata=meta),
+        deletion=first,
+        termination=_sooner(record.termination, termination),
+    )
+
+
+def _sooner(old: Termination | None, new: Termination | None) -> Termination | None:
+    """Two terminations in one: it began with the old one and ends with the earlier deadline.
+
+    A passed activeDeadlineSeconds stays the cause whatever else happens.
+    """
+    if old is None or new is None:
+        return new or old
+    return Termination(
+        cause=Cause.DEADLINE if new.cause is Cause.DEADLINE else old.cause,
+        requested=old.requested,
+        deadline=min(old.deadline, new.deadline),
+        kill=old.kill or new.kill,
+    )
+
+
+def _condition_set(record: PodRecord, fact: ConditionSet) -> PodRecord:
+    """Conditions that the node owns are its own to write; others are kept as set (§1.2.8)."""
+    name = reasons.CONDITION_ALIASES.get(fact.type, fact.type)
+    if name in reasons.OWN_CONDITIONS:
+        return record
+    changed = rfc3339(fact.at)
+    conditions = list(record.conditions)
+    place = next((i for i, c in enumerate(conditions) if c.type == name), len(conditions))
+    if place < len(conditions) and conditions[place].status == fact.status:
+        changed = conditions[place].last_transition_time or changed
+    conditions[place : place + 1] = [
+        v1.PodCondition(
+            type=name,
+            status=fact.status,
+            reason=fact.reason,
+            message=fact.message,
+            last_transition_time=changed,
+        )
+    ]
+    return replace(record, conditions=tuple(conditions))
+
+
+def _action_failed(record: PodRecord, fact: ActionFailed) -> PodRecord:
+    action = fact.action
+    record = _answered(record, action)
+    if isinstance(action, StartContainer):
+        return _start_failed(
+            record,
+            StartFailed(
+                at=fact.at,
+                id=action.id,
+                reason=reasons.CREATE_CONTAINER_ERROR,
+                message=fact.error,
+                created=False,
+            ),
+        )
+    if isinstance(action, CreateSandbox):
+        reason, message = reasons.FAILED_CREATE_SANDBOX, reasons.sandbox_failed(fact.error)
+    else:
+        reason, message = reasons.FAILED_KILL_POD, reasons.kill_failed(fact.error)
+    retry = Retry(action, fact.at.boot + RETRY, fact.error)
+    event = EventDraft(type=reasons.WARNING, reason=reason, message=message)
+    return replace(
+        record,
+        retries=(*record.retries, retry),
+        owed_events=(*record.owed_events, event),
+    )
+
+
+def _committed(record: PodRecord, fact: Committed) -> PodRecord:
+    plan = fact.plan
+    starts = {a.id.name: a.id for a in plan.actions if isinstance(a, StartContainer)}
+    stopping = {e.field_path for e in plan.events if e.reason == reasons.KILLING}
+    containers = record.containers
+    if starts or stopping:
+        containers = tuple(
+            _carried_out(c, starts.get(c.name), stopping, fact.at.boot, record.policy)
+            for c in containers
+        )
+    owed = list(record.owed_events)
+    for event in plan.events:
+        if event in owed:
+            owed.remove(event)
+    return replace(
+        record,
+        containers=containers,
+        termination=_sooner(record.termination, plan.termination),
+        in_flight=record.in_flight.union(plan.actions),
+        owed_events=tuple(owed),
+        status=plan.status,
+    )
+
+
+def _carried_out(
+    container: ContainerRecord,
+    start: ContainerId | None,
+    stopping: set[str],
+    now: float,
+    policy: NodePolicy,
+) -> ContainerRecord:
+    """What committing a plan means for one container."""
+    if start is not None and container.ended is not None:
+        container = replace(
+            container,
+            backoff=restart.advance(
+                start.attempt,
+                container.backoff,
+                finished=container.ended.finished.boot,
+                now=now,
+                initial=policy.backoff_initial,
+                cap=policy.backoff_max,
+                reset=policy.backoff_reset,
+            ),
+        )
+    running = container.running
+    if running is not None and stopping and field_path(container) in stopping:
+        container = replace(container, running=replace(running, announced=True))
+    return container

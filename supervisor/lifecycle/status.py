@@ -1,0 +1,394 @@
+"""What the API shows of a record: phase, conditions, container statuses.
+
+`project` is a projection: everything it says follows from the record, the status committed before
+it (for what is sticky, and for the times of transitions) and `now`. It decides nothing.
+
+A pod that is ending may look finished while a container of it still runs. Its conditions then
+speak of the phase it will have, but that phase, with its reason and message, is withheld until
+nothing runs (§1.1.9), because whoever reads a terminal phase takes the pod's ports and files for
+free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.lifecycle import reasons, restart
+from supervisor.lifecycle.facts import Instant, StartContainer, rfc3339
+from supervisor.lifecycle.record import (
+    Cause,
+    ContainerRecord,
+    Ended,
+    Kind,
+    PodRecord,
+    Sandbox,
+    Termination,
+)
+
+__all__ = ["project", "rfc3339"]
+
+_MESSAGES = 12288  # bytes for the termination messages of a whole pod (§2.5.6)
+
+
+def pod_id(record: PodRecord) -> str:
+    """The pod as messages name it."""
+    meta = record.pod.metadata
+    return f"{meta.name}_{meta.namespace}({meta.uid})"
+
+
+def specs(record: PodRecord) -> tuple[v1.Container, ...]:
+    """The containers' specs, in the order of `record.containers`."""
+    spec = record.pod.spec
+    return spec.init_containers + spec.containers
+
+
+def starting(record: PodRecord) -> StartContainer | None:
+    """The one start in flight."""
+    for action in record.in_flight:
+        if isinstance(action, StartContainer):
+            return action
+    return None
+
+
+def nothing_runs(record: PodRecord) -> bool:
+    """Whether no container of the pod runs or may be about to."""
+    return starting(record) is None and all(c.running is None for c in record.containers)
+
+
+def runs_again(record: PodRecord, spec: v1.Container, container: ContainerRecord) -> bool:
+    """Whether policy lets a container that ended run again (§3.1)."""
+    return container.ended is not None and restart.runs_again(
+        spec,
+        record.pod.spec.restart_policy,
+        container.ended.exit_code,
+        init=container.kind is not Kind.APP,
+    )
+
+
+def wait_before_next(record: PodRecord, container: ContainerRecord) -> float:
+    """Seconds between the end of the newest instance and the start of the next (§3.2)."""
+    if container.ended is None:
+        return 0.0
+    return restart.wait_before(
+        container.attempt + 1,
+        container.backoff,
+        finished=container.ended.finished.boot,
+        reset=record.policy.backoff_reset,
+    )
+
+
+def backing_off(status: v1.PodStatus) -> dict[str, int]:
+    """The containers shown in back-off, each with its restart count."""
+    return {
+        c.name: c.restart_count
+        for c in (*status.init_container_statuses, *status.container_statuses)
+        if c.state.waiting is not None and c.state.waiting.reason == reasons.CRASH_LOOP_BACK_OFF
+    }
+
+
+def project(record: PodRecord, now: Instant, termination: Termination | None) -> v1.PodStatus:
+    """The status to publish. `termination` is the pod's end, also one decided just now."""
+    view = _View.of(record, now, termination)
+    containers = _container_statuses(view)
+    inits = len(record.pod.spec.init_containers)
+    phase, reason, message = _outcome(view)
+    old = record.status
+    host_ip = record.policy.host_ip
+    status = v1.PodStatus(
+        phase=phase,
+        conditions=_conditions(view, phase, containers),
+        reason=reason,
+        message=message,
+        host_ip=host_ip,
+        host_ips=(v1.HostIP(ip=host_ip),),
+        pod_ip=host_ip,
+        pod_ips=(v1.PodIP(ip=host_ip),),
+        start_time=rfc3339(record.created),
+        init_container_statuses=tuple(containers[:inits]),
+        container_statuses=tuple(sorted(containers[inits:], key=lambda c: c.name)),
+        qos_class=record.qos_class,
+        observed_generation=record.pod.metadata.generation,
+    )
+    if phase in reasons.TERMINAL_PHASES and not view.over and phase != old.phase:
+        status = replace(status, phase=old.phase, reason=old.reason, message=old.message)
+    return old if status == old else status
+
+
+class _View(Struct, frozen=True):
+    """What all parts of the projection look at."""
+
+    record: PodRecord
+    now: Instant
+    termination: Termination | None
+    over: bool  # the pod has ended and nothing of it runs
+
+    @classmethod
+    def of(cls, record: PodRecord, now: Instant, termination: Termination | None) -> _View:
+        return cls(record, now, termination, termination is not None and nothing_runs(record))
+
+    @property
+    def ending(self) -> bool:
+        return self.termination is not None
+
+
+# --- phase (§1.1) ------------------------------------------------------------------------------
+
+
+def _outcome(view: _View) -> tuple[str, str, str]:
+    """The phase that the pod has or, once nothing runs, will have; its reason and message."""
+    old = view.record.status
+    if old.phase in reasons.TERMINAL_PHASES:
+        return old.phase, old.reason, old.message
+    if view.termination is not None and view.termination.cause is Cause.DEADLINE:
+        return reasons.FAILED, reasons.DEADLINE_EXCEEDED, reasons.DEADLINE_EXCEEDED_MESSAGE
+    phase = _phase(view)
+    if view.over and phase not in reasons.TERMINAL_PHASES:
+        phase = reasons.FAILED
+    return phase, "", ""
+
+
+def _phase(view: _View) -> str:
+    """Counts first, then the first rule that matches (§1.1.4)."""
+    record = view.record
+    pending_init = pending_sidecar = waiting = running = stopped = succeeded = restarting = 0
+    app_started = False
+    for spec, container in zip(specs(record), record.containers, strict=True):
+        ended = container.ended
+        again = not view.ending and runs_again(record, spec, container)
+        if container.kind is Kind.INIT:
+            if container.running or ended is None:
+                pending_init += 1
+            elif ended.exit_code != 0 and not again:
+                return reasons.FAILED
+        elif container.running:
+            running += 1
+            app_started |= container.kind is Kind.APP
+        elif ended is None:
+            waiting += 1
+            pending_sidecar += container.kind is Kind.SIDECAR
+        elif container.kind is Kind.APP:
+            app_started = True
+            stopped += 1
+            succeeded += ended.exit_code == 0
+            restarting += again
+    if pending_init or (pending_sidecar and not app_started) or waiting:
+        return reasons.PENDING
+    if running or restarting:
+        return reasons.RUNNING
+    if stopped:
+        return reasons.SUCCEEDED if succeeded == stopped else reasons.FAILED
+    return reasons.PENDING
+
+
+# --- conditions (§1.2) -------------------------------------------------------------------------
+
+
+def _conditions(
+    view: _View, phase: str, statuses: list[v1.ContainerStatus]
+) -> tuple[v1.PodCondition, ...]:
+    record = view.record
+    before = {c.type: c for c in record.status.conditions}
+    generation = record.pod.metadata.generation
+    now = rfc3339(view.now)
+
+    def condition(name: str, status: bool, reason: str = "", message: str = "") -> v1.PodCondition:
+        text, old = str(status), before.get(name)
+        return v1.PodCondition(
+            type=name,
+            status=text,
+            reason=reason,
+            message=message,
+            last_transition_time=old.last_transition_time if old and old.status == text else now,
+            observed_generation=generation,
+        )
+
+    to_start = condition(reasons.READY_TO_START, record.sandbox is Sandbox.READY)
+    initialized = condition(reasons.INITIALIZED, *_initialized(record, phase, statuses))
+    containers_ready = _containers_ready(record, phase, statuses)
+    known = (*record.conditions, to_start, initialized)
+    return (
+        *record.conditions,
+        to_start,
+        initialized,
+        condition(reasons.READY, *_ready(record.pod.spec, containers_ready, known)),
+        condition(reasons.CONTAINERS_READY, *containers_ready),
+        condition(reasons.POD_SCHEDULED, True),
+    )
+
+
+_Verdict = tuple[bool, str, str]  # status, reason, message
+_YES: _Verdict = (True, "", "")
+
+
+def _initialized(record: PodRecord, phase: str, statuses: list[v1.ContainerStatus]) -> _Verdict:
+    if phase == reasons.SUCCEEDED:
+        return True, reasons.POD_COMPLETED, ""
+    missing = []
+    for container, status in zip(record.containers, statuses, strict=True):
+        if container.kind is Kind.APP and container.attempt >= 0:
+            return _YES
+        done = status.ready if container.kind is Kind.INIT else status.started
+        if container.kind is not Kind.APP and not done:
+            missing.append(container.name)
+    if missing:
+        return False, reasons.CONTAINERS_NOT_INITIALIZED, reasons.incomplete(missing)
+    return _YES
+
+
+def _containers_ready(
+    record: PodRecord, phase: str, statuses: list[v1.ContainerStatus]
+) -> _Verdict:
+    if phase == reasons.SUCCEEDED:
+        return False, reasons.POD_COMPLETED, ""
+    if phase == reasons.FAILED:
+        return False, reasons.POD_FAILED, ""
+    unready = [
+        container.name
+        for container, status in zip(record.containers, statuses, strict=True)
+        if container.kind is not Kind.INIT and not status.ready
+    ]
+    if unready:
+        return False, reasons.CONTAINERS_NOT_READY, reasons.unready(unready)
+    return _YES
+
+
+def _ready(
+    spec: v1.PodSpec, containers_ready: _Verdict, known: Iterable[v1.PodCondition]
+) -> _Verdict:
+    if containers_ready != _YES or not spec.readiness_gates:
+        return containers_ready
+    values = {c.type: c.status for c in known}
+    problems = []
+    for gate in spec.readiness_gates:
+        name = gate.condition_type
+        value = values.get(reasons.CONDITION_ALIASES.get(name, name))
+        if value is None:
+            problems.append(reasons.gate_missing(name))
+        elif value != "True":
+            problems.append(reasons.gate_not_true(name, value))
+    if problems:
+        return False, reasons.READINESS_GATES_NOT_READY, ", ".join(problems)
+    return _YES
+
+
+# --- containers (§2) ---------------------------------------------------------------------------
+
+
+def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
+    """In the order of `record.containers`."""
+    record = view.record
+    prefix = f"podvisor://{record.pod.metadata.uid}/"
+    limit = _MESSAGES // max(1, len(record.containers))
+    shown_backing_off = backing_off(record.status)
+    never_located = _never_located(record) if view.over else frozenset()
+    has_init = bool(record.pod.spec.init_containers)
+    made = []
+    for spec, container in zip(specs(record), record.containers, strict=True):
+        name, running, ended = container.name, container.running, container.ended
+        last = ended
+        if running is not None:
+            state = v1.ContainerState(
+                running=v1.ContainerStateRunning(started_at=rfc3339(running.since))
+            )
+        elif container.refusal is not None and not view.ending:
+            refusal = container.refusal
+            state = _waiting(refusal.reason, refusal.message)
+        elif ended is not None:
+            wait = _shown_wait(view, spec, container, shown_backing_off)
+            if wait:
+                text = reasons.crash_loop(wait, name, pod_id(record))
+                state = _waiting(reasons.CRASH_LOOP_BACK_OFF, text)
+            else:
+                state = _terminated(ended, f"{prefix}{name}/", limit)
+                last = container.before
+        elif name in never_located:
+            state = _NOT_LOCATED
+        else:
+            state = _INITIALIZING if has_init else _CREATING
+        is_running = running is not None
+        ready = is_running
+        if container.kind is Kind.INIT:
+            ready = not is_running and ended is not None and ended.exit_code == 0
+        made.append(
+            v1.ContainerStatus(
+                name=name,
+                state=state,
+                last_state=_terminated(last, f"{prefix}{name}/", limit) if last else _NO_STATE,
+                ready=ready,
+                restart_count=max(container.attempt, 0),
+                image=spec.image,
+                image_id="",
+                container_id=f"{prefix}{name}/{container.attempt}"
+                if container.attempt >= 0
+                else "",
+                started=is_running,
+            )
+        )
+    return made
+
+
+def _waiting(reason: str, message: str = "") -> v1.ContainerState:
+    return v1.ContainerState(waiting=v1.ContainerStateWaiting(reason=reason, message=message))
+
+
+_NO_STATE = v1.ContainerState()
+_CREATING = _waiting(reasons.CONTAINER_CREATING)
+_INITIALIZING = _waiting(reasons.POD_INITIALIZING)
+_NOT_LOCATED = v1.ContainerState(
+    terminated=v1.ContainerStateTerminated(
+        exit_code=reasons.STATUS_UNKNOWN_CODE,
+        reason=reasons.STATUS_UNKNOWN,
+        message=reasons.NOT_LOCATED,
+    )
+)
+
+
+def _terminated(ended: Ended, prefix: str, limit: int) -> v1.ContainerState:
+    message = ended.message
+    if len(message) * 4 > limit:
+        message = message.encode()[:limit].decode(errors="ignore")
+    return v1.ContainerState(
+        terminated=v1.ContainerStateTerminated(
+            container_id=f"{prefix}{ended.attempt}",
+            exit_code=ended.exit_code,
+            reason=ended.reason,
+            message=message,
+            started_at=rfc3339(ended.started) if ended.started is not None else None,
+            finished_at=rfc3339(ended.finished),
+        )
+    )
+
+
+def _shown_wait(
+    view: _View, spec: v1.Container, container: ContainerRecord, shown: dict[str, int]
+) -> float:
+    """The back-off to show; 0 when the container stays terminated (§2.1.4).
+
+    A wait that was shown goes on being shown until the next instance runs; one that was over
+    before anybody could see it is not shown at all.
+    """
+    if view.ending or container.ended is None or not runs_again(view.record, spec, container):
+        return 0.0
+    wait = wait_before_next(view.record, container)
+    goes_on = view.now.boot < container.ended.finished.boot + wait
+    return wait if goes_on or shown.get(container.name) == container.attempt else 0.0
+
+
+def _never_located(record: PodRecord) -> frozenset[str]:
+    """The containers that a pod which is over leaves without any instance (§1.1.11).
+
+    In a pod that got as far as its app containers, all those; and of the init containers those
+    before the last one that started, but the first one in any case.
+    """
+    inits = [c for c in record.containers if c.kind is not Kind.APP]
+    apps = [c for c in record.containers if c.kind is Kind.APP]
+    started = max((i for i, c in enumerate(inits) if c.attempt >= 0), default=0)
+    names = {c.name for c in inits[: started + 1]}
+    last = inits[-1].ended if inits else None
+    if not inits or any(c.attempt >= 0 for c in apps) or (last and last.exit_code == 0):
+        names.update(c.name for c in apps)
+    return frozenset(names)
