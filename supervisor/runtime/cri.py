@@ -1,0 +1,111 @@
+"""The contract between the kubelet shell and whatever runs containers (words of CRI and OCI).
+
+The shell knows only this protocol. `launch.py` fulfils it with the launcher process, the tests
+of the shell with a fake. Implementations report what happened and decide nothing: no restart, no
+deadline, no policy.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from msgspec import Struct
+
+from supervisor.lifecycle.facts import ContainerId, Instant
+
+
+class Isolation(enum.StrEnum):
+    """How containers are kept apart; chosen once at start by trying it."""
+
+    PIDNS = "pidns"  # pid and mount namespaces, made by root
+    PIDNS_ROOTLESS = "pidns-rootless"  # the same inside one user namespace
+    GROUP = "group"  # no namespaces: session, sub-reaper, descendant sweep
+
+
+class LaunchSpec(Struct, frozen=True):
+    """Everything needed to start one instance; made by spec.py, pure data."""
+
+    id: ContainerId
+    argv: tuple[str, ...]  # argv[0] is looked up in PATH of `env`, relative to `cwd`
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    log_path: str  # CRI log file of this attempt on the host
+    termination_path: str  # where the container finds its termination message file
+    termination_file: str  # that file on the host, made by the runtime: empty, mode 0666
+    uid: int | None = None  # None: as the node
+    gid: int | None = None
+    groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
+
+
+class StartError(Exception):
+    """The instance did not start. `reason` and `message` are as in ContainerStatus.
+
+    `created` False: nothing was created. True: made, but its program could not be executed.
+    """
+
+    def __init__(self, reason: str, message: str, *, created: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.created = created
+
+
+class Exit(Struct, frozen=True):
+    """The main process ended and every process of the container is gone."""
+
+    id: ContainerId
+    at: Instant
+    exit_code: int  # 0-255; death by signal n is 128+n
+    oom_killed: bool = False
+    drained: bool = True  # False: the log was not complete when the wait for it was given up
+
+
+class LogDrop(Struct, frozen=True):
+    """Log records of a running container could not be written. Sent once per instance."""
+
+    id: ContainerId
+    at: Instant
+    error: str
+
+
+News = Exit | LogDrop
+
+
+class Runtime(Protocol):
+    """What the kubelet shell asks of a runtime. Methods raise OSError where the machine refuses."""
+
+    @property
+    def isolation(self) -> Isolation: ...
+
+    async def create_sandbox(self, pod_uid: str) -> None:
+        """Make the pod's own directories. Doing it twice is harmless."""
+        ...
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        """Remove the pod's own directories (not its logs). Nothing of the pod runs any more."""
+        ...
+
+    async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
+        """Start one instance; return the main's host pid and when it executed its program.
+
+        Raises StartError. Starting an id that already runs returns the running instance.
+        """
+        ...
+
+    def signal(self, id: ContainerId, signum: int) -> bool:
+        """Send a signal to the main process; False when it has already ended."""
+        ...
+
+    def termination_message(self, spec: LaunchSpec, policy: str, exit_code: int) -> str:
+        """What the ended container left as its termination message (terminationMessagePolicy)."""
+        ...
+
+    def acknowledge(self, id: ContainerId) -> None:
+        """The exit of this instance is committed: free what is kept for it."""
+        ...
+
+    def news(self) -> AsyncIterator[News]:
+        """What happens, in order, until the runtime is closed. One consumer."""
+        ...

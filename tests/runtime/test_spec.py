@@ -1,0 +1,517 @@
+"""What a container of a manifest becomes: words, environment, folder, user, files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.api import v1
+from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
+from supervisor.runtime.spec import (
+    NodeInfo,
+    User,
+    expand,
+    hostname,
+    inherited,
+    launch_spec,
+    proc_one_problem,
+    user_problem,
+)
+
+USERS = {0: User("root", "/root"), 1000: User("alice", "/home/alice")}
+ROOT = NodeInfo(
+    name="here",
+    host_ip="127.0.0.1",
+    isolation=Isolation.PIDNS,
+    state_dir="/state",
+    working_dir="/project",
+    uid=0,
+    gid=0,
+    groups=(0, 27),
+    cpu_millis=2000,
+    memory=8 << 30,
+    ephemeral_storage=100 << 30,
+    environ=(("PATH", "/bin"), ("HOME", "/root")),
+    user=USERS.get,
+)
+ALICE = msgspec.structs.replace(
+    ROOT,
+    isolation=Isolation.PIDNS_ROOTLESS,
+    uid=1000,
+    gid=1000,
+    groups=(1000, 27),
+    environ=(("PATH", "/bin"), ("HOME", "/home/alice")),
+)
+GROUP = msgspec.structs.replace(ROOT, isolation=Isolation.GROUP)
+
+
+def spec(node: NodeInfo = ROOT, *, pod: dict[str, Any] | None = None, **fields: Any) -> LaunchSpec:
+    """The launch spec of container `app`, whose fields are given in their Kubernetes form."""
+    made, container = manifest(pod, **fields)
+    return launch_spec(made, container, ContainerId(made.metadata.uid, "app", 2), node)
+
+
+def manifest(pod: dict[str, Any] | None = None, **fields: Any) -> tuple[v1.Pod, v1.Container]:
+    given = {"metadata": {}, "spec": {}} | (pod or {})
+    app = {"name": "app", "command": ["true"], "terminationMessagePath": "/dev/termination-log"}
+    meta = {"name": "web", "namespace": "default", "uid": "u-1"} | given["metadata"]
+    body = {"containers": [app | fields, {"name": "other", "command": ["true"]}]} | given["spec"]
+    made = msgspec.convert({"metadata": meta, "spec": body}, v1.Pod)
+    return made, made.spec.containers[0]
+
+
+def env(*entries: dict[str, Any], node: NodeInfo = ROOT, **more: Any) -> dict[str, str]:
+    """What the manifest's variables become."""
+    names = {entry["name"] for entry in entries}
+    given = dict(spec(node, env=list(entries), **more).env)
+    return {name: value for name, value in given.items() if name in names}
+
+
+def value(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "value": text}
+
+
+def field(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def resource(name: str, of: str, **more: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"resourceFieldRef": {"resource": of, **more}}}
+
+
+def refusal(node: NodeInfo = ROOT, **given: Any) -> str:
+    with pytest.raises(StartError) as caught:
+        spec(node, **given)
+    assert caught.value.reason == "CreateContainerConfigError"
+    assert caught.value.created is False
+    return caught.value.message
+
+
+# --- expansion ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("$(A)", "1"),
+        ("x$(A)y$(B)z", "x1y$(A)z"),  # what was put in is not looked at again
+        ("$(MISSING)", "$(MISSING)"),
+        ("$$(A)", "$(A)"),
+        ("$$$(A)", "$1"),
+        ("$$$$(A)", "$$(A)"),
+        ("$A ${A} $", "$A ${A} $"),
+        ("$(A", "$(A"),
+        ("$(A$$", "$(A$"),
+        ("$()", "$()"),
+        ("$($(A))", "$($(A))"),
+        ("$(E)", ""),
+        ("a\n$(A)\n", "a\n1\n"),
+    ],
+)
+def test_references_are_replaced_and_dollars_are_escaped(text: str, expanded: str):
+    """§9.1.2"""
+    assert expand(text, {"A": "1", "B": "$(A)", "E": ""}) == expanded
+
+
+def slow_expand(text: str, variables: dict[str, str]) -> str:
+    """The same, character by character."""
+    out, at = "", 0
+    while at < len(text):
+        if text[at : at + 2] == "$$":
+            out, at = out + "$", at + 2
+        elif text[at : at + 2] == "$(" and ")" in text[at:]:
+            end = text.index(")", at)
+            out += variables.get(text[at + 2 : end], text[at : end + 1])
+            at = end + 1
+        else:
+            out, at = out + text[at], at + 1
+    return out
+
+
+@given(
+    st.text(alphabet="$()AB \n", max_size=30),
+    st.dictionaries(st.sampled_from("AB"), st.text(alphabet="$()A", max_size=4)),
+)
+def test_expansion_equals_its_definition(text: str, variables: dict[str, str]):
+    """§9.1.2"""
+    assert expand(text, variables) == slow_expand(text, variables)
+
+
+@given(st.text(alphabet="$()AB", max_size=30))
+def test_doubled_dollars_bring_any_text_through_unchanged(text: str):
+    """§9.1.2"""
+    assert expand(text.replace("$", "$$"), {"A": "1", "B": "2"}) == text
+
+
+# --- environment -------------------------------------------------------------------------------
+
+
+def test_values_refer_to_earlier_variables_only():
+    """§9.1.2"""
+    assert env(value("A", "$(B)"), value("B", "b$(A)"), value("C", "$(B)")) == {
+        "A": "$(B)",
+        "B": "b$(B)",
+        "C": "b$(B)",
+    }
+
+
+def test_a_later_definition_wins_and_may_build_on_the_earlier_one():
+    """§9.1.1"""
+    assert env(value("A", "1"), value("A", "$(A)2")) == {"A": "12"}
+
+
+def test_what_is_inherited_cannot_be_referred_to():
+    """§9.1.2: as in a cluster, where `$(PATH)` stays too."""
+    assert env(value("P", "/x:$(PATH)")) == {"P": "/x:$(PATH)"}
+
+
+def test_words_are_expanded_with_the_final_environment():
+    """§9.2"""
+    made = spec(
+        command=["$(A)", "$$(A)"],
+        args=["$(A)$(HOSTNAME)"],
+        env=[value("A", "1"), value("A", "2")],
+    )
+    assert made.argv == ("2", "$(A)", "2$(HOSTNAME)")
+
+
+def test_fields_of_the_pod_can_be_read():
+    """§9.1.3"""
+    pod = {
+        "metadata": {"labels": {"a.b/c": "l"}, "annotations": {"k": "$(A)\n"}},
+        "spec": {"serviceAccountName": "robot"},
+    }
+    paths = {
+        "metadata.name": "web",
+        "metadata.namespace": "default",
+        "metadata.uid": "u-1",
+        "metadata.labels['a.b/c']": "l",
+        "metadata.labels['missing']": "",
+        "metadata.annotations['k']": "$(A)\n",  # not expanded
+        "spec.nodeName": "here",
+        "spec.serviceAccountName": "robot",
+        "status.hostIP": "127.0.0.1",
+        "status.hostIPs": "127.0.0.1",
+        "status.podIP": "127.0.0.1",
+        "status.podIPs": "127.0.0.1",
+    }
+    entries = [value("A", "1"), *(field(path, path) for path in paths)]
+    assert env(*entries, pod=pod) == {"A": "1"} | paths
+
+
+def test_a_pod_without_a_service_account_has_the_default_one():
+    """§9.1.3"""
+    assert env(field("A", "spec.serviceAccountName")) == {"A": "default"}
+
+
+def test_a_field_that_cannot_be_read_is_named():
+    """§9.1.3"""
+    assert refusal(env=[field("A", "status.phase")]) == "unsupported fieldPath: status.phase"
+
+
+@pytest.mark.parametrize(
+    ("ref", "shown"),
+    [
+        ({"resource": "limits.cpu"}, "2"),  # 1500m rounded up
+        ({"resource": "limits.cpu", "divisor": "1m"}, "1500"),
+        ({"resource": "limits.cpu", "divisor": "0"}, "2"),
+        ({"resource": "requests.memory"}, "100000000"),
+        ({"resource": "requests.memory", "divisor": "1Mi"}, "96"),  # 95.4 rounded up
+        ({"resource": "limits.memory", "divisor": "1Gi"}, "8"),  # the node's
+        ({"resource": "requests.cpu"}, "0"),
+        ({"resource": "limits.ephemeral-storage", "divisor": "1Gi"}, "100"),  # 0 is no limit
+        ({"resource": "limits.hugepages-2Mi"}, "0"),
+        ({"resource": "limits.cpu", "containerName": "other"}, "2"),
+    ],
+)
+def test_resources_are_shown_in_units_of_the_divisor_rounded_up(ref: dict[str, str], shown: str):
+    """§9.1.3: missing limits default to what the node has."""
+    of = ref.pop("resource")
+    resources = {
+        "limits": {"cpu": "1500m", "ephemeral-storage": "0"},
+        "requests": {"memory": "100M"},
+    }
+    assert env(resource("A", of, **ref), resources=resources) == {"A": shown}
+
+
+def test_a_resource_of_an_unknown_container_is_refused():
+    """§9.1.3"""
+    entry = resource("A", "limits.cpu", containerName="nobody")
+    assert refusal(env=[entry]) == "container nobody not found"
+
+
+def test_only_a_few_variables_are_inherited():
+    """§9.1.9"""
+    host = {
+        "PATH": "/venv/bin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "de_DE",
+        "TZ": "UTC",
+        "TERM": "xterm",
+        "USER": "root",
+        "AWS_SECRET": "x",
+        "PASSED": "y",
+        "LD_PRELOAD": "z",
+    }
+    assert inherited(host, ["PASSED", "UNSET"]) == {
+        "PATH": "/venv/bin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "de_DE",
+        "TZ": "UTC",
+        "TERM": "xterm",
+        "PASSED": "y",
+    }
+
+
+def test_a_container_has_what_is_inherited_its_host_name_and_its_own_variables():
+    """§9.1.9"""
+    assert dict(spec(env=[value("A", "1")]).env) == {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "HOSTNAME": "web",
+        "A": "1",
+    }
+
+
+def test_its_own_variables_win():
+    """§9.1.1"""
+    entries = [value("PATH", "/p"), value("HOME", "/h"), value("HOSTNAME", "n"), value("USER", "u")]
+    security = {"runAsUser": 1000}
+    assert dict(spec(env=entries, securityContext=security).env) == {
+        "PATH": "/p",
+        "HOME": "/h",
+        "HOSTNAME": "n",
+        "USER": "u",
+    }
+
+
+def test_path_and_home_have_defaults():
+    """§9.1.9"""
+    bare = msgspec.structs.replace(ROOT, environ=())
+    assert dict(spec(bare).env) == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "HOSTNAME": "web",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "told"),
+    [
+        ({"metadata": {"name": "web"}}, "web"),
+        ({"spec": {"hostname": "db"}}, "db"),
+        ({"metadata": {"name": "a" * 62 + ".-b"}}, "a" * 62),
+        ({"metadata": {"name": "a" * 63}}, "a" * 63),
+    ],
+)
+def test_the_host_name_is_the_pods_cut_to_63_characters(pod: dict[str, Any], told: str):
+    """§9.1.9"""
+    assert hostname(manifest(pod)[0]) == told
+
+
+# --- words, folders, files ---------------------------------------------------------------------
+
+
+def test_command_and_args_make_the_words():
+    """§9.2"""
+    assert spec(command=["sh", "-c"], args=["echo", ""]).argv == ("sh", "-c", "echo", "")
+
+
+def test_a_container_without_a_command_is_refused():
+    """§9.2"""
+    assert refusal(command=[], args=["x"]) == (
+        "no command specified: there is no image to take one from"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "cwd"),
+    [("", "/project"), ("/srv/./x", "/srv/x"), ("sub", "/project/sub"), ("../y", "/y")],
+)
+def test_the_working_directory_is_the_containers_or_the_default(given: str, cwd: str):
+    """§9.2: a relative one starts at the default."""
+    assert spec(workingDir=given).cwd == cwd
+
+
+def test_logs_and_last_words_have_their_own_places():
+    """§8.1"""
+    made = spec()
+    assert made.log_path == "/state/logs/default_web_u-1/app/2.log"
+    assert made.termination_file == "/state/pods/u-1/containers/app/2/termination"
+    assert made.termination_path == "/dev/termination-log"
+    assert made.id == ContainerId("u-1", "app", 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"command": ["a\0b"]}, "command contains a NUL character"),
+        ({"env": [value("A", "\0")]}, "environment variable A contains a NUL character"),
+        ({"workingDir": "/\0"}, "workingDir contains a NUL character"),
+        ({"args": ["\ud800"]}, "command contains half a surrogate pair, which is no text"),
+    ],
+)
+def test_what_no_process_can_be_given_is_refused(given: dict[str, Any], message: str):
+    assert refusal(**given) == message
+
+
+def test_bytes_of_the_hosts_environment_that_are_no_text_are_kept():
+    node = msgspec.structs.replace(ROOT, environ=(("LC_X", "\udcff"), *ROOT.environ))
+    assert dict(spec(node).env)["LC_X"] == "\udcff"
+
+
+# --- users -------------------------------------------------------------------------------------
+
+
+def ids(made: LaunchSpec) -> tuple[int | None, int | None, tuple[int, ...] | None]:
+    return made.uid, made.gid, made.groups
+
+
+def test_without_a_word_about_users_everything_is_as_the_nodes():
+    assert ids(spec()) == (None, None, None)
+    assert ids(spec(ALICE)) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("of_pod", "own", "expected"),
+    [
+        ({"runAsUser": 1000}, {}, (1000, 0, ())),
+        ({"runAsUser": 1000}, {"runAsUser": 1001}, (1001, 0, ())),
+        ({"runAsUser": 1000}, {"runAsUser": 0}, (0, 0, ())),
+        ({"runAsUser": 1000, "runAsGroup": 5}, {"runAsGroup": 6}, (1000, 6, ())),
+        ({"runAsGroup": 5}, {}, (None, 5, ())),
+        ({"supplementalGroups": [7, 8, 7]}, {}, (None, None, (7, 8))),
+        ({"supplementalGroups": [7]}, {"runAsUser": 1000}, (1000, 0, (7,))),
+    ],
+)
+def test_root_gives_a_container_the_ids_it_asks_for(
+    of_pod: dict[str, Any], own: dict[str, Any], expected: tuple[Any, ...]
+):
+    """§9.4.1: the container's word counts before the pod's."""
+    made = spec(pod={"spec": {"securityContext": of_pod}}, securityContext=own)
+    assert ids(made) == expected
+
+
+def test_home_and_user_follow_the_user():
+    assert dict(spec(securityContext={"runAsUser": 1000}).env) == {
+        "PATH": "/bin",
+        "HOME": "/home/alice",
+        "USER": "alice",
+        "HOSTNAME": "web",
+    }
+
+
+def test_a_user_that_the_host_does_not_know_has_no_name_and_lives_in_the_root():
+    node = msgspec.structs.replace(ROOT, environ=(*ROOT.environ, ("USER", "root")))
+    made = dict(spec(node, securityContext={"runAsUser": 4711}).env)
+    assert made == {"PATH": "/bin", "HOME": "/", "HOSTNAME": "web"}
+
+
+def test_own_ids_are_honoured_without_privilege():
+    pod = {"spec": {"securityContext": {"runAsGroup": 1000, "supplementalGroups": [27]}}}
+    made = spec(ALICE, pod=pod, securityContext={"runAsUser": 1000, "runAsNonRoot": True})
+    assert ids(made) == (None, None, None)
+    assert dict(made.env)["USER"] == "alice"
+
+
+def foreign(what: str, why: str) -> str:
+    return (
+        f"{what} is not possible: podvisor is {why} and not privileged, so it can use "
+        f"only its own ids; leave {what.split()[0]} out, or run podvisor as root"
+    )
+
+
+@pytest.mark.parametrize(
+    ("security", "message"),
+    [
+        ({"runAsUser": 0}, foreign("runAsUser 0", "running as user 1000")),
+        ({"runAsGroup": 27}, foreign("runAsGroup 27", "running as group 1000")),
+        ({"supplementalGroups": [27, 28]}, foreign("supplementalGroups 28", "not a member of it")),
+    ],
+)
+def test_foreign_ids_without_privilege_are_refused_with_the_remedy(
+    security: dict[str, Any], message: str
+):
+    pod = {"spec": {"securityContext": security}}
+    assert refusal(ALICE, pod=pod) == message
+    assert user_problem(*manifest(pod), ALICE) == message
+    assert user_problem(*manifest(pod), ROOT) is None
+
+
+def test_root_in_a_user_namespace_of_its_own_has_only_its_own_ids():
+    node = msgspec.structs.replace(ROOT, isolation=Isolation.PIDNS_ROOTLESS)
+    assert "runAsUser 1000 is not possible" in refusal(node, securityContext={"runAsUser": 1000})
+
+
+OF_WEB = ' (pod: "web_default(u-1)", container: app)'
+
+
+@pytest.mark.parametrize(
+    ("node", "of_pod", "own", "message"),
+    [
+        (
+            ROOT,
+            {"runAsNonRoot": True},
+            {},
+            "container has runAsNonRoot and image will run as root" + OF_WEB,
+        ),
+        (
+            ROOT,
+            {"runAsUser": 1000},
+            {"runAsNonRoot": True, "runAsUser": 0},
+            "container's runAsUser breaks non-root policy" + OF_WEB,
+        ),
+        (ROOT, {"runAsNonRoot": True}, {"runAsUser": 1000}, None),
+        (ROOT, {"runAsNonRoot": True}, {"runAsNonRoot": False}, None),
+        (ALICE, {"runAsNonRoot": True}, {}, None),
+    ],
+)
+def test_run_as_non_root_is_kept(
+    node: NodeInfo, of_pod: dict[str, Any], own: dict[str, Any], message: str | None
+):
+    """§9.4.1"""
+    pod = {"spec": {"securityContext": of_pod}}
+    if message is None:
+        spec(node, pod=pod, securityContext=own)
+    else:
+        assert refusal(node, pod=pod, securityContext=own) == message
+
+
+# --- group mode --------------------------------------------------------------------------------
+
+PROC_ONE = (
+    "/proc/1/fd/1 is not this container: in isolation mode group, without pid namespaces, "
+    "/proc/1/ belongs to the host's init; use /proc/$PODVISOR_MAIN_PID/fd/1, "
+    "or a mode that podvisor doctor shows how to get"
+)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"command": ["sh", "-c", "echo x >/proc/1/fd/1; exit"]},
+        {"args": ["/proc/1/fd/1"]},
+        {"env": [value("LOG", "/proc/1/fd/1")]},
+    ],
+)
+def test_in_group_mode_words_with_proc_1_are_refused(given: dict[str, Any]):
+    assert refusal(GROUP, **given) == PROC_ONE
+    assert proc_one_problem(manifest(**given)[1]) == PROC_ONE
+    spec(ROOT, **given)
+
+
+def test_in_group_mode_words_that_become_proc_1_are_refused_too():
+    assert refusal(GROUP, args=["/proc/$(N)/fd/1"], env=[value("N", "1")]) == PROC_ONE
+
+
+def test_other_processes_below_proc_are_left_alone():
+    made = spec(GROUP, args=["/proc/11/fd/1 /proc/$PODVISOR_MAIN_PID/fd/1 /proc/1"])
+    assert proc_one_problem(manifest()[1]) is None
+    assert made.argv[0] == "true"
