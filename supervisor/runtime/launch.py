@@ -1,0 +1,657 @@
+"""The supervisor's side of the launcher: starts it, talks to it, notices its death.
+
+Two steps, because they happen at different times:
+
+    launcher = spawn_launcher("auto")                      # at once: 1 ms, nothing heavy imported
+    ...                                                    # read manifests, import the event loop
+    async with ProcessRuntime(launcher, state_dir) as runtime:   # cri.Runtime
+        ...
+    launcher.close()                                       # harmless when it is closed already
+
+The launcher needs 10 ms to start and to try what the machine allows. `podvisor run` spawns it
+first of all, so that it is ready when the manifests are read; that is why anyio is imported by
+the methods that need it, not by this module.
+
+Leaving the context kills every container, waits for the launcher's end, which comes after
+theirs, and leaves no descriptor behind. If the launcher dies under us, its containers die with it
+(the kernel's parent-death signal, and we kill what that misses) and `news()` raises NodeError.
+
+Signals go straight to the main process through a pidfd, never through the launcher, and can
+therefore hit nobody else.
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import errno
+import fcntl
+import marshal
+import os
+import select
+import shutil
+import signal as signals
+import sys
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Self
+
+from msgspec import Struct
+
+from supervisor.errors import NodeError, UsageError
+from supervisor.lifecycle.facts import ContainerId, Instant
+from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, News, StartError
+
+if TYPE_CHECKING:
+    from anyio import Event
+    from anyio.abc import TaskGroup
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
+# Imported, not run as a script: only imports are cached as byte code, and compiling that file
+# takes longer than all else the launcher does at its start.
+_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher.main(sys.argv[1:])"
+_PROTOCOL = 1
+_INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
+_READY_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 15.0  # the launcher itself gives stubborn containers 10
+LOG_MAX_SIZE = 10 << 20
+LOG_MAX_FILES = 5
+
+
+class Trial(Struct, frozen=True):
+    """What came of trying one mode of isolation on this machine."""
+
+    isolation: Isolation
+    step: str = ""  # the step that failed; empty: the mode works
+    errno: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.step
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"{self.isolation}: ok"
+        return f"{self.isolation}: cannot {self.step}: {os.strerror(self.errno)}"
+
+
+def diagnose() -> tuple[Trial, ...]:
+    """Try every mode of isolation, for `podvisor doctor`. Changes nothing, takes some 20 ms."""
+    import subprocess
+
+    done = subprocess.run(
+        _command("doctor"), capture_output=True, text=True, env=_environment(), check=False
+    )
+    if done.returncode:
+        raise NodeError(f"cannot run the launcher: {done.stderr.strip()[-2000:]}")
+    trials = []
+    for line in done.stdout.splitlines():
+        isolation, number, step = line.split("\t")
+        trials.append(Trial(Isolation(isolation), step, int(number)))
+    return tuple(trials)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", _BOOT, os.path.dirname(_PROGRAM), *arguments]
+
+
+def _environment() -> dict[str, str]:
+    # TZ: log records carry local time. LD_LIBRARY_PATH: Pythons built with a shared library.
+    keep = ("TZ", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in keep if name in os.environ}
+
+
+class Launcher:
+    """A spawned launcher process and our ends of what connects us. Made by `spawn_launcher`."""
+
+    def __init__(self, pid: int, channel: int, logs_fd: int, panic_fd: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)  # our child, not reaped: the pid is surely its own
+        self.channel = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0, channel
+        )
+        self.channel.setblocking(False)
+        self.logs_fd = logs_fd  # eventfd, counts up when log files have grown
+        self._panic_fd = panic_fd
+        self.closed = False
+        _launchers.add(self)
+
+    def hang_up(self) -> None:
+        """Tell the launcher to kill everything and end. Does not wait."""
+        try:
+            self.channel.shutdown(_socket.SHUT_RDWR)
+        except OSError:  # it is gone already
+            pass
+
+    def close(self) -> None:
+        """End the launcher, and wait until it and every container are gone."""
+        if self.closed:
+            return
+        self.hang_up()
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        if not poller.poll(_CLOSE_TIMEOUT * 1000):
+            signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+        self.reap()
+
+    def reap(self) -> str:
+        """Free all that is left of a launcher that has ended; return what it said at its end."""
+        if self.closed:
+            return ""
+        self.closed = True
+        words = ""
+        try:
+            _, status = os.waitpid(self.pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            if code:
+                words = f"exit code {code}" if code > 0 else signals.Signals(-code).name
+        except ChildProcessError:  # a waitpid(-1) of the embedding program was faster
+            pass
+        panic = os.pread(self._panic_fd, 65536, 0).decode(errors="replace").strip()
+        self._close_fds()
+        return f"{words}\n{panic[-2000:]}".strip()
+
+    def _close_fds(self) -> None:
+        self.channel.close()
+        for fd in (self.pidfd, self.logs_fd, self._panic_fd):
+            os.close(fd)
+
+    def forget(self) -> None:
+        """In a forked child of this process: it is not our launcher."""
+        if not self.closed:
+            self.closed = True
+            self._close_fds()
+
+
+_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for launcher in list(_launchers):
+        launcher.forget()
+
+
+# multiprocessing forks by default before Python 3.14; its workers shall not hold our descriptors.
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def spawn_launcher(
+    isolation: str = "auto",
+    *,
+    log_max_size: int = LOG_MAX_SIZE,
+    log_max_files: int = LOG_MAX_FILES,
+) -> Launcher:
+    """Start a launcher for this process. Cheap, synchronous, needs no event loop.
+
+    It ends with this process, however that ends. `log_max_size` below 1: no rotation.
+    Raises UsageError where there is no Linux, OSError where no process can be started.
+    """
+    if sys.platform != "linux":
+        raise UsageError("cannot start processes on this platform: podvisor needs Linux")
+    ours = theirs = logs = panic = me = -1
+    high: list[int] = []
+    try:
+        pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        ours, theirs = (end.detach() for end in pair)
+        logs = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        panic = os.memfd_create("podvisor-launcher-stderr", os.MFD_CLOEXEC)
+        # The socket does not end while a forked child of ours holds a copy; this does.
+        me = os.pidfd_open(os.getpid())
+        # Moved up first: none of them may lie where another is going to.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (panic, theirs, me, logs)]
+        actions: list[tuple[Any, ...]] = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(high, 2)),
+        ]
+        command = _command(isolation, str(log_max_size), str(log_max_files))
+        pid = os.posix_spawn(
+            command[0],
+            command,
+            _environment(),
+            file_actions=actions,
+            setsid=True,  # the terminal's Ctrl-C reaches only us
+            setsigmask=(),
+        )
+        launcher = Launcher(pid, ours, logs, panic)
+    except BaseException:
+        for fd in (ours, logs, panic):
+            if fd >= 0:
+                os.close(fd)
+        raise
+    finally:
+        for fd in (theirs, me, *high):
+            if fd >= 0:
+                os.close(fd)
+    return launcher
+
+
+class _Instance:
+    """A started instance, until its exit is acknowledged."""
+
+    def __init__(self, pid: int, pidfd: int, at: Instant) -> None:
+        self.pid, self.pidfd, self.at = pid, pidfd, at
+        self.ended = False
+
+
+class _Pending:
+    """A start that is not answered yet."""
+
+    def __init__(self, ready: Event, spec: LaunchSpec) -> None:
+        self.ready, self.spec = ready, spec
+        self.error: Exception | None = None
+
+
+class ProcessRuntime:
+    """cri.Runtime on top of a launcher. An async context manager; see the module's story."""
+
+    def __init__(self, launcher: Launcher, state_dir: str) -> None:
+        self._launcher = launcher
+        self._state_dir = state_dir
+        self._isolation: Isolation | None = None
+        self.trials: tuple[Trial, ...] = ()
+        self._instances: dict[ContainerId, _Instance] = {}
+        self._pending: dict[ContainerId, _Pending] = {}
+        self._news: deque[News] = deque()
+        self._outbox: deque[tuple[bytes, int]] = deque()  # packet, memfd or -1
+        self._lost: NodeError | None = None
+        self._closing = False
+        self._wake: Event
+        self._outgoing: Event
+        self._tasks: TaskGroup
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        import anyio
+
+        self._wake, self._outgoing = anyio.Event(), anyio.Event()
+        try:
+            await self._shake_hands()
+        except BaseException:
+            await self._end_launcher()
+            raise
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._receive)
+        self._tasks.start_soon(self._transmit)
+        self._tasks.start_soon(self._watch_launcher)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._tasks.cancel_scope.cancel()
+        try:
+            # Not told of the body's exception, or it would come out wrapped into a group.
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._end_launcher()
+            self._fail_pending(NodeError("cannot start a container: the node is closed"))
+            self._wake.set()
+
+    async def _shake_hands(self) -> None:
+        import anyio
+
+        channel = self._launcher.channel
+        with anyio.move_on_after(_READY_TIMEOUT):
+            await anyio.wait_readable(channel)
+        try:
+            packet = channel.recv(65536)
+        except BlockingIOError:
+            raise NodeError(
+                f"cannot start the launcher: no answer in {_READY_TIMEOUT:.0f} s"
+            ) from None
+        if not packet:
+            await anyio.wait_readable(self._launcher.pidfd)
+            words = self._launcher.reap()
+            raise NodeError(f"cannot start the launcher: it ended at once ({words})")
+        _, version, isolation, trials = marshal.loads(packet)  # noqa: S302
+        if version != _PROTOCOL:
+            raise NodeError(f"cannot talk to the launcher: it speaks version {version}")
+        self.trials = tuple(Trial(Isolation(mode), step, number) for mode, step, number in trials)
+        if isolation is None:
+            problems = "; ".join(str(trial) for trial in self.trials)
+            raise NodeError(f"cannot run containers on this machine ({problems})")
+        self._isolation = Isolation(isolation)
+
+    async def _end_launcher(self) -> None:
+        import anyio
+
+        launcher = self._launcher
+        with anyio.CancelScope(shield=True):
+            if not launcher.closed:
+                launcher.hang_up()
+                with anyio.move_on_after(_CLOSE_TIMEOUT) as waiting:
+                    await anyio.wait_readable(launcher.pidfd)
+                if waiting.cancelled_caught:
+                    signals.pidfd_send_signal(launcher.pidfd, signals.SIGKILL)
+                    await anyio.wait_readable(launcher.pidfd)
+                launcher.reap()
+        self._drop_instances()
+        while self._outbox:
+            _close(self._outbox.popleft()[1])
+
+    def _drop_instances(self) -> None:
+        for instance in self._instances.values():
+            # For what the parent-death signal missed: programs that are set-uid lose it.
+            try:
+                signals.pidfd_send_signal(instance.pidfd, signals.SIGKILL)
+            except OSError:
+                pass
+            os.close(instance.pidfd)
+        self._instances.clear()
+
+    async def _watch_launcher(self) -> None:
+        """Its death is noticed by its pidfd, since reapers and logger outlive it for a moment."""
+        import anyio
+
+        await anyio.wait_readable(self._launcher.pidfd)
+        self._take_all()  # what it said before it died counts
+        self._drop_instances()
+        anyio.notify_closing(self._launcher.channel)
+        words = self._launcher.reap()
+        self._lost = NodeError(f"cannot reach the launcher any more: it died ({words})")
+        self._fail_pending(self._lost)
+        self._wake.set()
+        self._outgoing.set()
+
+    def _fail_pending(self, error: Exception) -> None:
+        for pending in self._pending.values():
+            pending.error = error
+            pending.ready.set()
+        self._pending.clear()
+
+    # --- cri.Runtime --------------------------------------------------------------------------
+
+    @property
+    def isolation(self) -> Isolation:
+        assert self._isolation is not None, "the runtime is not entered"
+        return self._isolation
+
+    @property
+    def logs_fd(self) -> int:
+        """An eventfd that counts up whenever log files have grown. For one reader."""
+        return self._launcher.logs_fd
+
+    async def create_sandbox(self, pod_uid: str) -> None:
+        os.makedirs(self._sandbox(pod_uid), mode=0o700, exist_ok=True)
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        import anyio
+
+        # In a thread: a pod's folder may hold many files.
+        await anyio.to_thread.run_sync(shutil.rmtree, self._sandbox(pod_uid), True)
+
+    def _sandbox(self, pod_uid: str) -> str:
+        return os.path.join(self._state_dir, "pods", pod_uid)
+
+    async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
+        import anyio
+
+        id = spec.id
+        if id not in self._instances:
+            pending = self._pending.get(id)
+            if pending is None:
+                if self._lost is not None:
+                    raise self._lost
+                pending = _Pending(anyio.Event(), spec)
+                self._request_start(spec)
+                self._pending[id] = pending
+            await pending.ready.wait()
+            if pending.error is not None:
+                raise pending.error
+        instance = self._instances[id]
+        return instance.pid, instance.at
+
+    def signal(self, id: ContainerId, signum: int) -> bool:
+        instance = self._instances.get(id)
+        if instance is None:
+            if id not in self._pending:
+                return False
+            # Its pidfd is still on the way: the launcher has one.
+            self._send(("signal", _key(id), int(signum)))
+            return True
+        # A zombie takes signals without a word: ask whether it has ended.
+        if instance.ended or _readable(instance.pidfd):
+            return False
+        try:
+            signals.pidfd_send_signal(instance.pidfd, signum)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def termination_message(self, spec: LaunchSpec, policy: str, exit_code: int) -> str:
+        from supervisor.runtime import logs
+
+        return logs.termination_message(spec.termination_file, policy, exit_code, "", spec.log_path)
+
+    def acknowledge(self, id: ContainerId) -> None:
+        instance = self._instances.get(id)
+        if instance is not None and instance.ended:
+            del self._instances[id]
+            os.close(instance.pidfd)
+            self._send(("ack", _key(id)))
+
+    async def news(self) -> AsyncIterator[News]:
+        import anyio
+
+        while True:
+            while self._news:
+                yield self._news.popleft()
+            if self._lost is not None:
+                raise self._lost
+            if self._closing:
+                return
+            await self._wake.wait()
+            if not self._closing and self._lost is None:
+                self._wake = anyio.Event()
+
+    # --- to the launcher ----------------------------------------------------------------------
+
+    def _request_start(self, spec: LaunchSpec) -> None:
+        key = _key(spec.id)
+        try:
+            fields = {
+                "argv": [os.fsencode(word) for word in spec.argv],
+                "env": [(os.fsencode(k), os.fsencode(v)) for k, v in spec.env],
+                "cwd": os.fsencode(spec.cwd),
+                "log": os.fsencode(spec.log_path),
+                "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
+                "termination_path": os.fsencode(spec.termination_path),
+                "termination_file": os.fsencode(spec.termination_file),
+                "uid": spec.uid,
+                "gid": spec.gid,
+                "groups": None if spec.groups is None else list(spec.groups),
+            }
+            packet = marshal.dumps(("start", key, fields), 2)
+            if len(packet) <= _INLINE:
+                self._post(packet, -1)
+                return
+            memfd = os.memfd_create("podvisor-start", os.MFD_CLOEXEC)
+        except (OSError, ValueError) as error:  # ValueError: not encodable
+            raise StartError(
+                "CreateContainerError", f"cannot create the container: {error}", created=False
+            ) from error
+        with open(memfd, "wb", closefd=False) as file:
+            marshal.dump(fields, file, 2)
+        self._post(marshal.dumps(("start", key, None), 2), memfd)
+
+    def _send(self, message: tuple[object, ...]) -> None:
+        self._post(marshal.dumps(message, 2), -1)  # type: ignore[arg-type]
+
+    def _post(self, packet: bytes, memfd: int) -> None:
+        self._outbox.append((packet, memfd))
+        if len(self._outbox) == 1 and not self._flush():
+            self._outgoing.set()
+
+    def _flush(self) -> bool:
+        """Send what the socket takes; False when something is left."""
+        while self._outbox:
+            packet, memfd = self._outbox[0]
+            rights = array.array("i", [memfd] if memfd >= 0 else [])
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
+            try:
+                if not self._launcher.closed:
+                    self._launcher.channel.sendmsg([packet], ancillary)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
+                    return False
+                # It is gone; _watch_launcher tells.
+            self._outbox.popleft()
+            _close(memfd)
+        return True
+
+    async def _transmit(self) -> None:
+        import anyio
+
+        while True:
+            await self._outgoing.wait()
+            if self._launcher.closed:
+                return
+            try:
+                await anyio.wait_writable(self._launcher.channel)
+            except anyio.ClosedResourceError:
+                return
+            if self._flush():
+                self._outgoing = anyio.Event()
+
+    # --- from the launcher --------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        import anyio
+
+        while True:
+            try:
+                await anyio.wait_readable(self._launcher.channel)
+            except anyio.ClosedResourceError:
+                return
+            if not self._take_all():
+                return
+
+    def _take_all(self) -> bool:
+        """Take what has come; False at the end."""
+        while not self._launcher.closed:
+            try:
+                packet, ancillary, flags, _ = self._launcher.channel.recvmsg(
+                    65536, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not packet:
+                return False
+            fds = array.array("i")
+            for level, kind, data in ancillary:
+                if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            message = marshal.loads(packet)  # noqa: S302  (our own launcher)
+            self._take(message, fds.tolist(), bool(flags & _socket.MSG_CTRUNC))
+        return False
+
+    def _take(self, message: tuple[Any, ...], fds: list[int], truncated: bool) -> None:
+        id = ContainerId(*message[1])
+        match message:
+            case ("started", _, pid, wall, boot):
+                self._take_started(id, pid, Instant(wall, boot), fds, truncated)
+            case ("failed", _, created, stage, number, detail):
+                pending = self._pending.pop(id, None)
+                if pending is not None:
+                    pending.error = _start_error(pending.spec, created, stage, number, detail)
+                    pending.ready.set()
+            case ("exit", _, code, wall, boot, drained):
+                instance = self._instances.get(id)
+                if instance is not None:
+                    instance.ended = True
+                self._tell(Exit(id, Instant(wall, boot), code, drained=drained))
+            case ("drop", _, wall, boot, number):
+                self._tell(LogDrop(id, Instant(wall, boot), os.strerror(number)))
+
+    def _take_started(
+        self, id: ContainerId, pid: int, at: Instant, fds: list[int], truncated: bool
+    ) -> None:
+        pending = self._pending.pop(id, None)
+        if id in self._instances:
+            for fd in fds:
+                os.close(fd)
+        elif truncated or not fds:
+            # We are out of descriptors. The launcher holds one more: ask again for a new one.
+            try:
+                # Not reaped before we acknowledge it: the pid is surely its own.
+                fds = [os.pidfd_open(pid)]
+            except OSError as error:
+                self._send(("signal", _key(id), int(signals.SIGKILL)))
+                if pending is not None:
+                    pending.error = StartError(
+                        "CreateContainerError",
+                        f"cannot watch the container: {error.strerror}",
+                        created=False,
+                    )
+                    pending.ready.set()
+                return
+            self._instances[id] = _Instance(pid, fds[0], at)
+        else:
+            self._instances[id] = _Instance(pid, fds[0], at)
+        if pending is not None:
+            pending.ready.set()
+
+    def _tell(self, news: News) -> None:
+        self._news.append(news)
+        self._wake.set()
+
+
+def _key(id: ContainerId) -> tuple[str, str, int]:
+    return (id.pod_uid, id.name, id.attempt)
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
+
+
+def _readable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _start_error(
+    spec: LaunchSpec, created: bool, stage: str, number: int, detail: bytes
+) -> StartError:
+    """Put the launcher's (stage, errno) into the words users know from container runtimes."""
+    # The kernel's sentences begin with a capital, Go's do not.
+    why = os.strerror(number) if number else ""
+    why = why[:1].lower() + why[1:] or os.fsdecode(detail)
+    program = spec.argv[0] if spec.argv else ""
+    path = os.fsdecode(detail) or program
+    match stage:
+        case "lookup":
+            text = f'exec: "{program}": executable file not found in $PATH'
+        case "size":
+            text = f"cannot execute {program}: {os.fsdecode(detail)}"
+        case "interpreter":
+            text = f'exec: "{path}": the interpreter that its first line names does not exist'
+        case "exec" if number == errno.ENOENT:
+            text = f'exec: "{path}": stat {path}: no such file or directory'
+        case "exec":
+            text = f'exec: "{path}": {why}'
+        case "cwd":
+            text = f'cannot change to the working directory "{spec.cwd}": {why}'
+        case "user":
+            ids = f"user {spec.uid}, group {spec.gid}, supplementary groups {spec.groups}"
+            text = f"cannot become {ids}: {why}"
+        case "termination":
+            text = f'cannot provide terminationMessagePath "{spec.termination_path}": {why}'
+        case "proc":
+            text = f"cannot mount /proc: {why}"
+        case "fork":
+            text = f"cannot create a process: {why}"
+        case "record":
+            text = f"cannot write the spawn record: {why}"
+        case "killed":
+            text = f"the process was killed before it executed {program} (exit code {why})"
+        case _:
+            text = f"cannot prepare the container: {why}"
+    reason = "StartError" if created else "CreateContainerError"
+    return StartError(reason, text, created=created)

@@ -1,0 +1,1785 @@
+"""The launcher: parent of all containers. Beside it, forked from it, the logger and the reapers.
+
+This file stands alone. It is run as ``python -I -S`` by `handle.py`, imports only C modules of
+the standard library (every other import would be paid for at each ``podvisor run``), has one
+thread and one loop, and never blocks on a child, on the supervisor or on a disk.
+
+    supervisor --socket--> launcher --clone--> main process of a container (pid 1 in pidns modes)
+                              |  \\--fork----> reaper --fork--> main process (group mode only)
+                              \\------fork----> logger, the only reader of every log pipe
+
+Why a process of its own: it forks, and only a single-threaded program with little memory can fork
+cheaply and safely; it is the parent, so exits are kept by the kernel as zombies until the
+supervisor acknowledges them; and it outlives the supervisor just long enough to leave no orphan:
+it kills everything and ends when the supervisor closes the socket *or* dies. The socket alone
+would not do: a forked child of the supervisor keeps a copy of it open.
+
+It decides nothing: no restart, no deadline (but for the wait for the logger), no policy.
+
+Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET socket. To us:
+``("start", key, fields or None when they travel in a memfd)``, ``("signal", key, signum)``,
+``("ack", key)``. From us: ``("hello", version, isolation or None, trials)``,
+``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage, errno,
+detail)``, ``("exit", key, code, wall, boot, drained)``, ``("drop", key, wall, boot, errno)``.
+"""
+
+import _ctypes
+import _signal  # type: ignore[import-not-found]
+import _socket
+import errno
+import fcntl
+import gc
+import marshal
+import posix
+import resource
+import select
+import sys
+import time
+
+TYPE_CHECKING = False  # importing typing would double the start-up time
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+VERSION = 1
+PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
+MODES = (PIDNS, ROOTLESS, GROUP)
+
+# Our descriptors, as handle.py arranges them. 0 and 1 are /dev/null, 2 is a file.
+SOCKET_FD, SUPERVISOR_FD, LOGS_FD = 3, 4, 5
+
+MAX_PACKET = 65536
+DRAIN_CAP = 2.0  # seconds an exit waits for the logger
+CLOCK_BOOTTIME = 7
+
+# --- what Python does not offer: a few libc functions, without the ctypes package ---------------
+# `_ctypes` is the C half of ctypes; importing the Python half costs 5 ms.
+
+CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER = 0x20000, 0x20000000, 0x10000000
+CLONE_PIDFD, SIGCHLD = 0x1000, 17
+SYS_CLONE3 = 435  # the same number on every architecture
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(posix.uname().machine, -1)
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(posix.uname().machine, -1)
+SYS_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(posix.uname().machine, -1)
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 19
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+O_PATH = 0o10000000
+P_PIDFD = 3
+SIGKILL, SIGSTOP = 9, 19
+FIONREAD, F_SETPIPE_SZ = 0x541B, 1031
+
+_exit = posix._exit  # noqa: SLF001
+_LIBC = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001
+    _type_ = "l"
+
+
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001
+    _type_ = "i"
+
+
+class _IntFunction(_ctypes.CFuncPtr):
+    # PYTHONAPI: the GIL stays held, so that a child forked by the call finds it held.
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Int
+
+
+class _LongFunction(_IntFunction):
+    _flags_ = _IntFunction._flags_
+    _restype_ = _Long  # type: ignore[assignment]
+
+
+class _HookFunction(_ctypes.CFuncPtr):
+    # No USE_ERRNO: these run between a system call and the look at its errno.
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI
+    _restype_ = _Int
+
+
+_syscall = _LongFunction(_ctypes.dlsym(_LIBC, "syscall"))
+_mount = _IntFunction(_ctypes.dlsym(_LIBC, "mount"))
+_umount2 = _IntFunction(_ctypes.dlsym(_LIBC, "umount2"))
+_unshare = _IntFunction(_ctypes.dlsym(_LIBC, "unshare"))
+_prctl = _IntFunction(_ctypes.dlsym(_LIBC, "prctl"))
+_tee = _LongFunction(_ctypes.dlsym(_LIBC, "tee"))
+_before_fork = _HookFunction(_ctypes.dlsym(_LIBC, "PyOS_BeforeFork"))
+_after_fork_parent = _HookFunction(_ctypes.dlsym(_LIBC, "PyOS_AfterFork_Parent"))
+_after_fork_child = _HookFunction(_ctypes.dlsym(_LIBC, "PyOS_AfterFork_Child"))
+
+
+def call(function: "_ctypes.CFuncPtr", *arguments: "int | bytes | None") -> int:
+    """Call a libc function; raise OSError when it answers -1."""
+    # Wrapped: a bare Python int is passed as a 32-bit C int.
+    wrapped = [_Long(a) if isinstance(a, int) else a for a in arguments]
+    result: int = function(*wrapped)
+    if result == -1:
+        number = _ctypes.get_errno()
+        raise OSError(number, posix.strerror(number))
+    return result
+
+
+def mount(
+    source: "bytes | None", target: bytes, kind: "bytes | None", flags: int, data: bytes = b""
+) -> None:
+    call(_mount, source, target, kind, flags, data)
+
+
+_clone3_refused = False
+
+
+def fork_into(flags: int) -> "tuple[int, int]":
+    """fork() into new namespaces. Returns (pid, pidfd); (0, -1) in the child."""
+    global _clone3_refused
+    pidfd = _Int(-1)
+    address = _ctypes.addressof(pidfd)
+    flags |= CLONE_PIDFD
+    number, pid = errno.ENOSYS, -1
+    _before_fork()
+    if not _clone3_refused:
+        words = (flags, address, 0, 0, SIGCHLD, 0, 0, 0)
+        arguments = b"".join([word.to_bytes(8, sys.byteorder) for word in words])
+        pid = _syscall(_Long(SYS_CLONE3), arguments, _Long(len(arguments)))
+        number = _ctypes.get_errno()
+    if pid == -1 and number in (errno.ENOSYS, errno.EPERM) and SYS_CLONE > 0:
+        # seccomp filters (Docker's among them) cannot look into clone3's struct and refuse it.
+        refused = number == errno.ENOSYS
+        zero = _Long(0)
+        pid = _syscall(_Long(SYS_CLONE), _Long(flags | SIGCHLD), zero, _Long(address), zero, zero)
+        number = _ctypes.get_errno()
+        if pid != 0:
+            _clone3_refused = refused or pid > 0
+    if pid == 0:
+        _after_fork_child()
+        return 0, -1
+    _after_fork_parent()
+    if pid == -1:
+        raise OSError(number, posix.strerror(number))
+    return pid, pidfd.value
+
+
+def boottime() -> float:
+    return time.clock_gettime(CLOCK_BOOTTIME)
+
+
+def close_all_but(keep: "set[int]") -> None:
+    """In a forked child: no descriptor of the launcher's other business may stay open here,
+
+    or ends of pipes would be held whose closing somebody waits for.
+    """
+    low = 3
+    for fd in sorted(keep):
+        if fd >= 3:
+            posix.closerange(low, fd)
+            low = fd + 1
+    posix.closerange(low, 0x7FFFFFFF)
+
+
+def close(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            posix.close(fd)
+
+
+def set_process_name(name: bytes) -> None:
+    call(_prctl, PR_SET_NAME, name)
+
+
+class Channel:
+    """One end of a SOCK_SEQPACKET pair that never blocks.
+
+    What the peer does not take waits in a queue; a peer that is stopped stops nobody else.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.socket = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0, fd
+        )
+        self.socket.setblocking(False)
+        self.fd = fd
+        self.queue: list[tuple[bytes, tuple[int, ...]]] = []
+        self.broken = False
+
+    def send(self, message: "tuple[Any, ...]", *fds: int) -> None:
+        self.queue.append((marshal.dumps(message, 2), fds))
+        if len(self.queue) == 1:
+            self.flush()
+
+    def flush(self) -> None:
+        while self.queue and not self.broken:
+            packet, fds = self.queue[0]
+            rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
+            try:
+                self.socket.sendmsg([packet], ancillary)
+            except OSError as error:
+                # ETOOMANYREFS: too many descriptors of this user are in flight; they will land.
+                if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
+                    return
+                self.broken = True  # the peer is gone; reading will say so
+                return
+            del self.queue[0]
+
+    def receive(self) -> "tuple[bytes, list[int], bool] | None":
+        """One packet, its descriptors, whether some were lost; None when there is none now.
+
+        An empty packet means that the peer is gone.
+        """
+        try:
+            packet, ancillary, flags, _ = self.socket.recvmsg(
+                MAX_PACKET, _socket.CMSG_SPACE(16), _socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError as error:
+            return None if error.errno == errno.EAGAIN else (b"", [], False)
+        fds = [
+            int.from_bytes(data[i : i + 4], sys.byteorder)
+            for level, kind, data in ancillary
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
+            for i in range(0, len(data) - 3, 4)
+        ]
+        return packet, fds, bool(flags & _socket.MSG_CTRUNC)
+
+
+# --- in the child: from the fork to the program -------------------------------------------------
+
+
+class Order:
+    """What the supervisor asked for, one instance of a container. All text is bytes."""
+
+    __slots__ = (
+        "argv", "cwd", "env", "gid", "groups", "log", "record",
+        "termination_file", "termination_path", "uid",
+    )  # fmt: skip
+
+    argv: "list[bytes]"
+    env: "list[tuple[bytes, bytes]]"
+    cwd: bytes
+    log: bytes
+    record: bytes  # where the spawn record goes
+    termination_path: bytes
+    termination_file: bytes
+    uid: "int | None"
+    gid: "int | None"
+    groups: "list[int] | None"
+
+    def __init__(self, fields: "dict[str, object]") -> None:
+        for name in self.__slots__:
+            setattr(self, name, fields[name])
+
+
+class CannotStartError(Exception):
+    def __init__(self, stage: str, number: int, detail: bytes = b"") -> None:
+        self.stage, self.number, self.detail = stage, number, detail
+
+
+DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def look_up(program: bytes, path: bytes) -> bytes:
+    """Find a program as the kubelet's runtimes do; the current directory is already set."""
+    if b"/" in program:
+        return program
+    for directory in path.split(b":"):
+        candidate = (directory or b".") + b"/" + program
+        try:
+            regular = posix.stat(candidate).st_mode & 0o170000 == 0o100000
+        except OSError:
+            continue
+        if regular and posix.access(candidate, posix.X_OK):
+            return candidate
+    raise CannotStartError("lookup", errno.ENOENT)
+
+
+def execute(order: Order, env: "dict[bytes, bytes]") -> None:
+    program = look_up(order.argv[0], env.get(b"PATH", DEFAULT_PATH)) if order.argv[0] else b""
+    try:
+        posix.execve(program, order.argv, env)
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise CannotStartError("size", errno.E2BIG, measure(order.argv, env)) from None
+        if error.errno == errno.ENOENT and program and posix.access(program, posix.F_OK):
+            raise CannotStartError("interpreter", errno.ENOENT, program) from None
+        raise CannotStartError("exec", error.errno or 0, program) from None
+
+
+def measure(argv: "list[bytes]", env: "dict[bytes, bytes]") -> bytes:
+    """Why the kernel answered E2BIG: one string over 32 pages, or all over their sum."""
+    limit = 32 * resource.getpagesize() - 1
+    strings = [(b"argument %d" % i, len(a)) for i, a in enumerate(argv)]
+    strings += [
+        (b"environment variable " + name, len(name) + 1 + len(value)) for name, value in env.items()
+    ]
+    name, size = max(strings, key=lambda pair: pair[1])
+    if size > limit:
+        return b"%s is %d bytes long, the kernel takes at most %d" % (name, size, limit)
+    total = sum([size + 1 + 8 for _, size in strings])
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    most = 6 << 20 if stack < 0 else min(6 << 20, stack // 4)
+    return b"arguments and environment together are %d bytes, the kernel takes at most %d" % (
+        total,
+        max(most, 131072),
+    )
+
+
+class Origin:
+    """How we were started: what containers get back although the launcher changed it."""
+
+    def __init__(self) -> None:
+        # Descriptors and the big log area must not fail on limits meant for programs.
+        self.limits = []
+        for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+            soft, hard = resource.getrlimit(kind)
+            self.limits.append((kind, soft, hard))
+            try:
+                resource.setrlimit(kind, (hard, hard))
+            except (OSError, ValueError):  # a hard limit above fs.nr_open
+                pass
+        ignore = [1, 2, 3, 10, 12, 13, 14, 15, 20, 21, 22]  # HUP INT QUIT USR* PIPE ALRM TERM T*
+        for number in ignore:
+            _signal.signal(number, _signal.SIG_IGN)
+        self.not_default = [
+            number
+            for number in _signal.valid_signals()
+            if number not in (SIGKILL, SIGSTOP) and _signal.getsignal(number) != _signal.SIG_DFL
+        ]
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+        for number in (32, 33):  # glibc's own; its posix_spawn leaves them ignored
+            _syscall(_Long(SYS_SIGACTION), _Long(number), b"\0" * 32, _Long(0), _Long(8))
+        posix.umask(0o077)
+
+    def restore(self) -> None:
+        for number in self.not_default:  # SIGPIPE and SIGXFSZ too, which Python ignores
+            _signal.signal(number, _signal.SIG_DFL)
+        for kind, soft, hard in self.limits:
+            resource.setrlimit(kind, (soft, hard))
+        posix.umask(0o022)
+
+
+def run_main(
+    order: Order,
+    isolation: str,
+    origin: Origin,
+    out: int,
+    err: int,
+    status: int,
+    release: int,
+) -> None:
+    """The forked child becomes the container's main process. Never returns.
+
+    What goes wrong is written to `status`, which the kernel closes when the program is executed.
+    """
+    stage = "setup"
+    try:
+        close_all_but({out, err, status, release})
+        posix.setsid()
+        env = dict(order.env)
+        if isolation == GROUP:
+            env[b"PODVISOR_TERMINATION_LOG"] = order.termination_file
+            env[b"PODVISOR_MAIN_PID"] = b"%d" % posix.getpid()
+        else:
+            stage = "termination"
+            provide_file(order.termination_file, order.termination_path)
+            stage = "proc"
+            mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        stage = "setup"
+        posix.dup2(out, 1)
+        posix.dup2(err, 2)
+        origin.restore()
+        stage = "user"
+        take_ids(order)
+        stage = "setup"
+        # After the change of ids, which clears it. The launcher's death kills the main and with
+        # it the container; a death before this line is seen as the end of `release`.
+        call(_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        if posix.read(release, 1) != b"r":
+            _exit(0)
+        stage = "cwd"
+        posix.chdir(order.cwd)
+        stage = "exec"
+        execute(order, env)
+    except CannotStartError as failure:
+        report(status, failure.stage, failure.number, failure.detail)
+    except OSError as error:
+        report(status, stage, error.errno or 0, b"")
+    except BaseException as error:
+        report(status, stage, 0, repr(error).encode("utf-8", "replace"))
+    finally:
+        _exit(127)
+
+
+def report(status: int, stage: str, number: int, detail: bytes) -> None:
+    posix.write(status, marshal.dumps((stage, number, detail[:2000]), 2))
+
+
+def take_ids(order: Order) -> None:
+    # Rootless, setgroups is denied whatever the list: ask only for what is not so already.
+    if order.groups is not None and sorted(order.groups) != sorted(posix.getgroups()):
+        posix.setgroups(order.groups)
+    if order.gid is not None and posix.getresgid() != (order.gid,) * 3:
+        posix.setresgid(order.gid, order.gid, order.gid)
+    if order.uid is not None and posix.getresuid() != (order.uid,) * 3:
+        posix.setresuid(order.uid, order.uid, order.uid)
+
+
+# --- files that appear in a container but not on the host ---------------------------------------
+
+
+def provide_file(source: bytes, target: bytes) -> None:
+    """Bind `source` over `target`; where nothing can be bound over, make it on a tmpfs first.
+
+    A mount point must exist, and making it on the host is what must not happen: so the nearest
+    existing directory is covered, in this container's mount namespace only, by a tmpfs into which
+    all its entries are bound back. New files directly in that directory then are the container's
+    own, as they would be in an image.
+    """
+    components = [c for c in target.split(b"/") if c not in (b"", b".")]
+    if b".." in components or not components or components[0] == b"proc":
+        raise CannotStartError("termination", errno.EINVAL)
+    directory = b""
+    for depth, component in enumerate(components):
+        path = directory + b"/" + component
+        try:
+            mode = posix.stat(path).st_mode & 0o170000
+        except FileNotFoundError:
+            break
+        if mode != 0o040000:
+            if depth + 1 < len(components):
+                raise CannotStartError("termination", errno.ENOTDIR)
+            if mode != 0o100000:
+                raise CannotStartError("termination", errno.EINVAL)
+            mount(source, path, None, MS_BIND)
+            return
+        directory = path
+    else:
+        raise CannotStartError("termination", errno.EISDIR)
+    # Covering may hide the source itself: keep a handle on it.
+    handle = posix.open(source, O_PATH | posix.O_CLOEXEC)
+    place = directory or parent(source)
+    if directory:
+        cover(directory)
+    else:  # "/" cannot be covered: a new root is built aside
+        entries = list_entries(b"/")
+        mount_tmpfs(place, posix.stat(b"/"))
+        bind_entries(b"", place, entries)
+    aside = place
+    for component in components[depth:-1]:
+        place += b"/" + component
+        posix.mkdir(place)
+        posix.chmod(place, 0o755)
+    place += b"/" + components[-1]
+    touch(place, 0o666)
+    mount(b"/proc/self/fd/%d" % handle, place, None, MS_BIND)
+    posix.close(handle)
+    if not directory:
+        switch_root(aside)
+
+
+def parent(path: bytes) -> bytes:
+    return path[: path.rfind(b"/")] or b"/"
+
+
+def touch(path: bytes, mode: int) -> None:
+    fd = posix.open(path, posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, mode)
+    posix.fchmod(fd, mode)
+    posix.close(fd)
+
+
+MAX_BINDS = 4096  # far below fs.mount-max, the kernel's limit for one mount namespace
+
+
+def cover(directory: bytes) -> None:
+    """Put a tmpfs over `directory` and bind the entries back."""
+    entries = list_entries(directory)
+    old = posix.open(directory, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        mount_tmpfs(directory, posix.fstat(old))
+        # The magic link leads to the covered directory, with all that is mounted below it.
+        bind_entries(b"/proc/self/fd/%d" % old, directory, entries)
+    finally:
+        posix.close(old)
+
+
+def switch_root(new: bytes) -> None:
+    posix.chdir(new)
+    call(_syscall, SYS_PIVOT_ROOT, b".", b".")  # the old root comes to lie over the new one
+    call(_umount2, b".", MNT_DETACH)
+    posix.chdir(b"/")
+    try:  # the new root was bound back too, along with the directory it was built in
+        call(_umount2, new, MNT_DETACH)
+    except OSError:
+        pass
+
+
+def mount_tmpfs(target: bytes, like: posix.stat_result) -> None:
+    mount(b"podvisor", target, b"tmpfs", MS_NOSUID, b"mode=%o" % (like.st_mode & 0o7777))
+    try:
+        posix.chown(target, like.st_uid, like.st_gid)
+    except OSError:  # rootless: an owner outside of the namespace
+        pass
+
+
+def list_entries(directory: bytes) -> "list[bytes]":
+    entries = posix.listdir(directory)
+    if len(entries) > MAX_BINDS:
+        raise CannotStartError("termination", errno.ENOSPC)
+    return entries
+
+
+def bind_entries(old: bytes, new: bytes, entries: "list[bytes]") -> None:
+    for name in entries:
+        source, target = old + b"/" + name, new + b"/" + name
+        try:
+            status = posix.lstat(source)
+        except OSError:  # gone since the listing
+            continue
+        kind = status.st_mode & 0o170000
+        if kind == 0o120000:
+            posix.symlink(posix.readlink(source), target)
+        elif kind == 0o040000:
+            posix.mkdir(target)
+            mount(source, target, None, MS_BIND | MS_REC)
+        elif kind in (0o020000, 0o060000):
+            provide_device(source, target, status)
+        else:
+            touch(target, 0o600)
+            mount(source, target, None, MS_BIND)
+
+
+def provide_device(source: bytes, target: bytes, status: posix.stat_result) -> None:
+    """A copy of the node where we may make one: each mount is copied for every container."""
+    try:
+        acl = posix.listxattr(source)
+    except OSError:
+        acl = []
+    if not acl:
+        try:
+            posix.mknod(target, status.st_mode, status.st_rdev)
+            posix.chmod(target, status.st_mode & 0o7777)
+            posix.chown(target, status.st_uid, status.st_gid)
+            return
+        except OSError:  # in a user namespace, or a device cgroup forbids it
+            pass
+        try:
+            posix.unlink(target)
+        except OSError:
+            pass
+        if not posix.access(source, posix.R_OK) and not posix.access(source, posix.W_OK):
+            # Not openable by anybody in here. (The multiplexer is, by its mode or by its link.)
+            if not target.endswith(b"/ptmx"):
+                return
+    if target.endswith(b"/ptmx"):
+        # The kernel looks for "pts" beside the multiplexer and does not find it beside a bind.
+        posix.symlink(b"pts/ptmx", target)
+        return
+    touch(target, 0o600)
+    mount(source, target, None, MS_BIND)
+
+
+TERMINATION_LOG = b"/dev/termination-log"
+
+
+def prepare_dev() -> None:
+    """Give the launcher's own mount namespace a /dev with a place for the default message file.
+
+    Containers start with a copy of that namespace, so each needs one bind only.
+    """
+    try:
+        if posix.lstat(TERMINATION_LOG).st_mode & 0o170000 == 0o100000:
+            return
+    except OSError:
+        pass
+    cover(b"/dev")
+    touch(TERMINATION_LOG, 0o600)
+
+
+# --- group mode: a reaper per container ---------------------------------------------------------
+
+
+def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, status: int) -> None:
+    """Parent of one main process where there are no namespaces. Never returns.
+
+    It is a sub-reaper: whatever the container forks, daemonises or puts into another session
+    stays below it, and below nobody else, so it can be found and ended when the main process
+    ends. Its exit code is the main's. It ends the container when the launcher dies.
+    """
+    try:
+        close_all_but({control, out, err, status})
+        set_process_name(b"podvisor-reaper")
+        call(_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        release, release_write = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            main = posix.fork()
+        except OSError as error:
+            report(status, "fork", error.errno or 0, b"")
+            _exit(127)
+        if main == 0:
+            run_main(order, GROUP, origin, out, err, status, release)
+        close(out, err, status, release)
+        wake, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        _signal.signal(SIGCHLD, lambda *_: None)
+        _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        # Until the answer the main is not reaped, even if dead: its pid means nobody else.
+        posix.write(control, b"%d" % main)
+        if posix.read(control, 1) == b"g":
+            try:
+                posix.write(release_write, b"r")
+            except OSError:  # it failed before it waited
+                pass
+        posix.close(release_write)
+        poller = select.poll()
+        poller.register(control, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        code: int | None = None
+        while code is None:
+            code = reap(main)
+            if code is not None:
+                break
+            ready = [fd for fd, _ in poller.poll()]
+            if wake in ready:
+                posix.read(wake, 4096)
+            if control in ready:  # nothing is ever sent: the launcher is gone
+                code = 137
+        sweep(wake)
+        _exit(code)
+    finally:
+        _exit(137)
+
+
+def reap(main: int) -> "int | None":
+    """Reap every dead child; return the exit code of `main` if it was among them."""
+    code = None
+    while True:
+        try:
+            pid, status = posix.waitpid(-1, posix.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == main:
+            code = shell_code(status)
+
+
+def shell_code(status: int) -> int:
+    code = posix.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def sweep(wake: int) -> None:
+    """End all descendants. Stops them first, until no new one is found: a process that forks as
+    fast as we kill would otherwise win."""
+    give_up = boottime() + 5.0
+    while True:
+        stopped: set[int] = set()
+        hopeless: set[int] = set()
+        while True:
+            found = descendants(posix.getpid()) - stopped
+            if not found:
+                break
+            for pid in found:
+                send(pid, SIGSTOP)
+            stopped |= found
+        for pid in stopped:
+            if not send(pid, SIGKILL):
+                hopeless.add(pid)
+        if not stopped:
+            reap(0)
+            if not descendants(posix.getpid()):
+                return
+        # A set-uid program of another user cannot be killed without privileges.
+        if stopped and stopped == hopeless and boottime() > give_up:
+            return
+        deadline = boottime() + 0.05
+        while boottime() < deadline:
+            reap(0)
+            if not posix_children():
+                return
+            poller = select.poll()
+            poller.register(wake, select.POLLIN)
+            if poller.poll(20):
+                posix.read(wake, 4096)
+
+
+def posix_children() -> bool:
+    try:
+        posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def send(pid: int, signum: int) -> bool:
+    """False when the process may not be signalled."""
+    try:
+        posix.kill(pid, signum)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
+    return True
+
+
+def descendants(root: int) -> "set[int]":
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        for child in children(todo.pop()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def children(pid: int) -> "list[int]":
+    result: list[int] = []
+    try:
+        for thread in posix.listdir(f"/proc/{pid}/task"):
+            fd = posix.open(f"/proc/{pid}/task/{thread}/children", posix.O_RDONLY)
+            try:
+                while part := posix.read(fd, 65536):
+                    text = part
+                    while len(part) == 65536 and not text.endswith(b" "):
+                        part = posix.read(fd, 1)
+                        text += part
+                    result += [int(word) for word in text.split()]
+            finally:
+                posix.close(fd)
+    except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+        pass
+    return result
+
+
+# --- the logger ---------------------------------------------------------------------------------
+# One read of a pipe at a time goes through an area of memory that the launcher keeps (a memfd)
+# and a new logger finds again. The order of stores makes every kill -9 resolvable:
+#
+#   IDLE     nothing is under way
+#   READING  the last bytes of the area to be read hold a nonce. The logger is the pipe's only
+#            reader and reads only what is surely there, so the kernel delivers all or nothing:
+#            nonce there = nothing was read, nonce gone = all was
+#   WRITING  all was read, and the log file was `offset` bytes long: cut it there and write again
+#
+# The unfinished last line of a stream (`tail`) has two places; one byte, stored last, says which
+# counts. That store is the commit: it turns "read and written" into "done".
+
+IDLE, READING, WRITING = 0, 1, 2
+MAX_LINE = 16384  # longer lines are cut into P records, as by the CRI runtimes
+READ_SIZE = 262144
+SLOTS = 2048
+STREAM_BYTES = 8  # which tail counts: 1, unused: 1, length of either: 2 + 2, unused: 2
+AREA_STREAMS = 4096
+AREA_BUFFER = AREA_STREAMS + SLOTS * 2 * STREAM_BYTES
+AREA_TAILS = AREA_BUFFER + READ_SIZE
+AREA_SIZE = AREA_TAILS + SLOTS * 2 * 2 * MAX_LINE  # about 130 MiB, of which little is ever touched
+NONCE = 16
+
+
+class LogFile:
+    """The log file of one container instance: appended to, rotated, dropped from when full."""
+
+    def __init__(self, slot: int, path: bytes, max_size: int, max_files: int) -> None:
+        self.slot, self.path = slot, path
+        self.max_size, self.max_files = max_size, max_files
+        self.fd = -1
+        self.dropping = False
+
+    def open(self) -> None:
+        if self.fd < 0:
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+            self.fd = posix.open(self.path, flags, 0o640)
+
+    def size(self) -> int:
+        try:
+            self.open()
+            return posix.lseek(self.fd, 0, 2)
+        except OSError:
+            return -1
+
+    def append(self, records: bytes, offset: int) -> int:
+        """Write all, or as many whole records as there is room for; return the errno or 0."""
+        written = 0
+        try:
+            self.open()
+            with memoryview(records) as view:
+                while written < len(records):
+                    written += posix.write(self.fd, view[written:])
+        except OSError as error:
+            if written:
+                try:
+                    posix.ftruncate(self.fd, offset + records.rfind(b"\n", 0, written) + 1)
+                except OSError:
+                    pass
+            return error.errno or errno.EIO
+        return 0
+
+    def cut(self, offset: int) -> None:
+        if offset >= 0 and self.size() > offset:
+            posix.ftruncate(self.fd, offset)
+
+    def rotate(self) -> None:
+        """Put the full file aside under the time of day and begin a new one."""
+        folder, base = parent(self.path), self.path[self.path.rfind(b"/") + 1 :] + b"."
+        try:
+            rotated = sorted([n for n in posix.listdir(folder) if n.startswith(base)])
+            # Names grow strictly, though their resolution is a second and clocks are set back.
+            moment = time.time()
+            while (name := base + stamp(moment)) <= (rotated[-1] if rotated else b""):
+                moment += 1
+            posix.rename(self.path, folder + b"/" + name)
+            for old in [*rotated, name][: -max(self.max_files - 1, 1)]:
+                posix.unlink(folder + b"/" + old)
+        except OSError:
+            pass  # tried again after the next record; the file grows meanwhile
+        else:
+            self.close()
+
+    def close(self) -> None:
+        close(self.fd)
+        self.fd = -1
+
+
+def stamp(moment: float) -> bytes:
+    return time.strftime("%Y%m%d-%H%M%S", time.localtime(moment)).encode()
+
+
+class Stream:
+    __slots__ = ("fd", "file", "index", "name")
+
+    def __init__(self, fd: int, file: LogFile, index: int, name: bytes) -> None:
+        self.fd, self.file, self.index, self.name = fd, file, index, name
+
+
+def format_records(data: bytes, prefix: bytes, final: bool) -> "tuple[bytes, bytes]":
+    """Turn raw output into log records; return them and the unfinished last line."""
+    cut = data.rfind(b"\n") + 1
+    lines, rest = data[:cut], data[cut:]
+    if b"\r\n" in lines:
+        lines = lines.replace(b"\r\n", b"\n")
+    full, part = prefix + b"F ", prefix + b"P "
+    if has_long_line(lines):
+        pieces: list[bytes] = []
+        for line in lines[:-1].split(b"\n"):
+            start = 0
+            while len(line) - start > MAX_LINE:
+                pieces += (part, line[start : start + MAX_LINE], b"\n")
+                start += MAX_LINE
+            pieces += (full, line[start:], b"\n")
+        records = b"".join(pieces)
+    elif lines:
+        records = full + lines[:-1].replace(b"\n", b"\n" + full) + b"\n"
+    else:
+        records = b""
+    while len(rest) > MAX_LINE or (final and rest):
+        records += part + rest[:MAX_LINE] + b"\n"
+        rest = rest[MAX_LINE:]
+    return records, rest
+
+
+def has_long_line(lines: bytes) -> bool:
+    start, end = 0, len(lines)
+    while end - start > MAX_LINE:
+        found = lines.rfind(b"\n", start, start + MAX_LINE + 1)
+        if found < 0:
+            return True
+        start = found + 1
+    return False
+
+
+class Logger:
+    """Reads every log pipe, writes CRI log files. A process of its own; never returns."""
+
+    def __init__(self, control: Channel, area: int) -> None:
+        import mmap  # here, not above: only this process needs it
+
+        self.control = control
+        self.map = mmap.mmap(area, AREA_SIZE)
+        self.view = memoryview(self.map)
+        # Fault the pages in now: a fault in the middle of a read could tear it when killed.
+        for at in (0, *range(AREA_BUFFER, AREA_TAILS, 4096), AREA_TAILS - 1):
+            self.map[at] = self.map[at]
+        self.nonce = posix.urandom(NONCE)
+        self.peek, self.peek_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        self.poll = select.epoll()
+        self.streams: dict[int, Stream] = {}  # by descriptor
+        self.files: dict[int, LogFile] = {}  # by slot
+        self.second, self.zone, self.minute = -1, b"", b""
+        self.orphaned = False
+
+    # -- one read, resolvable at every instant --
+
+    def pump(self, stream: Stream) -> int:
+        """Move what one stream has, at most the read size. 0: there was nothing."""
+        want = self.available(stream)
+        if want <= 0:
+            return 0
+        want = min(want, READ_SIZE)
+        area, end = self.map, AREA_BUFFER + want
+        nonce = self.nonce
+        if want < NONCE:
+            # Few bytes could equal a random nonce: look at them first and take their complement.
+            seen = self.look(stream, want)
+            nonce = bytes([byte ^ 0xFF for byte in seen]) + nonce[want:] if seen else nonce
+        area[end - min(want, NONCE) : end] = nonce[: min(want, NONCE)]
+        selected = area[self.at(stream)]
+        self.note(stream, selected, want, final=False)
+        area[32 : 32 + NONCE] = nonce
+        area[0] = READING
+        posix.readv(stream.fd, [self.view[AREA_BUFFER:end]])
+        self.finish(stream, selected, want, final=False)
+        return want
+
+    def available(self, stream: Stream) -> int:
+        answer = fcntl.ioctl(stream.fd, FIONREAD, b"\0\0\0\0")
+        return int.from_bytes(answer, sys.byteorder)
+
+    def look(self, stream: Stream, want: int) -> bytes:
+        try:
+            if call(_tee, stream.fd, self.peek_write, want, 2) == want:
+                return posix.read(self.peek, want)
+            posix.read(self.peek, want)
+        except OSError:
+            pass
+        return b""
+
+    def note(self, stream: Stream, selected: int, want: int, *, final: bool) -> None:
+        self.map[1] = selected
+        self.map[2] = final
+        self.map[8:16] = stream.index.to_bytes(4, "little") + want.to_bytes(4, "little")
+
+    def at(self, stream: Stream) -> int:
+        return AREA_STREAMS + stream.index * STREAM_BYTES
+
+    def tail_at(self, stream: Stream, which: int) -> int:
+        return AREA_TAILS + (stream.index * 2 + which) * MAX_LINE
+
+    def finish(self, stream: Stream, selected: int, want: int, *, final: bool) -> None:
+        """Write what was read, keep the unfinished line, commit."""
+        area, at = self.map, self.at(stream)
+        data = area[AREA_BUFFER : AREA_BUFFER + want]
+        length = int.from_bytes(area[at + 2 + selected * 2 : at + 4 + selected * 2], "little")
+        if length:
+            place = self.tail_at(stream, selected)
+            data = area[place : place + length] + data
+        records, rest = format_records(data, self.prefix(stream), final)
+        if records:
+            offset = max(stream.file.size(), 0)
+            area[16:24] = offset.to_bytes(8, "little")
+            area[0] = WRITING
+            failed = stream.file.append(records, offset)
+            if failed:
+                if not stream.file.dropping:
+                    stream.file.dropping = True
+                    self.control.send(("drop", stream.file.slot, failed))
+                stream.file.close()  # and open it anew next time: its folder may have moved
+        else:
+            offset = 0
+        other = selected ^ 1
+        if rest:
+            place = self.tail_at(stream, other)
+            area[place : place + len(rest)] = rest
+        area[at + 2 + other * 2 : at + 4 + other * 2] = len(rest).to_bytes(2, "little")
+        area[at] = other  # the commit
+        area[0] = IDLE
+        if 0 < stream.file.max_size <= offset + len(records):
+            stream.file.rotate()
+
+    def recover(self) -> None:
+        """Finish what a killed logger had begun."""
+        area = self.map
+        state, selected, final = area[0], area[1], bool(area[2])
+        if state == IDLE:
+            return
+        index, want = (int.from_bytes(area[i : i + 4], "little") for i in (8, 12))
+        stream = next((s for s in self.streams.values() if s.index == index), None)
+        if stream is not None and area[self.at(stream)] == selected:
+            end, size = AREA_BUFFER + want, min(want, NONCE)
+            if state == WRITING:
+                stream.file.cut(int.from_bytes(area[16:24], "little"))
+                self.finish(stream, selected, want, final=final)
+            elif area[end - size : end] != area[32 : 32 + size]:
+                self.finish(stream, selected, want, final=final)
+        area[0] = IDLE
+
+    def prefix(self, stream: Stream) -> bytes:
+        """`<RFC 3339 local time, zeros at the end of the fraction dropped> <stream> `."""
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if seconds != self.second:
+            self.second = seconds
+            local = time.localtime(seconds)
+            self.minute = time.strftime("%Y-%m-%dT%H:%M:%S", local).encode()
+            offset = local.tm_gmtoff // 60
+            hours, minutes = divmod(abs(offset), 60)
+            sign = b"-" if offset < 0 else b"+"
+            self.zone = b"%s%02d:%02d" % (sign, hours, minutes) if offset else b"Z"
+        fraction = (b".%09d" % nanoseconds).rstrip(b"0") if nanoseconds else b""
+        return self.minute + fraction + self.zone + stream.name
+
+    # -- the loop --
+
+    def attach(self, slot: int, path: bytes, size: int, files: int, out: int, err: int) -> None:
+        file = self.files[slot] = LogFile(slot, path, size, files)
+        for index, fd, name in ((0, out, b" stdout "), (1, err, b" stderr ")):
+            self.streams[fd] = Stream(fd, file, slot * 2 + index, name)
+            self.poll.register(fd, select.EPOLLIN)
+
+    def detach(self, stream: Stream) -> None:
+        """End of a stream: what is left of an unfinished line becomes a P record."""
+        selected = self.map[self.at(stream)]
+        self.note(stream, selected, 0, final=True)
+        self.finish(stream, selected, 0, final=True)
+        self.poll.unregister(stream.fd)
+        del self.streams[stream.fd]
+        posix.close(stream.fd)
+
+    def end(self, slot: int) -> None:
+        """The container is gone: take what is left and say so."""
+        for stream in [s for s in self.streams.values() if s.index // 2 == slot]:
+            budget = 4 << 20  # nobody of the container writes any more, but an escaped one might
+            while budget > 0 and (moved := self.pump(stream)):
+                budget -= moved
+            self.detach(stream)
+        file = self.files.pop(slot, None)
+        if file is not None:
+            file.close()
+        self.bump()
+        self.control.send(("drained", slot))
+
+    def bump(self) -> None:
+        try:
+            posix.eventfd_write(LOGS_FD, 1)
+        except OSError:  # full: its reader has enough to wake up for
+            pass
+
+    def run(self) -> None:
+        control = self.control
+        self.poll.register(control.fd, select.EPOLLIN)
+        while not (self.orphaned and not self.streams):
+            ready = self.poll.poll(5.0 if self.orphaned else None)
+            if self.orphaned and not ready:
+                return
+            moved = 0
+            for fd, _ in ready:  # one read each, then the next: no stream starves another
+                if fd == control.fd:
+                    self.obey()
+                elif fd in self.streams:
+                    stream = self.streams[fd]
+                    count = self.pump(stream)
+                    moved += count
+                    if not count and self.closed(fd):
+                        self.detach(stream)
+                        moved += 1
+            if moved:
+                self.bump()
+            if control.queue:
+                control.flush()
+                if control.queue:
+                    self.poll.modify(control.fd, select.EPOLLIN | select.EPOLLOUT)
+                else:
+                    self.poll.modify(control.fd, select.EPOLLIN)
+
+    def closed(self, fd: int) -> bool:
+        """All writers are gone and nothing is left (asked anew: the last may just have written)."""
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        return [event & (select.POLLIN | select.POLLHUP) for _, event in poller.poll(0)] == [
+            select.POLLHUP
+        ]
+
+    def obey(self) -> None:
+        while (received := self.control.receive()) is not None:
+            packet, fds, _ = received
+            if not packet:  # the launcher died: go on until all pipes end
+                self.poll.unregister(self.control.fd)
+                self.orphaned = True
+                return
+            message = marshal.loads(packet)
+            if message[0] == "attach" and len(fds) == 2:
+                self.attach(*message[1:], *fds)
+            elif message[0] == "attach":  # descriptors were lost: a new logger inherits them
+                _exit(75)
+            else:
+                self.end(message[1])
+
+
+# --- the launcher -------------------------------------------------------------------------------
+
+
+class Container:
+    """One instance: from its fork until its exit is acknowledged and its log is complete."""
+
+    def __init__(self, key: object, order: Order) -> None:
+        self.key, self.order = key, order
+        self.slot = -1
+        self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
+        self.main, self.main_pidfd = 0, -1  # the same descriptor as above but in group mode
+        self.out = self.err = -1  # read ends of the log pipes
+        self.status = -1  # ends when the program is executed, else tells what failed
+        self.release = -1  # write end of the pipe that the main waits on (not in group mode)
+        self.control = -1  # socket to the reaper (group mode)
+        self.started: tuple[float, float] | None = None
+        self.failure: tuple[bool, str, int, bytes] | None = None
+        self.exit: tuple[int, float, float] | None = None
+        self.drained: bool | None = None
+        self.deadline = 0.0
+        self.told = False
+
+    def close(self) -> None:
+        """Close what belongs to the process; the log pipes are closed when they are drained."""
+        if self.main_pidfd != self.child_pidfd:
+            close(self.main_pidfd)
+        close(self.child_pidfd, self.status, self.release, self.control)
+        self.main_pidfd = self.child_pidfd = self.status = self.release = self.control = -1
+
+
+class Launcher:
+    def __init__(
+        self, channel: Channel, isolation: str, origin: Origin, rotation: "tuple[int, int]"
+    ) -> None:
+        self.channel, self.isolation, self.origin = channel, isolation, origin
+        self.rotation = rotation
+        self.poll = select.epoll()
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self.containers: dict[object, Container] = {}  # until acknowledged
+        self.slots: dict[int, Container] = {}  # until drained
+        self.free = list(range(SLOTS - 1, -1, -1))
+        self.ending = False
+        self.boot_id = b""
+        self.area = posix.memfd_create("podvisor-logs", posix.MFD_CLOEXEC)
+        posix.ftruncate(self.area, AREA_SIZE)
+        self.logger = self.logger_pidfd = -1
+        self.logger_channel: Channel | None = None
+        self.logger_started = 0.0
+        self.logger_due: float | None = None
+        self.watch(channel.fd, self.on_supervisor)
+        self.watch(SUPERVISOR_FD, self.on_supervisor_death)
+
+    # -- the loop --
+
+    def watch(self, fd: int, handler: "Callable[[], None]") -> None:
+        self.handlers[fd] = handler
+        self.poll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        del self.handlers[fd]
+        self.poll.unregister(fd)
+
+    def run(self) -> None:
+        while not self.ending:
+            for fd, _ in self.poll.poll(self.timeout()):
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler()
+            self.expire()
+            self.rearm(self.channel)
+            if self.logger_channel is not None:
+                self.rearm(self.logger_channel)
+
+    def rearm(self, channel: Channel) -> None:
+        """Wait for room only while something waits for it."""
+        if channel.queue:
+            channel.flush()
+        if channel.fd in self.handlers:
+            wanted = select.EPOLLIN | (select.EPOLLOUT if channel.queue else 0)
+            self.poll.modify(channel.fd, wanted)
+
+    def timeout(self) -> "float | None":
+        deadlines = [
+            c.deadline for c in self.slots.values() if c.exit is not None and c.drained is None
+        ]
+        if self.logger_due is not None:
+            deadlines.append(self.logger_due)
+        return max(0.0, min(deadlines) - boottime()) + 0.001 if deadlines else None
+
+    def expire(self) -> None:
+        now = boottime()
+        if self.logger_due is not None and now >= self.logger_due:
+            self.logger_due = None
+            self.start_logger()
+        for container in list(self.slots.values()):
+            if container.exit is not None and container.drained is None:
+                if now >= container.deadline:
+                    container.drained = False
+                    self.tell_exit(container)
+
+    # -- the supervisor --
+
+    def on_supervisor_death(self) -> None:
+        self.ending = True
+
+    def on_supervisor(self) -> None:
+        for _ in range(16):  # others want their turn too
+            received = self.channel.receive()
+            if received is None:
+                return
+            packet, fds, truncated = received
+            if not packet:
+                self.ending = True
+                return
+            message = marshal.loads(packet)
+            verb, key = message[0], message[1]
+            if verb == "start":
+                self.start(key, message[2], fds, truncated)
+            elif verb == "signal":
+                container = self.containers.get(key)
+                if container is not None and container.main_pidfd >= 0:
+                    try:
+                        _signal.pidfd_send_signal(container.main_pidfd, message[2])
+                    except OSError:
+                        pass
+            elif verb == "ack":
+                self.acknowledge(key)
+            close(*fds)
+
+    def acknowledge(self, key: object) -> None:
+        container = self.containers.get(key)
+        if container is None or container.exit is None:
+            return
+        del self.containers[key]
+        posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
+        container.close()
+
+    # -- starting --
+
+    def start(self, key: object, fields: object, fds: "list[int]", truncated: bool) -> None:
+        known = self.containers.get(key)
+        if known is not None:
+            if known.started is not None:
+                self.tell_started(known)
+            return  # else the answer is on its way
+        try:
+            if fields is None:
+                if truncated or not fds:
+                    raise OSError(errno.EMFILE, "")
+                fields = marshal.loads(read_all(fds[0]))
+            container = Container(key, Order(fields))  # type: ignore[arg-type]
+        except OSError as error:
+            self.channel.send(("failed", key, False, "prepare", error.errno or 0, b""))
+            return
+        stage = "prepare"
+        ends: list[int] = []  # descriptors that only the child needs
+        try:
+            self.prepare(container, ends)
+            stage = "fork"
+            self.fork(container, ends)
+            stage = "record"
+            if self.isolation != GROUP:
+                self.record(container)
+                posix.write(container.release, b"r")
+                close(container.release)
+                container.release = -1
+        except Exception as error:
+            number = (error.errno or 0) if isinstance(error, OSError) else 0
+            detail = b"" if number else repr(error).encode("utf-8", "replace")
+            container.failure = (False, stage, number, detail)
+            self.abandon(container)
+        finally:
+            close(*ends)
+
+    def prepare(self, container: Container, ends: "list[int]") -> None:
+        """Make all that the child needs, while a failure still costs nothing."""
+        order = container.order
+        for path in (order.log, order.termination_file):
+            make_folders(parent(path))
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
+        posix.close(posix.open(order.log, flags | posix.O_APPEND, 0o640))
+        fd = posix.open(order.termination_file, flags | posix.O_TRUNC, 0o666)
+        posix.fchmod(fd, 0o666)
+        posix.close(fd)
+        if self.isolation == GROUP and order.uid not in (None, posix.geteuid()):
+            # No bind leads past the folders: let the user pass through the one that is ours.
+            posix.chmod(parent(order.termination_file), 0o711)
+        if not self.free:
+            raise OSError(errno.EMFILE, "")
+        container.out, out = posix.pipe2(posix.O_CLOEXEC)
+        ends.append(out)
+        container.err, err = posix.pipe2(posix.O_CLOEXEC)
+        ends.append(err)
+        container.status, status = posix.pipe2(posix.O_CLOEXEC)
+        ends.append(status)
+        posix.set_blocking(container.status, False)
+        for end in (out, err):
+            if order.uid is not None or order.gid is not None:
+                # Or /proc/1/fd/1 could not be opened by the container's user.
+                try:
+                    posix.fchown(
+                        end,
+                        -1 if order.uid is None else order.uid,
+                        -1 if order.gid is None else order.gid,
+                    )
+                except OSError:  # not ours to give: the start will fail on setuid, and say so
+                    pass
+            if len(self.slots) < 32:  # the kernel allows a user 64 MiB, then gives 8 KiB pipes
+                try:
+                    fcntl.fcntl(end, F_SETPIPE_SZ, READ_SIZE)
+                except OSError:  # EPERM: over the budget; the default does
+                    pass
+        if self.isolation == GROUP:
+            ours, theirs = _socket.socketpair(
+                _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
+            )
+            container.control = ours.detach()
+            ends.append(theirs.detach())
+        else:
+            release, container.release = posix.pipe2(posix.O_CLOEXEC)
+            ends.append(release)
+
+    def fork(self, container: Container, ends: "list[int]") -> None:
+        out, err, status, hold = ends
+        order, origin = container.order, self.origin
+        if self.isolation == GROUP:
+            pid, pidfd = fork_into(0)
+            if pid == 0:
+                run_reaper(order, origin, hold, out, err, status)
+        else:
+            pid, pidfd = fork_into(CLONE_NEWPID | CLONE_NEWNS)
+            if pid == 0:
+                run_main(order, self.isolation, origin, out, err, status, hold)
+            container.main, container.main_pidfd = pid, pidfd
+        container.child, container.child_pidfd = pid, pidfd
+        slot = container.slot = self.free.pop()
+        posix.pwrite(self.area, b"\0" * (2 * STREAM_BYTES), AREA_STREAMS + slot * 2 * STREAM_BYTES)
+        self.slots[slot] = container
+        self.containers[container.key] = container
+        self.watch(container.status, lambda: self.on_status(container))
+        self.watch(pidfd, lambda: self.on_exit(container))
+        if container.control >= 0:
+            self.watch(container.control, lambda: self.on_reaper(container))
+        if self.logger_channel is not None:
+            self.logger_channel.send(
+                ("attach", slot, order.log, *self.rotation), container.out, container.err
+            )
+
+    def record(self, container: Container) -> None:
+        """The spawn record: written before the program runs, so that no instance that might have
+        run can be unknown to whoever comes after a crash."""
+        if not self.boot_id:
+            self.boot_id = read_file(b"/proc/sys/kernel/random/boot_id").strip()
+        pid = container.main
+        started = read_file(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19]
+        inode = posix.fstat(container.main_pidfd).st_ino
+        text = b"pid %d\nstart %s\nboot %s\npidfs %d\n" % (pid, started, self.boot_id, inode)
+        path = container.order.record
+        temporary = path + b".tmp"
+        try:
+            posix.unlink(temporary)
+        except FileNotFoundError:
+            pass
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+        fd = posix.open(temporary, flags, 0o600)
+        try:
+            if posix.write(fd, text) != len(text):
+                raise OSError(errno.ENOSPC, "")
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, path)
+
+    def abandon(self, container: Container) -> None:
+        """A start that failed on our side. The child, if there is one, ends for want of a word."""
+        if container.child_pidfd >= 0:
+            if container.release >= 0:
+                close(container.release)
+                container.release = -1
+            if container.control >= 0:
+                self.unwatch(container.control)
+                close(container.control)
+                container.control = -1
+            try:
+                _signal.pidfd_send_signal(container.child_pidfd, SIGKILL)
+            except OSError:
+                pass
+            return  # on_exit tells
+        close(container.out, container.err)
+        container.close()
+        assert container.failure is not None
+        self.channel.send(("failed", container.key, *container.failure))
+
+    def on_reaper(self, container: Container) -> None:
+        """Group mode: the reaper says the main's pid and waits for our word."""
+        answer = posix.read(container.control, 64)
+        self.unwatch(container.control)  # from here on its death shows by its pidfd
+        if not answer:
+            return
+        try:
+            container.main = int(answer)
+            container.main_pidfd = posix.pidfd_open(container.main, 0)
+            self.record(container)
+            posix.write(container.control, b"g")
+        except OSError as error:
+            container.failure = (False, "record", error.errno or 0, b"")
+            close(container.control)
+            container.control = -1
+
+    def on_status(self, container: Container) -> None:
+        if container.status < 0:
+            return
+        try:
+            answer = posix.read(container.status, MAX_PACKET)
+        except BlockingIOError:
+            return
+        self.unwatch(container.status)
+        close(container.status)
+        container.status = -1
+        if answer:
+            stage, number, detail = marshal.loads(answer)
+            if container.failure is None:
+                container.failure = (stage != "fork", stage, number, detail)
+        elif container.failure is None and container.main_pidfd >= 0:
+            container.started = (time.time(), boottime())
+            self.tell_started(container)
+
+    def tell_started(self, container: Container) -> None:
+        assert container.started is not None
+        self.channel.send(
+            ("started", container.key, container.main, *container.started), container.main_pidfd
+        )
+
+    # -- ending --
+
+    def on_exit(self, container: Container) -> None:
+        info = posix.waitid(
+            P_PIDFD, container.child_pidfd, posix.WEXITED | posix.WNOWAIT | posix.WNOHANG
+        )
+        if info is None:
+            return
+        self.unwatch(container.child_pidfd)
+        if container.control >= 0 and container.control in self.handlers:
+            self.on_reaper(container)
+        self.on_status(container)
+        if container.status >= 0:  # held by somebody who cannot be: never wait for it
+            self.unwatch(container.status)
+            close(container.status)
+            container.status = -1
+        code = info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status
+        container.exit = (code, time.time(), boottime())
+        container.deadline = boottime() + DRAIN_CAP
+        if self.isolation == GROUP and info.si_code != posix.CLD_EXITED:
+            self.sweep_orphans()
+        if container.started is None:
+            if container.failure is None:
+                container.failure = (True, "killed", 0, b"%d" % code)
+            self.channel.send(("failed", container.key, *container.failure))
+            container.told = True
+            self.acknowledge(container.key)
+        if self.logger_channel is not None:
+            self.logger_channel.send(("end", container.slot))
+
+    def tell_exit(self, container: Container) -> None:
+        if not container.told and container.exit is not None:
+            container.told = True
+            self.channel.send(("exit", container.key, *container.exit, bool(container.drained)))
+
+    def sweep_orphans(self) -> None:
+        """A reaper was killed: what it left behind has come to us, its own sub-reaper."""
+        known = {self.logger} | {c.child for c in self.containers.values()}
+        give_up = boottime() + 1.0
+        while boottime() < give_up:
+            lost = [pid for pid in children(posix.getpid()) if pid not in known]
+            if not lost:
+                return
+            for pid in lost:
+                for below in (pid, *descendants(pid)):
+                    send(below, SIGKILL)
+                try:
+                    posix.waitpid(pid, posix.WNOHANG)
+                except ChildProcessError:
+                    pass
+
+    # -- the logger --
+
+    def start_logger(self) -> None:
+        """Fork a logger. It inherits our table, so a new one needs no telling what there is."""
+        ours, theirs = _socket.socketpair(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+        )
+        try:
+            pid, pidfd = fork_into(0)
+        except OSError:
+            ours.close()
+            theirs.close()
+            self.logger_due = boottime() + 0.2
+            return
+        if pid == 0:
+            self.become_logger(theirs.detach())
+        theirs.close()
+        self.logger, self.logger_pidfd, self.logger_started = pid, pidfd, boottime()
+        self.logger_channel = Channel(ours.detach())
+        self.watch(self.logger_channel.fd, self.on_logger)
+        self.watch(pidfd, self.on_logger_death)
+
+    def become_logger(self, control: int) -> None:
+        try:
+            set_process_name(b"podvisor-logger")
+            pipes = {fd for c in self.slots.values() for fd in (c.out, c.err)}
+            close_all_but({control, self.area, LOGS_FD} | pipes)
+            logger = Logger(Channel(control), self.area)
+            posix.close(self.area)
+            for container in self.slots.values():
+                order = container.order
+                logger.attach(
+                    container.slot, order.log, *self.rotation, container.out, container.err
+                )
+            logger.recover()
+            for container in self.slots.values():
+                if container.exit is not None:
+                    logger.end(container.slot)
+            logger.run()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            _exit(70)
+        _exit(0)
+
+    def on_logger(self) -> None:
+        channel = self.logger_channel
+        while channel is not None and (received := channel.receive()) is not None:
+            if not received[0]:
+                return  # its pidfd tells
+            message = marshal.loads(received[0])
+            container = self.slots.get(message[1])
+            if container is None:
+                continue
+            if message[0] == "drop":
+                now = (time.time(), boottime())
+                self.channel.send(("drop", container.key, *now, message[2]))
+            else:
+                del self.slots[container.slot]
+                self.free.append(container.slot)
+                close(container.out, container.err)
+                if container.drained is None:
+                    container.drained = True
+                self.tell_exit(container)
+
+    def on_logger_death(self) -> None:
+        self.on_logger()  # what it said before it died counts
+        posix.waitid(P_PIDFD, self.logger_pidfd, posix.WEXITED)
+        self.unwatch(self.logger_pidfd)
+        close(self.logger_pidfd)
+        if self.logger_channel is not None:
+            self.unwatch(self.logger_channel.fd)
+            self.logger_channel.socket.close()
+        self.logger_channel, self.logger, self.logger_pidfd = None, -1, -1
+        # At once, unless it keeps dying.
+        lived = boottime() - self.logger_started
+        self.logger_due = boottime() + (0.0 if lived > 0.02 else 0.05)
+
+    # -- the end --
+
+    def shut_down(self) -> None:
+        """Kill everything, and end only when it is gone: our end is the supervisor's proof."""
+        live = [c for c in self.containers.values() if c.exit is None]
+        for container in live:
+            for fd in {container.main_pidfd, container.child_pidfd}:
+                # A reaper ends by itself, after its sweep, once the main or its socket is gone.
+                if fd >= 0 and (self.isolation != GROUP or fd == container.main_pidfd):
+                    try:
+                        _signal.pidfd_send_signal(fd, SIGKILL)
+                    except OSError:
+                        pass
+            close(container.control)
+            container.control = -1
+        deadline = boottime() + 10.0
+        for container in live:
+            if not readable(container.child_pidfd, deadline):
+                _signal.pidfd_send_signal(container.child_pidfd, SIGKILL)
+        if self.isolation == GROUP:
+            self.sweep_orphans()
+        if self.logger_channel is not None:
+            self.logger_channel.socket.close()  # it ends when it has read all pipes to their end
+            if not readable(self.logger_pidfd, boottime() + 1.0):
+                _signal.pidfd_send_signal(self.logger_pidfd, SIGKILL)
+                readable(self.logger_pidfd, boottime() + 1.0)
+        reap(0)  # leave no zombie to an init that is slow or none
+
+
+def readable(fd: int, deadline: float) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(max(0, int((deadline - boottime()) * 1000))))
+
+
+def make_folders(path: bytes) -> None:
+    try:
+        posix.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        make_folders(parent(path))
+        make_folders(path)
+
+
+def read_file(path: bytes) -> bytes:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, MAX_PACKET)
+    finally:
+        posix.close(fd)
+
+
+def read_all(fd: int) -> bytes:
+    size = posix.fstat(fd).st_size
+    parts, offset = [], 0
+    while offset < size and (part := posix.pread(fd, size - offset, offset)):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+# --- which isolation does this machine allow? ---------------------------------------------------
+
+
+class TrialError(Exception):
+    def __init__(self, step: str, number: int) -> None:
+        self.step, self.number = step, number
+
+
+def enter(isolation: str) -> None:
+    """Bring this process where containers of that mode can be forked. Raises TrialError."""
+    step = ""
+    try:
+        if isolation == GROUP:
+            step = "become a sub-reaper"
+            call(_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            step = "list child processes in /proc"
+            posix.close(posix.open(f"/proc/self/task/{posix.getpid()}/children", posix.O_RDONLY))
+            return
+        if isolation == ROOTLESS:
+            uid, gid = posix.geteuid(), posix.getegid()
+            step = "create a user namespace"
+            call(_unshare, CLONE_NEWUSER)
+            step = "map the user into its namespace"
+            for name, text in (
+                ("setgroups", b"deny"),
+                ("uid_map", b"%d %d 1" % (uid, uid)),
+                ("gid_map", b"%d %d 1" % (gid, gid)),
+            ):
+                fd = posix.open("/proc/self/" + name, posix.O_WRONLY | posix.O_CLOEXEC)
+                try:
+                    posix.write(fd, text)
+                finally:
+                    posix.close(fd)
+        step = "create a mount namespace"
+        call(_unshare, CLONE_NEWNS)
+        step = "make all mounts slaves"
+        # Not private: private copies would pin the host's mounts and never see new ones.
+        mount(None, b"/", None, MS_REC | MS_SLAVE)
+    except OSError as error:
+        raise TrialError(step, error.errno or 0) from None
+
+
+def rehearse() -> None:
+    """Fork one container without a program. Masked parts of /proc forbid only the last step."""
+    answer, answer_write = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        pid, pidfd = fork_into(CLONE_NEWPID | CLONE_NEWNS)
+    except OSError as error:
+        close(answer, answer_write)
+        raise TrialError("create a pid namespace", error.errno or 0) from None
+    if pid == 0:
+        step, number = "be pid 1", 0
+        try:
+            if posix.getpid() == 1:
+                step = "mount /proc"
+                mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+                step = "read /proc/1/comm"
+                read_file(b"/proc/1/comm")
+                step = ""
+        except OSError as error:
+            number = error.errno or 0
+        finally:
+            posix.write(answer_write, marshal.dumps((step, number), 2))
+            _exit(0)
+    close(answer_write)
+    data = posix.read(answer, 4096)
+    close(answer, pidfd)
+    posix.waitpid(pid, 0)
+    step, number = marshal.loads(data) if data else ("run a process as pid 1", 0)
+    if step:
+        raise TrialError(step, number)
+
+
+def attempt(isolation: str) -> "tuple[str, str, int]":
+    """Try a mode in a child of its own, leaving this process as it is: (mode, step, errno).
+
+    `step` is empty when all of it works.
+    """
+    answer, answer_write = posix.pipe2(posix.O_CLOEXEC)
+    pid = posix.fork()
+    if pid == 0:
+        result = (isolation, "run", 0)
+        try:
+            enter(isolation)
+            if isolation != GROUP:
+                rehearse()
+            result = (isolation, "", 0)
+        except TrialError as failure:
+            result = (isolation, failure.step, failure.number)
+        finally:
+            posix.write(answer_write, marshal.dumps(result, 2))
+            _exit(0)
+    close(answer_write)
+    data = posix.read(answer, 4096)
+    close(answer)
+    posix.waitpid(pid, 0)
+    return marshal.loads(data) if data else (isolation, "run", 0)
+
+
+def choose(wanted: str) -> "tuple[str | None, list[tuple[str, str, int]]]":
+    """Enter the best mode that works, or the wanted one, or none; with what was tried."""
+    trials: list[tuple[str, str, int]] = []
+    modes = MODES if wanted == "auto" else (wanted,)
+    for isolation in modes:
+        if isolation == ROOTLESS and wanted == "auto":
+            # There is no way back out of a user namespace: try it aside.
+            trials.append(attempt(isolation))
+            if trials[-1][1]:
+                continue
+            trials.pop()
+        try:
+            enter(isolation)
+            if isolation == PIDNS or (isolation == ROOTLESS and wanted != "auto"):
+                rehearse()
+        except TrialError as failure:
+            trials.append((isolation, failure.step, failure.number))
+            continue
+        trials.append((isolation, "", 0))
+        return isolation, trials
+    return None, trials
+
+
+def main(arguments: "list[str]") -> None:
+    """`launcher doctor`, or `launcher MODE LOG_SIZE LOG_FILES` with our descriptors in place."""
+    if arguments == ["doctor"]:
+        for mode, step, number in map(attempt, MODES):
+            sys.stdout.write(f"{mode}\t{number}\t{step}\n")
+        sys.stdout.flush()
+        return
+    wanted, size, files = arguments[0], int(arguments[1]), int(arguments[2])
+    posix.closerange(6, 0x7FFFFFFF)
+    for fd in (SOCKET_FD, SUPERVISOR_FD, LOGS_FD):
+        posix.set_inheritable(fd, False)
+    posix.chdir("/")
+    set_process_name(b"podvisor-launch")
+    origin = Origin()
+    channel = Channel(SOCKET_FD)
+    isolation, trials = choose(wanted)
+    channel.send(("hello", VERSION, isolation, tuple(trials)))
+    if isolation is None:
+        return
+    # The supervisor has its own work now: all below is off its critical path.
+    gc.disable()
+    if isolation != GROUP:
+        try:
+            prepare_dev()
+        except (OSError, CannotStartError):
+            pass  # then each container makes the place for itself, or says why it cannot
+    launcher = Launcher(channel, isolation, origin, (size, files))
+    gc.freeze()
+    launcher.start_logger()
+    try:
+        launcher.run()
+    finally:
+        launcher.shut_down()
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
