@@ -1,0 +1,1 @@
+"""The shell around the deciding core: it performs plans, and never decides."""

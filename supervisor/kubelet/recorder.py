@@ -1,0 +1,134 @@
+"""Events as `kubectl get events` would show them: aggregated, limited, kept in memory.
+
+Workers hand over what `decide` wants said; the recorder turns it into core/v1 Event objects with
+the correlation rules of client-go (§11.3), so that a crash-looping pod here leaves the trace it
+would leave in a cluster. It decides nothing about pods and never fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+
+from supervisor.api import v1
+from supervisor.lifecycle.facts import Instant
+from supervisor.lifecycle.record import EventDraft
+
+_SIMILAR_LIMIT = 10  # distinct messages of one reason before they are merged (§11.3.2)
+_SIMILAR_WINDOW = 600.0
+_BURST = 25  # events of one type per pod before the rate limit holds (§11.3.3)
+_REFILL = 300.0  # seconds for one more
+
+Listener = Callable[[v1.Event], None]
+
+
+class _Similar(Struct):
+    """The distinct messages seen lately for one (source, object, type, reason)."""
+
+    last: float
+    messages: set[str]
+
+
+class _Bucket(Struct):
+    tokens: float
+    at: float
+
+
+class Recorder:
+    """Keeps the events of one node. `listener` is called with each new or updated event."""
+
+    def __init__(self, node_name: str, listener: Listener | None = None) -> None:
+        self._node_name = node_name
+        self._listener = listener
+        self._events: dict[tuple[str, ...], v1.Event] = {}
+        self._similar: dict[tuple[str, ...], _Similar] = {}
+        self._buckets: dict[tuple[str, ...], _Bucket] = {}
+
+    def events(self, pod_uid: str | None = None) -> list[v1.Event]:
+        """The events, oldest first; of one pod when asked."""
+        return [
+            event
+            for event in self._events.values()
+            if pod_uid is None or event.involved_object.uid == pod_uid
+        ]
+
+    def record(self, pod: v1.Pod, draft: EventDraft, at: Instant) -> v1.Event | None:
+        """Record one event of a pod; None when the rate limit drops it (§11.3.3)."""
+        uid = pod.metadata.uid
+        group = (draft.component, uid, draft.type, draft.reason)
+        if self._is_one_of_many(group, draft.message, at):
+            message = f"(combined from similar events): {draft.message}"
+            key: tuple[str, ...] = group
+        else:
+            message = draft.message
+            key = (*group, draft.field_path, message)
+        if not self._admit(group[:3], at):
+            return None
+        stamp = _rfc3339(at)
+        known = self._events.get(key)
+        if known is not None:
+            event = msgspec.structs.replace(
+                known, count=known.count + 1, last_timestamp=stamp, message=message
+            )
+        else:
+            event = v1.Event(
+                metadata=v1.ObjectMeta(
+                    name=f"{pod.metadata.name}.{int(at.wall * 1e9):x}",
+                    namespace=pod.metadata.namespace,
+                    creation_timestamp=stamp,
+                ),
+                involved_object=v1.ObjectReference(
+                    api_version="v1",
+                    kind="Pod",
+                    namespace=pod.metadata.namespace,
+                    name=pod.metadata.name,
+                    uid=uid,
+                    field_path=draft.field_path,
+                ),
+                reason=draft.reason,
+                message=message,
+                type=draft.type,
+                count=1,
+                first_timestamp=stamp,
+                last_timestamp=stamp,
+                source=v1.EventSource(
+                    component=draft.component,
+                    host="" if draft.component == "default-scheduler" else self._node_name,
+                ),
+                reporting_component=draft.component,
+            )
+        self._events[key] = event
+        if self._listener is not None:
+            self._listener(event)
+        return event
+
+    def _is_one_of_many(self, group: tuple[str, ...], message: str, at: Instant) -> bool:
+        """Whether this message is the tenth distinct one of its group, or a later one."""
+        similar = self._similar.get(group)
+        if similar is None or at.boot - similar.last > _SIMILAR_WINDOW:
+            similar = self._similar[group] = _Similar(last=at.boot, messages=set())
+        similar.last = at.boot
+        if message in similar.messages:
+            return False
+        if len(similar.messages) + 1 >= _SIMILAR_LIMIT:
+            return True
+        similar.messages.add(message)
+        return False
+
+    def _admit(self, source: tuple[str, ...], at: Instant) -> bool:
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            bucket = self._buckets[source] = _Bucket(tokens=_BURST, at=at.boot)
+        bucket.tokens = min(_BURST, bucket.tokens + max(0.0, at.boot - bucket.at) / _REFILL)
+        bucket.at = at.boot
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True
+
+
+def _rfc3339(at: Instant) -> str:
+    return datetime.fromtimestamp(at.wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,235 @@
+"""One pod's life: the loop that feeds the deciding core and performs what it decides.
+
+A `PodWorker` folds facts into the pod's record, asks `decide` for a plan, commits the plan, and
+only then acts: each action runs as a task of its own and answers with exactly one fact. Between
+rounds it sleeps until a fact arrives or the plan's `wake_at` passes. No rule of the lifecycle is
+written here; what the worker adds is order (commit before act, acknowledge after commit) and
+containment: a bug in one pod parks that pod visibly and keeps its processes.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+
+from supervisor.api import v1
+from supervisor.kubelet.clock import Clock
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.decide import Plan, decide
+from supervisor.lifecycle.facts import (
+    Action,
+    ActionFailed,
+    ContainerExited,
+    ContainerId,
+    ContainerLost,
+    ContainerStarted,
+    CreateSandbox,
+    Fact,
+    FinishPod,
+    KillContainer,
+    KillSent,
+    LogsDropped,
+    SandboxReady,
+    SandboxStopped,
+    StartContainer,
+    StartFailed,
+    StopContainer,
+    StopSignalled,
+)
+from supervisor.lifecycle.record import (
+    Committed,
+    EventDraft,
+    NodePolicy,
+    PodRecord,
+    new_record,
+    observe,
+)
+from supervisor.runtime.cri import Exit, LaunchSpec, LogDrop, Runtime, StartError
+
+# After a bug in the core or here, the pod is left alone this long before the next attempt.
+_PARKED = 10.0
+
+
+class Host(Protocol):
+    """What a worker needs from its node."""
+
+    clock: Clock
+    runtime: Runtime
+    policy: NodePolicy
+
+    def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
+        """Raises StartError when the container's configuration cannot be honoured."""
+        ...
+
+    def record_events(self, pod: v1.Pod, events: tuple[EventDraft, ...]) -> None: ...
+
+    def pod_changed(self, worker: PodWorker, before: PodRecord) -> None: ...
+
+    def report_bug(self, where: str, text: str) -> None: ...
+
+
+class PodWorker:
+    """Runs one pod until its plan is done. `tell` may be called from anywhere in the loop."""
+
+    def __init__(self, pod: v1.Pod, host: Host) -> None:
+        self.pod = pod
+        self.host = host
+        self.record: PodRecord = new_record(pod, host.clock.now(), host.policy)
+        self.finished = anyio.Event()
+        self._mailbox: list[Fact] = []
+        self._mail = anyio.Event()
+        self._specs: dict[ContainerId, LaunchSpec] = {}
+        self._starting: set[ContainerId] = set()
+        self._early_exits: dict[ContainerId, Exit] = {}
+
+    @property
+    def status(self) -> v1.PodStatus:
+        """The status last committed."""
+        return self.record.status
+
+    def tell(self, *facts: Fact) -> None:
+        self._mailbox.extend(facts)
+        self._mail.set()
+
+    def hear(self, news: Exit | LogDrop) -> None:
+        """Take a runtime's news about one of this pod's containers."""
+        if isinstance(news, LogDrop):
+            self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
+        elif news.id in self._starting:
+            # The answer to the start is on its way through a task; it must be folded first.
+            self._early_exits[news.id] = news
+        else:
+            self.tell(self._exited(news))
+
+    def lose_containers(self) -> None:
+        """The runtime is gone: how running containers end will never be known."""
+        at = self.host.clock.now()
+        self.tell(*(ContainerLost(at=at, id=id) for id in self._specs))
+
+    async def run(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                while not await self._round(tasks.start_soon):
+                    pass
+        finally:
+            self.finished.set()
+
+    async def _round(self, start_soon: Callable[..., object]) -> bool:
+        """Fold, decide, commit, act, sleep; return whether the pod's life is over."""
+        self._mail = anyio.Event()
+        facts, self._mailbox = self._mailbox, []
+        try:
+            plan, record = self._advance(facts)
+        except Exception:
+            self._park(traceback.format_exc())
+            # The facts are kept: after the pause they are folded again, with what came since.
+            self._mailbox = [*facts, *self._mailbox]
+            await self.host.clock.sleep(_PARKED)
+            return False
+        before, self.record = self.record, record
+        # Committed: from here on the world may see it, and actions may follow.
+        self.host.record_events(self.pod, plan.events)
+        self.host.pod_changed(self, before)
+        for fact in facts:
+            if isinstance(fact, ContainerExited):
+                self._specs.pop(fact.id, None)
+                self.host.runtime.acknowledge(fact.id)
+        for action in plan.actions:
+            if isinstance(action, StartContainer):
+                self._starting.add(action.id)
+            start_soon(self._perform, action)
+        if plan.done:
+            return True
+        await self.host.clock.wait(self._mail, plan.wake_at)
+        return False
+
+    def _advance(self, facts: list[Fact]) -> tuple[Plan, PodRecord]:
+        record = self.record
+        for fact in facts:
+            record = observe(record, fact)
+        now = self.host.clock.now()
+        plan = decide(record, now)
+        return plan, observe(record, Committed(at=now, plan=plan))
+
+    def _park(self, text: str) -> None:
+        self.host.report_bug(f"pod {self.pod.metadata.namespace}/{self.pod.metadata.name}", text)
+        self.host.record_events(
+            self.pod,
+            (
+                EventDraft(
+                    type="Warning",
+                    reason=reasons.FAILED_SYNC,
+                    message=f"error syncing pod, trying again in {_PARKED:.0f}s: "
+                    + text.strip().rsplit("\n", 1)[-1],
+                ),
+            ),
+        )
+
+    async def _perform(self, action: Action) -> None:
+        """Perform one action and answer with exactly one fact, its own failure included."""
+        try:
+            fact = await self._do(action)
+        except Exception as error:
+            if not isinstance(error, OSError):
+                self.host.report_bug(repr(action), traceback.format_exc())
+            fact = ActionFailed(
+                at=self.host.clock.now(), action=action, error=str(error) or repr(error)
+            )
+        self.tell(fact)
+        if isinstance(action, StartContainer):
+            self._starting.discard(action.id)
+            early = self._early_exits.pop(action.id, None)
+            if early is not None:
+                self.tell(self._exited(early))
+
+    async def _do(self, action: Action) -> Fact:
+        runtime, clock = self.host.runtime, self.host.clock
+        match action:
+            case CreateSandbox():
+                await runtime.create_sandbox(self.pod.metadata.uid)
+                return SandboxReady(at=clock.now())
+            case StartContainer(id=id):
+                try:
+                    spec = self._specs[id] = self.host.launch_spec(self.pod, id)
+                    pid, at = await runtime.start(spec)
+                except StartError as error:
+                    self._specs.pop(id, None)
+                    return StartFailed(
+                        at=clock.now(),
+                        id=id,
+                        reason=error.reason,
+                        message=error.message,
+                        created=error.created,
+                    )
+                return ContainerStarted(at=at, id=id, pid=pid)
+            case StopContainer(id=id, signal=name):
+                runtime.signal(id, signal.Signals[name])
+                return StopSignalled(at=clock.now(), id=id)
+            case KillContainer(id=id):
+                runtime.signal(id, signal.SIGKILL)
+                return KillSent(at=clock.now(), id=id)
+            case FinishPod():
+                await runtime.remove_sandbox(self.pod.metadata.uid)
+                return SandboxStopped(at=clock.now())
+
+    def _exited(self, news: Exit) -> ContainerExited:
+        spec = self._specs.get(news.id)
+        message = ""
+        if spec is not None:
+            policy = self._container(news.id.name).termination_message_policy
+            message = self.host.runtime.termination_message(spec, policy, news.exit_code)
+        return ContainerExited(
+            at=news.at,
+            id=news.id,
+            exit_code=news.exit_code,
+            oom_killed=news.oom_killed,
+            message=message,
+        )
+
+    def _container(self, name: str) -> v1.Container:
+        spec = self.pod.spec
+        return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)

@@ -1,0 +1,209 @@
+"""The shell on a fake runtime and a clock that jumps: exact times, no processes, no files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec import Struct
+from trio.testing import MockClock
+
+from supervisor.api import v1
+from supervisor.errors import NodeError
+from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.node import Node
+from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle.facts import ContainerId, Instant
+from supervisor.lifecycle.record import NodePolicy, PodRecord
+from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, News, StartError
+
+START = 1_700_000_000.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Program(Struct, frozen=True):
+    """What a fake main does: how long it runs, how it ends, what it does with SIGTERM."""
+
+    runs: float | None = None  # seconds; None: until it is told to end
+    code: int = 0
+    term: float | None = 0.0  # seconds from SIGTERM to its end; None: deaf
+    term_code: int = 0
+    fails: StartError | None = None
+    start_takes: float = 0.0
+    message: str = ""
+
+
+class FakeRuntime:
+    """Fulfils cri.Runtime with timers. `programs` maps container names to what they do."""
+
+    isolation = Isolation.PIDNS
+
+    def __init__(self, clock: Clock, programs: dict[str, Program | list[Program]]) -> None:
+        self.clock = clock
+        self.programs = programs
+        self.log: list[tuple[float, str, str]] = []  # (seconds, what, container)
+        self.unacknowledged: set[ContainerId] = set()
+        self.running: dict[ContainerId, tuple[Program, anyio.Event]] = {}
+        self.sandboxes: set[str] = set()
+        self.broken_sandbox: OSError | None = None
+        self._tasks: TaskGroup
+        self._send: MemoryObjectSendStream[News | NodeError]
+        self._receive: MemoryObjectReceiveStream[News | NodeError]
+        self._send, self._receive = anyio.create_memory_object_stream(1000)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[FakeRuntime]:
+        async with anyio.create_task_group() as self._tasks:
+            yield self
+            self._tasks.cancel_scope.cancel()
+        self._send.close()
+        self._receive.close()
+
+    def note(self, what: str, name: str) -> None:
+        self.log.append((round(self.clock.now().boot, 3), what, name))
+
+    def times(self, what: str, name: str) -> list[float]:
+        return [at for at, did, who in self.log if (did, who) == (what, name)]
+
+    async def create_sandbox(self, pod_uid: str) -> None:
+        if self.broken_sandbox is not None:
+            raise self.broken_sandbox
+        self.sandboxes.add(pod_uid)
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        self.sandboxes.discard(pod_uid)
+
+    async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
+        program = self.programs[spec.id.name]
+        if isinstance(program, list):
+            program = program[min(spec.id.attempt, len(program) - 1)]
+        if program.start_takes:
+            await self.clock.sleep(program.start_takes)
+        if program.fails is not None:
+            self.note("failed", spec.id.name)
+            raise program.fails
+        assert not any(id.name == spec.id.name for id in self.running), "two live attempts"
+        told = anyio.Event()
+        self.running[spec.id] = (program, told)
+        self.note("start", spec.id.name)
+        if program.runs is not None:
+            self._tasks.start_soon(self._end_later, spec.id, program.runs, program.code)
+        return 1000 + len(self.log), self.clock.now()
+
+    def signal(self, id: ContainerId, signum: int) -> bool:
+        if id not in self.running:
+            return False
+        program, _ = self.running[id]
+        self.note({15: "TERM", 9: "KILL"}.get(signum, str(signum)), id.name)
+        if signum == 9:
+            self._end(id, 137)
+        elif program.term is not None:
+            self._tasks.start_soon(self._end_later, id, program.term, program.term_code)
+        return True
+
+    def termination_message(self, spec: LaunchSpec, policy: str, exit_code: int) -> str:
+        program = self.programs[spec.id.name]
+        if isinstance(program, list):
+            program = program[min(spec.id.attempt, len(program) - 1)]
+        return program.message
+
+    def acknowledge(self, id: ContainerId) -> None:
+        self.unacknowledged.remove(id)
+
+    async def news(self) -> AsyncIterator[News]:
+        async for item in self._receive:
+            if isinstance(item, NodeError):
+                raise item
+            yield item
+
+    def drop_logs(self, id: ContainerId) -> None:
+        self._send.send_nowait(LogDrop(id=id, at=self.clock.now(), error="disk full"))
+
+    def break_down(self) -> None:
+        self._send.send_nowait(NodeError("the launcher ended unexpectedly"))
+
+    async def _end_later(self, id: ContainerId, seconds: float, code: int) -> None:
+        await self.clock.sleep(seconds)
+        self._end(id, code)
+
+    def _end(self, id: ContainerId, code: int) -> None:
+        if self.running.pop(id, None) is None:
+            return
+        self.note(f"exit {code}", id.name)
+        self.unacknowledged.add(id)
+        self._send.send_nowait(Exit(id=id, at=self.clock.now(), exit_code=code))
+
+
+def make_spec(pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:
+    return LaunchSpec(
+        id=id,
+        argv=container.command,
+        env=(),
+        cwd="/",
+        log_path="/nowhere/log",
+        termination_path="/dev/termination-log",
+        termination_file="/nowhere/message",
+    )
+
+
+class Watcher:
+    """An observer that keeps every published status and event."""
+
+    def __init__(self) -> None:
+        self.statuses: list[v1.PodStatus] = []
+        self.recorded: list[v1.Event] = []
+
+    def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
+        if worker.status != before.status:
+            self.statuses.append(worker.status)
+
+    def event(self, event: v1.Event) -> None:
+        self.recorded.append(event)
+
+
+class World:
+    """A node on a fake runtime, and what was seen of it."""
+
+    def __init__(self, node: Node, runtime: FakeRuntime, watcher: Watcher) -> None:
+        self.node = node
+        self.runtime = runtime
+        self.seen = watcher
+        self.clock = node.clock
+
+
+@pytest.fixture
+def fake_clock() -> Iterator[Clock]:
+    import trio
+
+    def read() -> Instant:
+        now = trio.current_time()
+        return Instant(wall=START + now, boot=now)
+
+    return Clock(read)
+
+
+@asynccontextmanager
+async def world(
+    clock: Clock, programs: dict[str, Program | list[Program]], **policy: float
+) -> AsyncIterator[World]:
+    watcher = Watcher()
+    async with FakeRuntime(clock, programs).open() as runtime:
+        node = Node(
+            runtime,
+            make_spec,
+            policy=NodePolicy(node_name="here", **policy),
+            clock=clock,
+            observer=watcher,
+        )
+        async with node:
+            yield World(node, runtime, watcher)
+        assert not node.bugs, node.bugs
+    assert not runtime.unacknowledged

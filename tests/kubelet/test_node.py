@@ -1,0 +1,220 @@
+"""Whole lives of pods on the shell, with exact times: what the worker adds to decisions."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from supervisor.api import v1
+from supervisor.errors import NodeError
+from supervisor.kubelet import worker as worker_module
+from supervisor.kubelet.clock import Clock
+from supervisor.lifecycle.facts import DeletionRequested
+from supervisor.runtime.cri import StartError
+
+from .conftest import Program, world
+
+pytestmark = pytest.mark.anyio
+
+
+def pod(
+    *names: str, inits: tuple[v1.Container, ...] = (), policy: str = "Always", grace: int = 30
+) -> v1.Pod:
+    return v1.Pod(
+        metadata=v1.ObjectMeta(name="web", namespace="default"),
+        spec=v1.PodSpec(
+            init_containers=inits,
+            containers=tuple(v1.Container(name=name, command=("x",)) for name in names),
+            restart_policy=policy,
+            termination_grace_period_seconds=grace,
+        ),
+    )
+
+
+async def test_a_pod_runs_to_success_and_every_exit_is_acknowledged(fake_clock: Clock) -> None:
+    inits = (v1.Container(name="init", command=("x",)),)
+    async with world(fake_clock, {"init": Program(runs=2), "app": Program(runs=3)}) as w:
+        worker = w.node.run_pod(pod("app", inits=inits, policy="Never"))
+        await w.node.wait()
+        assert worker.status.phase == "Succeeded"
+        assert w.runtime.log == [
+            (0, "start", "init"),
+            (2, "exit 0", "init"),
+            (2, "start", "app"),
+            (5, "exit 0", "app"),
+        ]
+        assert not w.runtime.sandboxes
+
+
+async def test_an_hour_of_crashes_keeps_the_back_off_to_the_tenth_of_a_second(
+    fake_clock: Clock,
+) -> None:
+    """§3.2.1"""
+    async with world(fake_clock, {"app": Program(runs=1, code=1)}) as w:
+        worker = w.node.run_pod(pod("app"))
+        await w.clock.sleep(3600)
+        starts = w.runtime.times("start", "app")
+        waits = [round(b - a - 1, 1) for a, b in itertools.pairwise(starts)]
+        assert waits[:9] == [0, 10, 20, 40, 80, 160, 300, 300, 300]
+        assert set(waits[9:]) == {300}
+        assert worker.status.phase == "Running"
+        w.node.delete_all()
+        await w.node.wait()
+
+
+async def test_deaf_mains_get_sigkill_at_the_end_of_the_grace_period(fake_clock: Clock) -> None:
+    async with world(fake_clock, {"app": Program(term=None), "good": Program(term=1)}) as w:
+        worker = w.node.run_pod(pod("app", "good"))
+        await w.clock.sleep(5)
+        w.node.delete_all()
+        await w.node.wait()
+        assert w.runtime.times("TERM", "app") == [5]
+        assert w.runtime.times("exit 0", "good") == [6]
+        assert w.runtime.times("KILL", "app") == [35]
+        assert worker.status.phase == "Failed"
+        assert w.clock.now().boot == 35
+
+
+async def test_asking_again_shortens_and_a_third_time_kills(fake_clock: Clock) -> None:
+    """§7.1.3"""
+    async with world(fake_clock, {"app": Program(term=None)}) as w:
+        w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+        w.node.delete_all()
+        await w.clock.sleep(4)
+        w.node.delete_all(1)
+        await w.node.wait()
+        assert w.runtime.times("KILL", "app") == [6]
+    async with world(fake_clock, {"app": Program(term=None)}) as w:
+        begin = w.clock.now().boot
+        w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+        w.node.delete_all()
+        w.node.delete_all(kill=True)
+        await w.node.wait()
+        assert w.clock.now().boot == begin + 1
+
+
+async def test_a_deletion_during_a_slow_start_stops_what_was_being_started(
+    fake_clock: Clock,
+) -> None:
+    async with world(fake_clock, {"app": Program(start_takes=4, term=1)}) as w:
+        w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+        w.node.delete_all()
+        await w.node.wait()
+        assert w.runtime.times("start", "app") == [4]
+        assert w.runtime.times("TERM", "app") == [4]
+        assert not w.runtime.running
+
+
+async def test_a_program_that_cannot_be_executed_is_started_again_with_back_off(
+    fake_clock: Clock,
+) -> None:
+    error = StartError("StartError", 'exec: "nope": executable file not found', created=True)
+    async with world(fake_clock, {"app": Program(fails=error)}) as w:
+        worker = w.node.run_pod(pod("app"))
+        await w.clock.sleep(35)
+        assert w.runtime.times("failed", "app") == [0, 0, 10, 30]
+        state = worker.status.container_statuses[0].last_state.terminated
+        assert state is not None
+        assert (state.reason, state.exit_code) == ("StartError", 128)
+        w.node.delete_all()
+        await w.node.wait()
+
+
+async def test_a_sandbox_that_cannot_be_made_is_tried_again_and_said(fake_clock: Clock) -> None:
+    async with world(fake_clock, {"app": Program(runs=1)}) as w:
+        w.runtime.broken_sandbox = OSError(28, "No space left on device")
+        worker = w.node.run_pod(pod("app", policy="Never"))
+        await w.clock.sleep(15)
+        w.runtime.broken_sandbox = None
+        await w.node.wait()
+        assert worker.status.phase == "Succeeded"
+        assert w.runtime.times("start", "app") == [20]
+        (event,) = [e for e in w.seen.recorded if e.reason == "FailedCreatePodSandBox"][:1]
+        assert "No space left on device" in event.message
+
+
+async def test_a_bug_in_one_pod_parks_it_and_leaves_the_others_alone(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = True
+    decide = worker_module.decide
+
+    def sometimes(record: worker_module.PodRecord, now: object) -> object:
+        if broken and record.pod.metadata.name == "web" and record.containers[0].running:
+            raise RuntimeError("a bug")
+        return decide(record, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker_module, "decide", sometimes)
+    async with world(fake_clock, {"app": Program(), "other": Program(runs=2)}) as w:
+        bad = w.node.run_pod(pod("app"))
+        other = v1.Pod(
+            metadata=v1.ObjectMeta(name="other", namespace="default"),
+            spec=pod("other", policy="Never").spec,
+        )
+        good = w.node.run_pod(other)
+        await good.finished.wait()
+        assert good.status.phase == "Succeeded"
+        assert "app" in {id.name for id in w.runtime.running}
+        assert any("RuntimeError: a bug" in bug for bug in w.node.bugs)
+        assert any(e.reason == "FailedSync" for e in w.seen.recorded)
+        broken = False
+        w.node.bugs.clear()
+        bad.tell(DeletionRequested(at=w.clock.now()))
+        await w.node.wait()
+        assert bad.status.phase == "Succeeded"
+
+
+async def test_a_lost_runtime_ends_the_pods_with_unknown_status_never_success(
+    fake_clock: Clock,
+) -> None:
+    """§2.1.5 — an exit nobody saw is 137."""
+    async with world(fake_clock, {"app": Program()}) as w:
+        worker = w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+        w.runtime.break_down()
+        with pytest.raises(NodeError):
+            await w.node.wait()
+        (status,) = worker.status.container_statuses
+        assert status.state.terminated is not None
+        assert status.state.terminated.exit_code == 137
+        assert status.state.terminated.reason == "ContainerStatusUnknown"
+        assert worker.status.phase == "Failed"
+
+
+async def test_the_happy_path_yields_pulled_created_started_in_that_order(
+    fake_clock: Clock,
+) -> None:
+    """§11.2"""
+    async with world(fake_clock, {"app": Program(runs=1)}) as w:
+        w.node.run_pod(pod("app", policy="Never"))
+        await w.node.wait()
+        told = [
+            (e.reason, e.involved_object.field_path)
+            for e in w.seen.recorded
+            if e.involved_object.field_path
+        ]
+        assert told == [
+            ("Pulled", "spec.containers{app}"),
+            ("Created", "spec.containers{app}"),
+            ("Started", "spec.containers{app}"),
+        ]
+        assert w.seen.recorded[0].reason == "Scheduled"
+        assert w.seen.recorded[0].source.component == "default-scheduler"
+
+
+async def test_a_full_disk_is_said_once_and_the_container_goes_on(fake_clock: Clock) -> None:
+    async with world(fake_clock, {"app": Program()}) as w:
+        w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+        (id,) = w.runtime.running
+        w.runtime.drop_logs(id)
+        w.runtime.drop_logs(id)
+        await w.clock.sleep(1)
+        assert len([e for e in w.seen.recorded if "log" in e.message]) == 1
+        assert w.runtime.running
+        w.node.delete_all()
+        await w.node.wait()
