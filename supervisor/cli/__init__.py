@@ -1,0 +1,95 @@
+"""The command line: a thin layer over the packages below, one module per command.
+
+A command's module is imported when that command runs, and listing the commands imports none of
+them: start-up time is felt at every call. Each module offers one function `command` with typer's
+annotations; it returns, or raises `typer.Exit` or a `PodvisorError`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from supervisor._version import __version__
+from supervisor.errors import PodvisorError
+
+# name -> what it does; the module has the command's name.
+COMMANDS = {
+    "run": "Run pods in the foreground, from their first process to their last.",
+    "validate": "Check manifests and say everything that is wrong with them.",
+    "fields": "List what each manifest field does here.",
+    "doctor": "Say what this machine can do, and what stands in the way.",
+}
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose commands are imported when they are looked up."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"supervisor.cli.{cmd_name}")
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(cmd_name, no_args_is_help=getattr(module, "NO_ARGS_IS_HELP", False))(
+            module.command
+        )
+        return typer.main.get_command(app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    name="podvisor",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run Kubernetes Pod manifests as plain local processes: no image, no engine, no cluster.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"podvisor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Show the version."
+    ),
+) -> None: ...
+
+
+def die_silently_on_signals() -> None:
+    """Let the signals that end a program do so without a traceback, also pending ones."""
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for signum in ending:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    if "run" not in sys.argv[1:2]:
+        die_silently_on_signals()  # `run` answers on its event loop
+    command: Any = typer.main.get_command(app)
+    try:
+        # Usage errors, --help and typer.Exit leave through SystemExit.
+        command(args=sys.argv[1:], prog_name="podvisor")
+    except PodvisorError as error:
+        print(f"podvisor: {error}", file=sys.stderr)
+        sys.exit(int(error.exit_code))
+    sys.exit(0)

@@ -1,0 +1,351 @@
+"""The foreground session behind `podvisor run`: what a person sees, and what Ctrl-C does.
+
+It holds an ephemeral node, has the containers' log files shown, tells what happens to pods in one
+line each, and turns signals into deletions. It decides nothing about pods: what it says about
+waiting comes from the record, and why a process does not end from /proc.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import sys
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor.api import codec, v1
+from supervisor.cli import hints, manifests, narration
+from supervisor.cli.output import Output
+from supervisor.errors import ExitCode, ManifestError, NodeError
+from supervisor.kubelet.node import Node
+from supervisor.kubelet.statedir import StateDir
+from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.decide import waiting_for
+from supervisor.lifecycle.facts import ContainerId
+from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord
+from supervisor.runtime import procfs, spec
+from supervisor.runtime.cri import Isolation, LaunchSpec
+from supervisor.runtime.launch import Launcher, ProcessRuntime
+
+_ENDING = {
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+    signal.SIGHUP: ExitCode.HANGUP,
+}
+# Reasons of events that the lines about containers tell already.
+_TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
+# How long a signalled process may take before it is told who it is and why it still lives.
+_PATIENCE = 0.5
+_NODE_NAME = "podvisor"
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What the command line of `run` said."""
+
+    grace_period: int | None = None
+    output: str | None = None  # json, yaml or None
+    timestamps: bool = False
+    prefix: bool = True
+    pass_env: tuple[str, ...] = ()
+    backoff_initial: str | None = None
+    backoff_max: str | None = None
+    keep: bool = False
+
+
+def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
+    """Run pods until they end; return the exit code. Raises ManifestError and NodeError."""
+    loaded = manifests.load(files)
+    for problem in loaded.problems:
+        print(problem, file=sys.stderr)
+    if manifests.refused(loaded.problems):
+        raise ManifestError(manifests.summary(loaded.problems))
+    with StateDir() as state:
+        session = _Session(loaded, launcher, state, options)
+        return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
+
+
+class _Session:
+    """One `podvisor run`, from the first signal taken to the last line written."""
+
+    def __init__(
+        self, loaded: manifests.Loaded, launcher: Launcher, state: StateDir, options: Options
+    ) -> None:
+        self._loaded = loaded
+        self._launcher = launcher
+        self._state = state
+        self._options = options
+        self._asked = 0  # how often the end was asked for
+        self._code: ExitCode | None = None  # decided by a signal or a vanished reader
+        self._homes: dict[str, manifests.LoadedPod] = {}  # by pod uid
+        self._labels: dict[str, str] = {}  # by pod uid
+        self._specs: dict[ContainerId, LaunchSpec] = {}
+        self._explained: set[ContainerId] = set()
+        self._node: Node | None = None
+        self._over = False  # no pod runs any more
+        self._info: spec.NodeInfo
+        self._output: Output
+        self._hint: hints.Once
+        self._tasks: TaskGroup
+
+    async def run(self) -> ExitCode:
+        with anyio.open_signal_receiver(*_ENDING) as signals:
+            # They were blocked since the first line of ours; what came meanwhile arrives now.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            try:
+                async with anyio.create_task_group() as self._tasks:
+                    self._tasks.start_soon(self._take_signals, signals)
+                    code = await self._live()
+                    self._tasks.cancel_scope.cancel()
+            finally:
+                # From here to the process's end nothing is left to answer them.
+                signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        return code
+
+    async def _live(self) -> ExitCode:
+        async with ProcessRuntime(self._launcher, self._state.path) as runtime:
+            self._output = Output(
+                log_event=runtime.logs_fd,
+                logs_to_stderr=self._options.output is not None,
+                timestamps=self._options.timestamps,
+                prefix=self._options.prefix,
+            )
+            self._hint = hints.Once(self._output.say)
+            async with anyio.create_task_group() as writing:
+                writing.start_soon(self._output.run)
+                try:
+                    code = await self._run_pods(runtime)
+                finally:
+                    self._over = True
+                    self._output.close()
+        return code
+
+    async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
+        self._info = _node_info(runtime.isolation, self._state.path)
+        if runtime.isolation is Isolation.GROUP and self._loaded.pods:
+            self._output.say(
+                "podvisor",
+                "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
+                "will not show; `podvisor doctor` says why",
+            )
+        async with Node(runtime, self._make_spec, policy=self._policy(), observer=self) as node:
+            self._node = node
+            if not self._asked:
+                self._start(node)
+            self._tasks.start_soon(self._explain, node)
+            self._tasks.start_soon(self._watch_reader)
+            lost: NodeError | None = None
+            try:
+                await node.wait()
+            except NodeError as error:
+                lost = error
+            self._over = True
+        return self._conclude(node, lost)
+
+    def _start(self, node: Node) -> None:
+        pods = [home.pod for home in self._loaded.pods]
+        several = len({pod.metadata.namespace for pod in pods}) > 1
+        labels = [
+            f"{pod.metadata.namespace}/{pod.metadata.name}" if several else pod.metadata.name
+            for pod in pods
+        ]
+        self._output.reserve(
+            [
+                f"{label}/{container.name}"
+                for label, pod in zip(labels, pods, strict=True)
+                for container in (*pod.spec.init_containers, *pod.spec.containers)
+            ]
+        )
+        for label, text in hints.port_conflicts(pods):
+            self._hint(label, text)
+        for label, home in zip(labels, self._loaded.pods, strict=True):
+            worker = node.run_pod(home.pod)
+            uid = worker.pod.metadata.uid
+            self._homes[uid] = home
+            self._labels[uid] = label
+
+    def _conclude(self, node: Node, lost: NodeError | None) -> ExitCode:
+        records = [worker.record for worker in node.workers]
+        if records:
+            self._output.print("\n" + narration.final_table(records, self._labels))
+        if self._options.output is not None:
+            pods = [replace(r.pod, status=r.status) for r in records]
+            self._output.print(codec.encode_pods(pods, self._options.output), stdout=True)
+        failed = any(record.status.phase == reasons.FAILED for record in records)
+        if failed and self._options.keep:
+            self._state.kept = True
+            self._output.say("podvisor", f"logs and files are kept in {self._state.path}")
+        for bug in node.bugs:
+            self._output.print(f"podvisor: a bug of podvisor's own: {bug}\n")
+        if node.bugs:
+            return ExitCode.BUG
+        if lost is not None:
+            self._output.say("podvisor", str(lost))
+            return lost.exit_code
+        if self._code is not None:
+            return self._code
+        return ExitCode.NEGATIVE if failed else ExitCode.OK
+
+    # --- asked to end ---------------------------------------------------------------------------
+
+    async def _take_signals(self, signals: object) -> None:
+        async for received in signals:  # type: ignore[attr-defined]
+            if self._over:
+                # All pods have ended; only writing is left, and its reader may have stopped.
+                self._output.abandon()
+                continue
+            self._end(_ENDING[received])
+
+    async def _watch_reader(self) -> None:
+        await self._output.reader_gone.wait()
+        if not self._asked:
+            self._end(ExitCode.BROKEN_PIPE)
+
+    def _end(self, code: ExitCode) -> None:
+        """Delete all pods; asking again shortens the grace, a third time kills."""
+        self._asked += 1
+        if self._code is None:
+            self._code = code
+        if self._node is None:
+            return  # nothing was started, and nothing will be
+        if self._asked == 1:
+            for worker in self._node.workers:
+                if not worker.finished.is_set():
+                    self._say_stopping(worker.record)
+            self._node.delete_all(self._options.grace_period)
+        elif self._asked == 2:
+            self._output.say("podvisor", "grace shortened to 1 s; once more kills")
+            self._node.delete_all(1)
+        else:
+            self._output.say("podvisor", "killing")
+            self._node.delete_all(0, kill=True)
+
+    def _say_stopping(self, record: PodRecord) -> None:
+        grace = self._options.grace_period
+        if grace is None:
+            grace = record.pod.spec.termination_grace_period_seconds
+        self._output.say(self._labels[record.pod.metadata.uid], f"stopping, grace {grace} s")
+
+    async def _explain(self, node: Node) -> None:
+        """Say who is waited for and why, once each."""
+        while True:
+            await anyio.sleep(_PATIENCE / 2)
+            now = node.clock.now().boot
+            for worker in node.workers:
+                for awaited in waiting_for(worker.record):
+                    signalled = awaited.signalled
+                    if signalled is None or now - signalled.boot < _PATIENCE:
+                        continue
+                    if awaited.id not in self._explained:
+                        self._explained.add(awaited.id)
+                        self._say_waiting(worker.record, awaited.id, awaited.pid, awaited.kill_at)
+
+    def _say_waiting(self, record: PodRecord, id: ContainerId, pid: int, kill_at: float) -> None:
+        is_pid1 = self._info.isolation is not Isolation.GROUP
+        why = procfs.explain_deaf(pid, signal.SIGTERM, is_pid1=is_pid1)
+        if why is None or self._node is None:
+            return
+        left = max(0.0, kill_at - self._node.clock.now().boot)
+        text = f"{why}; SIGKILL in {left:.0f} s"
+        if record.termination is not None and record.termination.cause is Cause.DELETION:
+            text += "; Ctrl-C again to shorten" if self._asked < 2 else ""
+        self._output.say(self._label(id), text)
+
+    # --- what happens (node.Observer) -----------------------------------------------------------
+
+    def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
+        uid = worker.pod.metadata.uid
+        pod = self._labels[uid]
+        for line in narration.changes(before, worker.record):
+            label = f"{pod}/{line.container}" if line.container else pod
+            if line.closes is not None:
+                self._output.end(ContainerId(uid, line.container, line.closes))
+                self._hint_about_end(worker, line.container)
+            self._output.say(label, line.text)
+            if line.opens is not None:
+                self._opened(ContainerId(uid, line.container, line.opens), label)
+
+    def event(self, event: v1.Event) -> None:
+        if event.type == reasons.WARNING and event.reason not in _TOLD:
+            pod = self._labels.get(event.involved_object.uid, event.involved_object.name)
+            self._output.say(pod, f"{event.reason}: {event.message}")
+
+    def _opened(self, id: ContainerId, label: str) -> None:
+        launched = self._specs[id]
+        self._output.open(id, label, launched.log_path)
+        text = hints.python_buffers(launched)
+        if text is not None:
+            self._tasks.start_soon(self._hint_if_silent, id, label, text)
+
+    async def _hint_if_silent(self, id: ContainerId, label: str, text: str) -> None:
+        await anyio.sleep(hints.SILENT_AFTER)
+        if self._output.is_silent(id):
+            self._hint(label, text)
+
+    def _hint_about_end(self, worker: PodWorker, name: str) -> None:
+        container = next((c for c in worker.pod.spec.containers if c.name == name), None)
+        record = next(c for c in worker.record.containers if c.name == name)
+        if container is None or record.ended is None or record.ended.exit_code != 0:
+            return
+        if worker.record.termination is None:
+            uid = worker.pod.metadata.uid
+            label = f"{self._labels[uid]}/{name}"
+            self._hint(label, hints.always_restarts(container, worker.pod))
+
+    def _label(self, id: ContainerId) -> str:
+        return f"{self._labels[id.pod_uid]}/{id.name}"
+
+    # --- what a container starts with -----------------------------------------------------------
+
+    def _make_spec(self, pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:
+        home = self._homes[pod.metadata.uid]
+        names = (*home.project.pass_env, *self._options.pass_env)
+        info = replace(
+            self._info,
+            working_dir=home.directory,
+            environ=tuple(spec.inherited(os.environ, names).items()),
+        )
+        launched = self._specs[id] = spec.launch_spec(pod, container, id, info)
+        return launched
+
+    def _policy(self) -> NodePolicy:
+        project, options = self._loaded.project, self._options
+        initial = manifests.duration(options.backoff_initial, project.backoff_initial)
+        longest = manifests.duration(options.backoff_max, project.backoff_max)
+        policy = NodePolicy(node_name=_NODE_NAME)
+        return replace(
+            policy,
+            backoff_initial=policy.backoff_initial if initial is None else initial,
+            backoff_max=policy.backoff_max if longest is None else longest,
+        )
+
+
+def _node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
+    """What containers can be told about this machine."""
+    disk = os.statvfs(state_dir)
+    return spec.NodeInfo(
+        name=_NODE_NAME,
+        host_ip="127.0.0.1",
+        isolation=isolation,
+        state_dir=state_dir,
+        working_dir="/",
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        groups=tuple(os.getgroups()),
+        cpu_millis=1000 * len(os.sched_getaffinity(0)),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        ephemeral_storage=disk.f_frsize * disk.f_blocks,
+        user=_user,
+    )
+
+
+def _user(uid: int) -> spec.User | None:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return None
+    return spec.User(name=entry.pw_name, home=entry.pw_dir)

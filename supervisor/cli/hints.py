@@ -1,0 +1,99 @@
+"""What a knowledgeable colleague would say once: hints about traps that manifests hide.
+
+Called by the foreground session; each hint is said once for its subject. Hints look, and never
+change what is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from supervisor.api import v1
+from supervisor.runtime import procfs
+from supervisor.runtime.cri import LaunchSpec
+
+# A Python main that has written nothing for this long probably buffers its output.
+SILENT_AFTER = 5.0
+
+
+def port_conflicts(pods: Iterable[v1.Pod]) -> list[tuple[str, str]]:
+    """(label, hint) for ports that the host already uses, or that two containers declare.
+
+    Pods share the host's network, so a port can be bound once on this machine.
+    """
+    hints: list[tuple[str, str]] = []
+    declared: dict[tuple[str, int], str] = {}
+    for pod in pods:
+        for container in (*pod.spec.init_containers, *pod.spec.containers):
+            if container in pod.spec.init_containers and not v1.is_sidecar(container):
+                continue  # it has ended when the others run
+            label = f"{pod.metadata.name}/{container.name}"
+            for port in container.ports:
+                key = (port.protocol, port.container_port)
+                other = declared.setdefault(key, label)
+                if other != label:
+                    hints.append(
+                        (
+                            label,
+                            f"containerPort {port.container_port} is declared by {other} too; "
+                            "containers share the host's network, only one can bind it",
+                        )
+                    )
+                    continue
+                holder = procfs.port_holder(port.container_port, port.protocol)
+                if holder is not None:
+                    who = (
+                        f"process {holder.pid} ({holder.command})"
+                        if holder.pid is not None
+                        else f"a process of uid {holder.uid}"
+                    )
+                    hints.append(
+                        (label, f"containerPort {port.container_port} is already held by {who}")
+                    )
+    return hints
+
+
+def python_buffers(spec: LaunchSpec) -> str | None:
+    """Why a silent main may only seem silent."""
+    program = os.path.basename(spec.argv[0])
+    env = dict(spec.env)
+    if not program.startswith("python") or env.get("PYTHONUNBUFFERED"):
+        return None
+    if any(word.startswith("-") and "u" in word[1:] for word in _flags(spec.argv[1:])):
+        return None
+    return (
+        f"nothing written for {SILENT_AFTER:.0f} s: Python keeps its output back when it is not "
+        'a terminal; set env PYTHONUNBUFFERED to "1" to see it at once'
+    )
+
+
+def always_restarts(container: v1.Container, pod: v1.Pod) -> str | None:
+    """Said when a container ends with 0 and is started again."""
+    if container.restart_policy is not None or pod.spec.restart_policy != "Always":
+        return None
+    return (
+        "ended with 0 and is started again: restartPolicy is Always, the default; "
+        "use Never or OnFailure for work that ends"
+    )
+
+
+class Once:
+    """Lets each (subject, hint) through one time."""
+
+    def __init__(self, say: Callable[[str, str], None]) -> None:
+        self._say = say
+        self._said: set[tuple[str, str]] = set()
+
+    def __call__(self, subject: str, text: str | None) -> None:
+        if text is not None and (subject, text) not in self._said:
+            self._said.add((subject, text))
+            self._say(subject, f"hint: {text}")
+
+
+def _flags(words: Iterable[str]) -> Iterable[str]:
+    """The interpreter's own flags: what stands before the script."""
+    for word in words:
+        if not word.startswith("-") or word in ("-c", "-m"):
+            return
+        yield word

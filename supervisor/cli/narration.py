@@ -1,0 +1,163 @@
+"""What happened to a pod, in words for a person: one line a change, and a table at the end.
+
+Pure: it compares two records of the same pod. The words are Kubernetes' own where it has one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from supervisor.api import v1
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.record import Cause, ContainerRecord, Ended, Kind, PodRecord, Running
+
+_WIDEST_MESSAGE = 200
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One thing that happened."""
+
+    container: str = ""  # empty: it concerns the pod
+    text: str
+    opens: int | None = None  # this attempt begins to write its log
+    closes: int | None = None  # this attempt's log is complete
+
+
+def changes(before: PodRecord, after: PodRecord) -> list[Line]:
+    """What happened to a pod between two of its records, in order."""
+    lines: list[Line] = []
+    old, new = _back_offs(before.status), _back_offs(after.status)
+    for was, now in zip(before.containers, after.containers, strict=True):
+        if was is not now:
+            lines += _container_changes(was, now)
+        text = new.get(now.name)
+        if text is not None and text != old.get(now.name):
+            lines.append(Line(container=now.name, text=f"CrashLoopBackOff: {text}"))
+    if after.termination is not None and before.termination is None:
+        lines += _ending(after, after.termination.cause)
+    if after.status.phase != before.status.phase:
+        why = f": {after.status.reason}" if after.status.reason else ""
+        lines.append(Line(text=f"{after.status.phase}{why}"))
+    return lines
+
+
+def _container_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]:
+    lines: list[Line] = []
+    ended = now.ended if now.ended != was.ended else None
+    if now.attempt > was.attempt and not _never_ran(ended):
+        again = f", restart {now.attempt}" if now.attempt else ""
+        lines.append(Line(container=now.name, text=f"started{again}", opens=now.attempt))
+    if ended is not None:
+        line = Line(container=now.name, text=_end(was, now, ended), closes=ended.attempt)
+        # The end of one instance comes before the start of the next.
+        lines.insert(0 if ended.attempt < now.attempt else len(lines), line)
+    refusal = now.refusal
+    if refusal is not None and (was.refusal is None or was.refusal.message != refusal.message):
+        lines.append(Line(container=now.name, text=f"{refusal.reason}: {refusal.message}"))
+    return lines
+
+
+def _never_ran(ended: Ended | None) -> bool:
+    return ended is not None and ended.reason == reasons.START_ERROR
+
+
+def final_table(records: Iterable[PodRecord], label: dict[str, str]) -> str:
+    """How every container ended; `label` gives the pod's shown name by uid."""
+    rows = [("CONTAINER", "RESTARTS", "EXIT", "REASON", "DURATION")]
+    for record in records:
+        pod = label[record.pod.metadata.uid]
+        rows += [(f"{pod}/{c.name}", *_row(record, c)) for c in record.containers]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in rows
+    )
+
+
+def seconds(span: float) -> str:
+    """A duration for a person: 0.3 s, 12.0 s, 2 min 5 s."""
+    if span < 100:
+        return f"{max(0.0, span):.1f} s"
+    minutes, rest = divmod(round(span), 60)
+    return f"{minutes} min {rest} s"
+
+
+def _row(record: PodRecord, container: ContainerRecord) -> tuple[str, str, str, str]:
+    ended = container.ended
+    restarts = str(max(0, container.attempt))
+    if ended is None:
+        statuses = (*record.status.init_container_statuses, *record.status.container_statuses)
+        state = next(s.state for s in statuses if s.name == container.name)
+        if state.waiting is not None:
+            return (restarts, "-", state.waiting.reason, "-")
+        if state.terminated is not None:
+            return (restarts, str(state.terminated.exit_code), state.terminated.reason, "-")
+        return (restarts, "-", "running", "-")
+    return (restarts, str(ended.exit_code), ended.reason, _duration(ended) or "-")
+
+
+def _back_offs(status: v1.PodStatus) -> dict[str, str]:
+    """What containers in CrashLoopBackOff wait for, without the names in the message."""
+    return {
+        s.name: s.state.waiting.message.split(" failed container=")[0]
+        for s in (*status.init_container_statuses, *status.container_statuses)
+        if s.state.waiting is not None and s.state.waiting.reason == reasons.CRASH_LOOP_BACK_OFF
+    }
+
+
+def _duration(ended: Ended) -> str:
+    if ended.started is None or _never_ran(ended):
+        return ""
+    return seconds(ended.finished.boot - ended.started.boot)
+
+
+def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended) -> str:
+    if _never_ran(ended):
+        return f"cannot start: {ended.message}"
+    after = _duration(ended)
+    after = f" after {after}" if after else ""
+    code = ended.exit_code
+    running = was.running
+    if running is not None and running.killed is not None and code == 137:
+        text = f"SIGKILL{_since_signal(running, ended)}, exit 137"
+    elif code == 0 and now.kind is Kind.INIT:
+        text = f"init done{after}"
+    else:
+        text = f"exited with code {code}{_signal_note(code)}{after}"
+        if ended.reason not in (reasons.COMPLETED, reasons.ERROR):
+            text += f" ({ended.reason})"
+    if ended.message and ended.exit_code != 0:
+        words = " ".join(ended.message.split())
+        text += f": {words[:_WIDEST_MESSAGE]}{'…' if len(words) > _WIDEST_MESSAGE else ''}"
+    return text
+
+
+def _since_signal(running: Running, ended: Ended) -> str:
+    if running.signalled is None:
+        return ""
+    return f" {seconds(ended.finished.boot - running.signalled.boot)} after SIGTERM"
+
+
+def _signal_note(code: int) -> str:
+    try:
+        return f" ({signal.Signals(code - 128).name})"
+    except ValueError:
+        return ""
+
+
+def _ending(record: PodRecord, cause: Cause) -> list[Line]:
+    alive = ", ".join(c.name for c in record.containers if c.running is not None)
+    match cause:
+        case Cause.DEADLINE:
+            limit = record.pod.spec.active_deadline_seconds
+            text = f"active for more than {limit} s (activeDeadlineSeconds): stopping"
+            return [Line(text=text)]
+        case Cause.INIT_FAILURE if alive:
+            return [Line(text=f"an init container failed for good: stopping {alive}")]
+        case Cause.COMPLETION if alive:
+            return [Line(text=f"all app containers have ended: stopping {alive}")]
+    return []

@@ -1,0 +1,237 @@
+"""Everything `podvisor run` writes, in one order: the containers' lines and our own.
+
+Container lines come from the CRI log files that the logger writes (the logger alone reads the
+pipes), our own lines from the session. Both go through one queue, so that a container's last
+lines stand before the line that says how it ended. Writing happens on a worker thread: a slow
+terminal or a stopped pager delays only what is shown, never a container, a signal or a deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+import anyio
+import anyio.to_thread
+from msgspec import Struct
+
+from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime.logs import Follower, Joiner, Record
+
+_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
+_STDOUT, _STDERR = 1, 2
+
+
+class _Said(Struct, frozen=True):
+    """One line of ours, or a block of lines; `fd` tells where."""
+
+    text: str
+    fd: int = _STDERR
+
+
+class _Opened(Struct, frozen=True):
+    id: ContainerId
+    label: str
+    path: str
+
+
+class _Ended(Struct, frozen=True):
+    id: ContainerId
+
+
+class _Source:
+    """One container instance whose log is being shown."""
+
+    def __init__(self, path: str, prefix: bytes, *, timestamps: bool) -> None:
+        self.follower = Follower(path)
+        self.silent = True  # nothing has been read yet
+        self._joiner = Joiner()
+        self._prefix = prefix
+        self._timestamps = timestamps
+
+    def read(self, *, final: bool = False) -> bytes:
+        """New lines, ready to be written; empty when there are none."""
+        records = self.follower.read(final=final)
+        lines = self._joiner.feed(records)
+        if final and not records:
+            lines += self._joiner.flush()
+        if records:
+            self.silent = False
+        return self._format(lines)
+
+    def _format(self, lines: list[Record]) -> bytes:
+        prefix = self._prefix
+        if self._timestamps:
+            return b"".join([b"%b%b %b\n" % (prefix, x.time, x.content) for x in lines])
+        return b"".join([b"%b%b\n" % (prefix, x.content) for x in lines])
+
+
+class Output:
+    """Shows logs and says things. `run` is its task; the other methods only queue."""
+
+    def __init__(
+        self, *, log_event: int, logs_to_stderr: bool, timestamps: bool, prefix: bool
+    ) -> None:
+        self.reader_gone = anyio.Event()  # nobody reads our stdout any more
+        self._log_event = log_event
+        self._log_fd = _STDERR if logs_to_stderr else _STDOUT
+        self._timestamps = timestamps
+        self._prefix = prefix
+        self._colour = {fd: _wants_colour(fd) for fd in (_STDOUT, _STDERR)}
+        self._sources: dict[ContainerId, _Source] = {}
+        self._queue: list[_Said | _Opened | _Ended] = []
+        self._wake = anyio.Event()
+        self._closing = False
+        self._scope = anyio.CancelScope()
+        self._width = 0
+        self._colours: dict[str, str] = {}
+
+    def reserve(self, labels: list[str]) -> None:
+        """Make room for these labels, so that lines of all containers align."""
+        self._width = max([self._width, *map(len, labels)])
+
+    def say(self, label: str, text: str) -> None:
+        """One line of ours on stderr, about `label` (a pod or pod/container)."""
+        mark = f"{label:<{self._width}} * "
+        if self._colour[_STDERR]:
+            mark = f"\x1b[1;{self._colour_of(label)}m{mark}\x1b[0m"
+        self._put(_Said(f"{mark}{text}\n"))
+
+    def print(self, text: str, *, stdout: bool = False) -> None:
+        """Whole lines as they are."""
+        self._put(_Said(text, _STDOUT if stdout else _STDERR))
+
+    def open(self, id: ContainerId, label: str, path: str) -> None:
+        """Show the log of this instance from now on."""
+        self._put(_Opened(id, label, path))
+
+    def end(self, id: ContainerId) -> None:
+        """This instance has ended and its log is complete: show the rest of it."""
+        self._put(_Ended(id))
+
+    def is_silent(self, id: ContainerId) -> bool:
+        """Whether an instance that is being shown has written nothing so far."""
+        source = self._sources.get(id)
+        return source is not None and source.silent
+
+    def abandon(self) -> None:
+        """Give up what is not written yet: somebody stopped reading, and we are to end."""
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Nothing more will be queued: `run` returns when all is written."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._scope = tasks.cancel_scope
+                tasks.start_soon(self._watch_logs)
+                while True:
+                    self._wake = anyio.Event()
+                    closing = self._closing
+                    while chunks := self._collect():
+                        await self._write(chunks)
+                    if closing:
+                        break
+                    await self._wake.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            for source in self._sources.values():
+                source.follower.close()
+
+    def _put(self, item: _Said | _Opened | _Ended) -> None:
+        self._queue.append(item)
+        self._wake.set()
+
+    async def _watch_logs(self) -> None:
+        while True:
+            await anyio.wait_readable(self._log_event)
+            try:
+                os.eventfd_read(self._log_event)
+            except BlockingIOError:
+                continue
+            self._wake.set()
+
+    def _collect(self) -> list[tuple[int, bytes]]:
+        """What is to be written next, in order; about a MiB per container at most."""
+        chunks: list[tuple[int, bytes]] = []
+        queue, self._queue = self._queue, []
+        self._read_sources(chunks)
+        for item in queue:
+            match item:
+                case _Said(text=text, fd=fd):
+                    chunks.append((fd, text.encode("utf-8", "surrogateescape")))
+                case _Opened(id=id, label=label, path=path):
+                    self._sources[id] = _Source(
+                        path, self._log_prefix(label), timestamps=self._timestamps
+                    )
+                case _Ended(id=id):
+                    source = self._sources.pop(id, None)
+                    if source is not None:
+                        self._finish(source, chunks)
+        return chunks
+
+    def _read_sources(self, chunks: list[tuple[int, bytes]]) -> None:
+        for source in self._sources.values():
+            try:
+                data = source.read()
+            except OSError as error:
+                data = f"cannot read {source.follower.path}: {error.strerror}\n".encode()
+            if data:
+                chunks.append((self._log_fd, data))
+
+    def _finish(self, source: _Source, chunks: list[tuple[int, bytes]]) -> None:
+        try:
+            while data := source.read(final=True):
+                chunks.append((self._log_fd, data))
+        except OSError as error:
+            text = f"cannot read {source.follower.path}: {error.strerror}\n"
+            chunks.append((_STDERR, text.encode()))
+        if source.follower.lost:
+            text = f"{source.follower.path}: rotated away before it could be shown\n"
+            chunks.append((_STDERR, text.encode()))
+        source.follower.close()
+
+    def _log_prefix(self, label: str) -> bytes:
+        if not self._prefix:
+            return b""
+        text = f"{label:<{self._width}} | "
+        if self._colour[self._log_fd]:
+            text = f"\x1b[{self._colour_of(label)}m{text}\x1b[0m"
+        return text.encode()
+
+    def _colour_of(self, label: str) -> str:
+        return self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+    async def _write(self, chunks: list[tuple[int, bytes]]) -> None:
+        if self.reader_gone.is_set():
+            chunks = [chunk for chunk in chunks if chunk[0] != _STDOUT]
+        gone = await anyio.to_thread.run_sync(_write_all, chunks, abandon_on_cancel=True)
+        if gone:
+            self.reader_gone.set()
+
+
+def _wants_colour(fd: int) -> bool:
+    return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
+
+
+def _write_all(chunks: list[tuple[int, bytes]]) -> bool:
+    """Write everything; return whether stdout's reader is gone. Runs on a thread."""
+    gone: set[int] = set()
+    for fd, data in chunks:
+        view = memoryview(data)
+        while view and fd not in gone:
+            try:
+                view = view[os.write(fd, view) :]
+            except BlockingIOError:
+                # Somebody made our terminal non-blocking; wait as a blocking write would.
+                select.select([], [fd], [])
+            except OSError as error:
+                # EPIPE: the reader ended. EIO: the terminal was hung up.
+                if error.errno not in (errno.EPIPE, errno.EIO) and fd == _STDOUT:
+                    os.write(_STDERR, f"podvisor: cannot write: {error.strerror}\n".encode())
+                gone.add(fd)
+    return _STDOUT in gone

@@ -1,0 +1,44 @@
+"""`podvisor validate`: say everything that is wrong with manifests, and start nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from supervisor.errors import ExitCode
+
+NO_ARGS_IS_HELP = True
+
+
+def command(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
+    ],
+) -> None:
+    """Check manifests and say everything that is wrong with them.
+
+    A folder means its *.yaml, *.yml and *.json files, - is standard input. Problems go to stderr,
+    one a line with file, line and column; exit code 3 when a manifest would be refused.
+
+    Examples:
+
+      podvisor validate pod.yaml
+
+      podvisor validate deploy/
+
+      kubectl get pod web -o yaml | podvisor validate -
+    """
+    from supervisor.cli import manifests
+
+    loaded = manifests.load(files)
+    for problem in loaded.problems:
+        print(problem, file=sys.stderr)
+    if loaded.problems:
+        print(manifests.summary(loaded.problems), file=sys.stderr)
+    if manifests.refused(loaded.problems):
+        raise typer.Exit(ExitCode.REFUSED)
+    for item in loaded.pods:
+        meta = item.pod.metadata
+        print(f"{item.source}: pod {meta.namespace}/{meta.name} is valid")
