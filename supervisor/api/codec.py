@@ -200,7 +200,7 @@ def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
         try:
             data, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            message = error.msg[:1].lower() + error.msg[1:]
+            message = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at")
             raise _SyntaxError(error.lineno, error.colno, f"not JSON: {message}") from None
         except ValueError as error:
             raise _SyntaxError(*_position(text, at), f"not JSON: {error}") from None
@@ -243,11 +243,12 @@ class _Lines:
     """Turns increasing indexes of a text into lines and columns."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._line, self._start = text, 1, 0
+        self._text, self._line, self._start, self._seen = text, 1, 0, 0
 
     def at(self, index: int) -> tuple[int, int]:
-        while (newline := self._text.find("\n", self._start, index)) >= 0:
-            self._line, self._start = self._line + 1, newline + 1
+        while (newline := self._text.find("\n", self._seen, index)) >= 0:
+            self._line, self._start, self._seen = self._line + 1, newline + 1, newline + 1
+        self._seen = index
         return self._line, index - self._start + 1
 
 
@@ -264,8 +265,6 @@ def _json_places(text: str, start: int, end: int) -> Callable[[], _Place]:
 
 
 def _scan_json(text: str, start: int, end: int) -> _Place:
-    import json
-
     lines = _Lines(text)
     root = _Place(0, 0, {}, [])
     stack: list[tuple[_Place, bool]] = [(root, False)]  # container, whether it is an object
@@ -280,7 +279,7 @@ def _scan_json(text: str, start: int, end: int) -> _Place:
         spot = lines.at(token.start())
         container, is_object = stack[-1]
         if is_object and key is None:
-            key = json.loads(word, strict=False), spot
+            key = _json_key(word), spot
             continue
         place = _Place(*spot, {}, [])
         if key is not None:
@@ -293,10 +292,17 @@ def _scan_json(text: str, start: int, end: int) -> _Place:
     return root.items[0]
 
 
-def _json_duplicates(text: str) -> Iterator[tuple[str, int, int, int]]:
-    """Key, line, column, line of the first one; over all documents of the text."""
+def _json_key(word: str) -> str:
+    if "\\" not in word:
+        return word[1:-1]
     import json
 
+    key: str = json.loads(word)
+    return key
+
+
+def _json_duplicates(text: str) -> Iterator[tuple[str, int, int, int]]:
+    """Key, line, column, line of the first one; over all documents of the text."""
     lines = _Lines(text)
     stack: list[dict[str, int] | None] = []
     expects_key = False
@@ -316,7 +322,7 @@ def _json_duplicates(text: str) -> Iterator[tuple[str, int, int, int]]:
         elif expects_key and word != ":":
             keys = stack[-1]
             assert keys is not None
-            name = json.loads(word, strict=False)
+            name = _json_key(word)
             line, col = lines.at(token.start())
             if name in keys:
                 yield name, line, col, keys[name]
@@ -508,7 +514,7 @@ class _Composer:
         if len(parent.sizes) > 256:
             parent.sizes[:] = [sum(parent.sizes)]
         if node.size + self._nodes > MAX_NODES or sum(parent.sizes) > MAX_NODES:
-            self._fail(event, f"aliases grow into more than {MAX_NODES} values")
+            self._fail(event, f"more than {MAX_NODES} values, with aliases followed")
         if isinstance(parent.data, list):
             parent.data.append(node.data)
             parent.place.items.append(node.place)
@@ -839,8 +845,7 @@ _SCALARS: dict[str, _Reader] = {
 
 def to_plain(value: v1.Model) -> dict[str, Any]:
     """Plain data with the wire's names; keys sorted at every level, as kubectl prints them."""
-    plain = msgspec.to_builtins(value, order="sorted")
-    assert isinstance(plain, dict)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value, order="sorted"))
     return plain
 
 
@@ -878,7 +883,6 @@ def _dump_yaml(plain: dict[str, Any]) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, string)
-    Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(data))
     text: str = yaml.dump(
         plain,
         Dumper=Dumper,

@@ -139,8 +139,9 @@ def with_defaults(pod: v1.Pod) -> v1.Pod:
     account = spec.service_account_name or spec.service_account
     links = spec.enable_service_links
     host_network = spec.host_network
-    return replace(
-        pod,
+    return v1.Pod(
+        api_version=pod.api_version,
+        kind=pod.kind,
         metadata=metadata,
         spec=replace(
             spec,
@@ -155,7 +156,6 @@ def with_defaults(pod: v1.Pod) -> v1.Pod:
             service_account_name=account,
             termination_grace_period_seconds=30 if grace is None else grace if grace >= 0 else 1,
         ),
-        status=v1.PodStatus(),
     )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import traceback
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from supervisor._version import __version__
-from supervisor.errors import PodvisorError
+from supervisor.errors import ExitCode, ManifestError, PodvisorError
 
 # name -> what it does; the module has the command's name.
 COMMANDS = {
@@ -76,7 +77,7 @@ def _root(
 def die_silently_on_signals() -> None:
     """Let the signals that end a program do so without a traceback, also pending ones."""
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for signum in ending:
+    for signum in (*ending, signal.SIGPIPE):  # `podvisor fields | head -1` ends as `ls` would
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
 
@@ -90,6 +91,12 @@ def main() -> NoReturn:
         # Usage errors, --help and typer.Exit leave through SystemExit.
         command(args=sys.argv[1:], prog_name="podvisor")
     except PodvisorError as error:
-        print(f"podvisor: {error}", file=sys.stderr)
+        # What is wrong with manifests was told line by line; only the sum is left to say.
+        prefix = "" if isinstance(error, ManifestError) else "podvisor: "
+        print(f"{prefix}{error}", file=sys.stderr)
         sys.exit(int(error.exit_code))
+    except Exception:
+        traceback.print_exc()
+        print("podvisor: this is a bug of podvisor's own; nothing is left running", file=sys.stderr)
+        sys.exit(int(ExitCode.BUG))
     sys.exit(0)

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from supervisor.api import codec, v1
 from supervisor.cli import hints, manifests, narration
 from supervisor.cli.output import Output
-from supervisor.errors import ExitCode, ManifestError, NodeError
+from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import StateDir
 from supervisor.kubelet.worker import PodWorker
@@ -52,8 +52,8 @@ class Options(Struct, frozen=True, kw_only=True):
     timestamps: bool = False
     prefix: bool = True
     pass_env: tuple[str, ...] = ()
-    backoff_initial: str | None = None
-    backoff_max: str | None = None
+    backoff_initial: float | None = None  # seconds
+    backoff_max: float | None = None
     keep: bool = False
 
 
@@ -66,7 +66,18 @@ def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
         raise ManifestError(manifests.summary(loaded.problems))
     with StateDir() as state:
         session = _Session(loaded, launcher, state, options)
-        return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
+        try:
+            return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
+        except BaseExceptionGroup as group:
+            raise _only_cause(group) from None
+
+
+def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nest of task groups wrapped, when it is one error of ours; else the nest itself."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, PodvisorError) else group
 
 
 class _Session:
@@ -132,7 +143,8 @@ class _Session:
                 "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
                 "will not show; `podvisor doctor` says why",
             )
-        async with Node(runtime, self._make_spec, policy=self._policy(), observer=self) as node:
+        policy = NodePolicy(node_name=_NODE_NAME)
+        async with Node(runtime, self._make_spec, policy=policy, observer=self) as node:
             self._node = node
             if not self._asked:
                 self._start(node)
@@ -163,7 +175,7 @@ class _Session:
         for label, text in hints.port_conflicts(pods):
             self._hint(label, text)
         for label, home in zip(labels, self._loaded.pods, strict=True):
-            worker = node.run_pod(home.pod)
+            worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
             uid = worker.pod.metadata.uid
             self._homes[uid] = home
             self._labels[uid] = label
@@ -312,15 +324,15 @@ class _Session:
         launched = self._specs[id] = spec.launch_spec(pod, container, id, info)
         return launched
 
-    def _policy(self) -> NodePolicy:
-        project, options = self._loaded.project, self._options
-        initial = manifests.duration(options.backoff_initial, project.backoff_initial)
-        longest = manifests.duration(options.backoff_max, project.backoff_max)
-        policy = NodePolicy(node_name=_NODE_NAME)
+    def _policy(self, project: manifests.Project, policy: NodePolicy) -> NodePolicy:
+        """The node's policy for one pod: the command line before podvisor.toml."""
+        options = self._options
         return replace(
             policy,
-            backoff_initial=policy.backoff_initial if initial is None else initial,
-            backoff_max=policy.backoff_max if longest is None else longest,
+            backoff_initial=options.backoff_initial
+            or project.backoff_initial
+            or policy.backoff_initial,
+            backoff_max=options.backoff_max or project.backoff_max or policy.backoff_max,
         )
 
 

@@ -312,10 +312,10 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def duration(option: str | None, setting: float | None) -> float | None:
-    """What the command line says, else the project, else None. Raises UsageError."""
+def duration(option: str | None) -> float | None:
+    """Seconds of a duration on the command line. Raises UsageError."""
     if option is None:
-        return setting
+        return None
     try:
         return parse_duration(option)
     except ValueError as error:

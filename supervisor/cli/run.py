@@ -82,7 +82,9 @@ def command(
 
     launcher = spawn_launcher(isolation.value)
     try:
-        from supervisor.cli import foreground
+        from supervisor.cli import foreground, manifests
+
+        initial, longest = manifests.duration(backoff_initial), manifests.duration(backoff_max)
 
         code = foreground.run(
             files,
@@ -93,8 +95,8 @@ def command(
                 timestamps=timestamps,
                 prefix=not no_prefix,
                 pass_env=tuple(pass_env or ()),
-                backoff_initial=backoff_initial,
-                backoff_max=backoff_max,
+                backoff_initial=initial,
+                backoff_max=longest,
                 keep=keep,
             ),
         )

@@ -78,8 +78,11 @@ class Node:
         self._tasks.cancel_scope.cancel()
         return await self._tasks.__aexit__(kind, error, trace)
 
-    def run_pod(self, pod: v1.Pod) -> PodWorker:
-        """Start a pod (defaulted and valid); give it its UID and creation time."""
+    def run_pod(self, pod: v1.Pod, policy: NodePolicy | None = None) -> PodWorker:
+        """Start a pod (defaulted and valid); give it its UID and creation time.
+
+        `policy` replaces the node's for this pod.
+        """
         now = self.clock.now()
         pod = msgspec.structs.replace(
             pod,
@@ -90,7 +93,7 @@ class Node:
                 creation_timestamp=rfc3339(now),
             ),
         )
-        worker = PodWorker(pod, self)
+        worker = PodWorker(pod, self, policy or self.policy)
         self._workers[pod.metadata.uid] = worker
         self._tasks.start_soon(worker.run)
         return worker

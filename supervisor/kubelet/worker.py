@@ -59,7 +59,6 @@ class Host(Protocol):
 
     clock: Clock
     runtime: Runtime
-    policy: NodePolicy
 
     def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
         """Raises StartError when the container's configuration cannot be honoured."""
@@ -75,10 +74,10 @@ class Host(Protocol):
 class PodWorker:
     """Runs one pod until its plan is done. `tell` may be called from anywhere in the loop."""
 
-    def __init__(self, pod: v1.Pod, host: Host) -> None:
+    def __init__(self, pod: v1.Pod, host: Host, policy: NodePolicy) -> None:
         self.pod = pod
         self.host = host
-        self.record: PodRecord = new_record(pod, host.clock.now(), host.policy)
+        self.record: PodRecord = new_record(pod, host.clock.now(), policy)
         self.finished = anyio.Event()
         self._mailbox: list[Fact] = []
         self._mail = anyio.Event()

@@ -233,9 +233,7 @@ def logs(folder: pathlib.Path, megabytes: int, rounds: int) -> None:
         "  containers:\n  - name: app\n    command:\n    - sh\n    - -c\n"
         f"    - yes {'x' * 79} | head -n {lines}\n"
     )
-    with_screen = []
-    for _ in range(rounds):
-        with_screen.append(whole([PODVISOR, "run", "--no-prefix", str(manifest)]))
+    with_screen = [whole([PODVISOR, "run", "--no-prefix", str(manifest)]) for _ in range(rounds)]
     print(f"\n{megabytes} MB of 80-byte lines from one container, also shown on stdout")
     show("whole run", with_screen)
     print(f"  {megabytes / statistics.median(with_screen):.0f} MB/s, start-up included")

@@ -1,0 +1,695 @@
+"""Defaults and rules of pods, one table row a rule, with Kubernetes' own words."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from supervisor.api import codec, v1, validation
+
+LABEL = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
+    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex "
+    "used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+SUBDOMAIN = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
+    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
+    r"for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+C = {"name": "a", "command": ["true"]}
+
+
+def pod(*, metadata: object = None, **spec: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web"} if metadata is None else metadata,
+        "spec": {"containers": [C], **spec},
+    }
+
+
+def container(**fields: object) -> dict[str, Any]:
+    return pod(containers=[{**C, **fields}])
+
+
+def init(**fields: object) -> dict[str, Any]:
+    return pod(initContainers=[{"name": "i", "command": ["true"], **fields}])
+
+
+def env(**variable: object) -> dict[str, Any]:
+    return container(env=[{"name": "A", **variable}])
+
+
+def errors(data: object) -> list[str]:
+    admitted, findings = validation.admit(data)
+    found = [str(finding) for finding in findings if finding.severity == "error"]
+    assert (admitted is None) == bool(found)
+    return found
+
+
+def warnings(data: object) -> list[str]:
+    return [str(f) for f in validation.admit(data)[1] if f.severity == "warning"]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            pod(metadata={}), ["metadata.name: Required value"], id="a pod has a name"
+        ),
+        pytest.param(
+            pod(metadata={"name": "Web"}),
+            [f'metadata.name: Invalid value: "Web": {SUBDOMAIN}'],
+            id="a pod's name is a subdomain",
+        ),
+        pytest.param(
+            pod(metadata={"name": "a" * 254}),
+            [
+                f'metadata.name: Invalid value: "{"a" * 199}…: '
+                "must be no more than 253 characters"
+            ],
+            id="of 253 characters at most",
+        ),
+        pytest.param(
+            pod(metadata={"generateName": "web-"}),
+            ["metadata.generateName is refused: not yet: give the pod a name"],
+            id="names are not generated yet",
+        ),
+        pytest.param(
+            pod(metadata={"name": "web", "namespace": "a.b"}),
+            [f'metadata.namespace: Invalid value: "a.b": {LABEL}'],
+            id="a namespace is a label",
+        ),
+        pytest.param(
+            pod(metadata={"name": "web", "labels": {"/x": "y"}}),
+            ['metadata.labels: Invalid value: "/x": prefix part must be non-empty'],
+            id="a label's key is a qualified name",
+        ),
+        pytest.param(
+            pod(metadata={"name": "web", "labels": {"x": "a" * 64}}),
+            [
+                f'metadata.labels[x]: Invalid value: "{"a" * 64}": '
+                "must be no more than 63 characters"
+            ],
+            id="a label's value is short",
+        ),
+        pytest.param(pod(containers=[]), ["spec.containers: Required value"], id="one container"),
+        pytest.param(
+            pod(restartPolicy="always"),
+            [
+                'spec.restartPolicy: Unsupported value: "always": '
+                'supported values: "Always", "OnFailure", "Never"'
+            ],
+            id="restart policies",
+        ),
+        pytest.param(
+            pod(dnsPolicy="x"),
+            [
+                'spec.dnsPolicy: Unsupported value: "x": supported values: '
+                '"ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"'
+            ],
+            id="dns policies",
+        ),
+        pytest.param(
+            pod(activeDeadlineSeconds=0),
+            [
+                "spec.activeDeadlineSeconds: Invalid value: 0: "
+                "must be between 1 and 2147483647, inclusive"
+            ],
+            id="a deadline is in the future",
+        ),
+        pytest.param(
+            pod(ephemeralContainers=[C]),
+            ["spec.ephemeralContainers: Forbidden: cannot be set on create"],
+            id="ephemeral containers come later, and are not said to be refused as well",
+        ),
+        pytest.param(
+            pod(os={}), ["spec.os.name: Required value: cannot be empty"], id="os has a name"
+        ),
+        pytest.param(
+            pod(os={"name": "beos"}),
+            ['spec.os: Unsupported value: "beos": supported values: "linux", "windows"'],
+            id="os is one of two",
+        ),
+        pytest.param(
+            pod(securityContext={"runAsUser": -1, "supplementalGroups": [1, 2**31]}),
+            [
+                "spec.securityContext.runAsUser: Invalid value: -1: "
+                "must be between 0 and 2147483647, inclusive",
+                "spec.securityContext.supplementalGroups[1]: Invalid value: 2147483648: "
+                "must be between 0 and 2147483647, inclusive",
+            ],
+            id="ids have a range",
+        ),
+        pytest.param(
+            pod(hostNetwork=True, hostnameOverride="x"),
+            [
+                "spec.hostnameOverride: Forbidden: "
+                "may not be specified when hostNetwork is true"
+            ],
+            id="no other host name in the host's network",
+        ),
+        pytest.param(
+            pod(nodeName="n", schedulingGates=[{"name": "g"}]),
+            [
+                "spec.nodeName: Forbidden: "
+                "cannot be set until all schedulingGates have been cleared",
+                "spec.schedulingGates is refused: there is no scheduler that would wait",
+            ],
+            id="scheduled although gated",
+        ),
+        pytest.param(
+            {"apiVersion": "apps/v1", "kind": "Deployment"},
+            ["kind Deployment is not run yet: Pod only"],
+            id="another kind",
+        ),
+        pytest.param(
+            {"apiVersion": "v2", "kind": "Pod", "metadata": {"name": "x"}},
+            [
+                'apiVersion: Unsupported value: "v2": supported values: "v1"',
+                "spec.containers: Required value",
+            ],
+            id="another version",
+        ),
+        pytest.param({"a": 1}, ["kind: Required value: such as Pod"], id="no kind"),
+        pytest.param(
+            ["x"],
+            ['Invalid value: ["x"]: must be a mapping with apiVersion, kind, metadata and spec'],
+            id="no object",
+        ),
+    ],
+)  # fmt: skip
+def test_rules_of_the_pod(data: object, expected: list[str]) -> None:
+    """What a pod may ask for as a whole."""
+    assert errors(data) == expected
+
+
+AT = "spec.containers[0]"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            pod(containers=[{"command": ["x"]}]), [f"{AT}.name: Required value"], id="a name"
+        ),
+        pytest.param(
+            container(name="A_"), [f'{AT}.name: Invalid value: "A_": {LABEL}'],
+            id="that is a label",
+        ),
+        pytest.param(
+            pod(containers=[C, C]), ['spec.containers[1].name: Duplicate value: "a"'],
+            id="that is unique",
+        ),
+        pytest.param(
+            pod(initContainers=[C]), ['spec.initContainers[0].name: Duplicate value: "a"'],
+            id="among init containers too",
+        ),
+        pytest.param(
+            pod(containers=[{"name": "a", "image": "nginx"}]),
+            [f"{AT}.command: Required value: images are not run: give the container a command"],
+            id="an image is no command",
+        ),
+        pytest.param(
+            pod(containers=[{"name": "a", "args": ["x"]}]),
+            [
+                f"{AT}.command: Required value: images are not run, so args have no program: "
+                "give the container a command"
+            ],
+            id="and neither are args",
+        ),
+        pytest.param(
+            container(command=[""]), [f'{AT}.command[0]: Invalid value: "": must name a program'],
+            id="an empty word is no program",
+        ),
+        pytest.param(
+            container(args=["a\0b"]),
+            [f'{AT}.args[0]: Invalid value: "a\\u0000b": must not contain the character NUL'],
+            id="no process can be given a NUL",
+        ),
+        pytest.param(
+            container(image="nginx "),
+            [
+                f'{AT}.image: Invalid value: "nginx ": '
+                "must not have leading or trailing whitespace"
+            ],
+            id="no blanks around an image",
+        ),
+        pytest.param(
+            container(terminationMessagePolicy="x"),
+            [
+                f'{AT}.terminationMessagePolicy: Unsupported value: "x": '
+                'supported values: "File", "FallbackToLogsOnError"'
+            ],
+            id="two termination message policies",
+        ),
+        pytest.param(
+            container(imagePullPolicy="x"),
+            [
+                f'{AT}.imagePullPolicy: Unsupported value: "x": '
+                'supported values: "Always", "IfNotPresent", "Never"'
+            ],
+            id="three pull policies",
+        ),
+        pytest.param(
+            container(ports=[{"containerPort": 99999}, {}, {"containerPort": 1, "protocol": "x"}]),
+            [
+                f"{AT}.ports[0].containerPort: Invalid value: 99999: "
+                "must be between 1 and 65535, inclusive",
+                f"{AT}.ports[1].containerPort: Required value",
+                f'{AT}.ports[2].protocol: Unsupported value: "x": '
+                'supported values: "SCTP", "TCP", "UDP"',
+            ],
+            id="ports have a range and a protocol",
+        ),
+        pytest.param(
+            container(ports=[{"containerPort": 1, "name": "-Web--"}]),
+            [
+                f'{AT}.ports[0].name: Invalid value: "-Web--": '
+                "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+                f'{AT}.ports[0].name: Invalid value: "-Web--": '
+                "must not contain consecutive hyphens",
+                f'{AT}.ports[0].name: Invalid value: "-Web--": '
+                "must not begin or end with a hyphen",
+            ],
+            id="a port's name has a form",
+        ),
+        pytest.param(
+            container(ports=[{"containerPort": 1, "name": "8080"}]),
+            [f'{AT}.ports[0].name: Invalid value: "8080": must contain at least one letter (a-z)'],
+            id="and a letter",
+        ),
+        pytest.param(
+            container(ports=[{"containerPort": n, "name": "http"} for n in (1, 2)]),
+            [f'{AT}.ports[1].name: Duplicate value: "http"'],
+            id="and is unique in its container",
+        ),
+        pytest.param(
+            container(ports=[{"containerPort": n, "hostPort": 8080} for n in (1, 2)]),
+            [f'{AT}.ports[1].hostPort: Duplicate value: "TCP//8080"'],
+            id="a host port is claimed once",
+        ),
+        pytest.param(
+            pod(hostNetwork=True, containers=[{**C, "ports": [
+                {"containerPort": 80, "hostPort": 81}]}]),
+            [
+                f"{AT}.ports[0].hostPort: Invalid value: 81: "
+                "must match `containerPort` when `hostNetwork` is true"
+            ],
+            id="and is the container's in the host's network",
+        ),
+        pytest.param(
+            container(resources={"limits": {"cpu": "100m"}, "requests": {"cpu": 1}}),
+            [
+                f'{AT}.resources.requests: Invalid value: "1": '
+                "must be less than or equal to cpu limit of 100m"
+            ],
+            id="requests do not exceed limits",
+        ),
+        pytest.param(
+            container(resources={"limits": {"cpu": -1, "gpu": 1}}),
+            [
+                f'{AT}.resources.limits[cpu]: Invalid value: "-1": '
+                "must be greater than or equal to 0",
+                f'{AT}.resources.limits[gpu]: Invalid value: "gpu": '
+                "must be a standard resource for containers",
+            ],
+            id="limits are known and not negative",
+        ),
+        pytest.param(
+            pod(restartPolicy="Never", containers=[{**C, "resizePolicy": [
+                {"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]),
+            [
+                f'{AT}.resizePolicy[0]: Invalid value: "RestartContainer": '
+                "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
+            ],
+            id="no restart for a resize where nothing is restarted",
+        ),
+        pytest.param(
+            container(securityContext={"privileged": True, "allowPrivilegeEscalation": False}),
+            [
+                f"{AT}.securityContext: Invalid value: "
+                '{"allowPrivilegeEscalation":false,"privileged":true}: '
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+            ],
+            id="privileged is the opposite of no escalation",
+        ),
+        pytest.param(
+            container(volumeMounts=[{"name": "x", "mountPath": "/x"}]),
+            [
+                f'{AT}.volumeMounts[0].name: Not found: "x"',
+                f"{AT}.volumeMounts is refused: not yet: there are no volumes",
+            ],
+            id="a mount of no volume",
+        ),
+    ],
+)  # fmt: skip
+def test_rules_of_containers(data: object, expected: list[str]) -> None:
+    """Names, programs, ports and resources of containers."""
+    assert errors(data) == expected
+
+
+INIT = "spec.initContainers[0]"
+RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(init(restartPolicy="Always"), [], id="a sidecar"),
+        pytest.param(init(restartPolicy="OnFailure"), [], id="an init container with a policy"),
+        pytest.param(
+            init(restartPolicy="x"),
+            [
+                f'{INIT}.restartPolicy: Unsupported value: "x": '
+                'supported values: "Always", "Never", "OnFailure"'
+            ],
+            id="policies of containers are sorted otherwise than those of pods",
+        ),
+        pytest.param(
+            init(livenessProbe={}, lifecycle={}),
+            [
+                f"{INIT}.{name}: Forbidden: "
+                "may not be set for init containers without restartPolicy=Always"
+                for name in ("lifecycle", "livenessProbe")
+            ],
+            id="an init container has neither probes nor hooks",
+        ),
+        pytest.param(
+            init(restartPolicy="Always", restartPolicyRules=[RULE]),
+            [
+                f"{INIT}.restartPolicyRules: Forbidden: "
+                "restartPolicyRules are not allowed for init containers with restart policy Always"
+            ],
+            id="a sidecar has no rules",
+        ),
+        pytest.param(container(restartPolicy="Never", restartPolicyRules=[RULE]), [], id="a rule"),
+        pytest.param(
+            container(restartPolicyRules=[RULE]),
+            [
+                f"{AT}.restartPolicy: Required value: "
+                "must specify restartPolicy when restart rules are used"
+            ],
+            id="rules need a policy",
+        ),
+        pytest.param(
+            container(restartPolicy="Never", restartPolicyRules=[RULE] * 21),
+            [f"{AT}.restartPolicyRules: Too many: 21: must have at most 20 items"],
+            id="at most twenty rules",
+        ),
+        pytest.param(
+            container(
+                restartPolicy="Never",
+                restartPolicyRules=[
+                    {"action": "Stop", "exitCodes": {"operator": "Is", "values": [1] * 256}},
+                    {"action": "Restart"},
+                ],
+            ),
+            [
+                f'{AT}.restartPolicyRules[0].action: Unsupported value: "Stop": '
+                'supported values: "Restart", "RestartAllContainers"',
+                f'{AT}.restartPolicyRules[0].exitCodes.operator: Unsupported value: "Is": '
+                'supported values: "In", "NotIn"',
+                f"{AT}.restartPolicyRules[0].exitCodes.values: Too many: 256: "
+                "must have at most 255 items",
+                f"{AT}.restartPolicyRules[1].exitCodes: Required value: must be specified",
+            ],
+            id="what a rule says",
+        ),
+        pytest.param(
+            container(
+                restartPolicy="Never",
+                restartPolicyRules=[{**RULE, "action": "RestartAllContainers"}],
+            ),
+            [f"{AT}.restartPolicyRules[0].action is refused: not yet: only Restart is done"],
+            id="the whole pod is not restarted yet",
+        ),
+        pytest.param(
+            container(
+                restartPolicy="Never",
+                restartPolicyRules=[
+                    {"action": "Restart", "exitCodes": {"operator": "In", "values": [-1, 999, 999]}}
+                ],
+            ),
+            [],
+            id="the codes themselves are not checked",
+        ),
+    ],
+)
+def test_rules_of_restarts(data: object, expected: list[str]) -> None:
+    """§3.1.4, §4.3.7: container restart policies, rules, init containers and sidecars."""
+    assert errors(data) == expected
+
+
+ENV = "spec.containers[0].env[0]"
+SOURCES = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+
+
+def field_ref(path: str, **more: str) -> dict[str, Any]:
+    return env(valueFrom={"fieldRef": {"fieldPath": path, **more}})
+
+
+def resource_ref(resource: str, divisor: object = None) -> dict[str, Any]:
+    return env(valueFrom={"resourceFieldRef": {"resource": resource, "divisor": divisor}})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(env(name=""), [f"{ENV}.name: Required value"], id="a name"),
+        pytest.param(env(name="1 ~.-x"), [], id="of almost any characters"),
+        pytest.param(
+            env(name="A=B"),
+            [
+                f'{ENV}.name: Invalid value: "A=B": a valid environment variable name must '
+                "consist only of printable ASCII characters other than '='"
+            ],
+            id="but for the equals sign",
+        ),
+        pytest.param(
+            env(valueFrom={}),
+            [f'{ENV}.valueFrom: Invalid value: "": must specify one of: {SOURCES}'],
+            id="a source",
+        ),
+        pytest.param(
+            env(
+                valueFrom={
+                    "fieldRef": {"fieldPath": "metadata.name"},
+                    "resourceFieldRef": {"resource": "limits.cpu"},
+                }
+            ),
+            [
+                f'{ENV}.valueFrom: Invalid value: "": '
+                "may not have more than one field specified at a time"
+            ],
+            id="not two sources",
+        ),
+        pytest.param(
+            env(value="x", valueFrom={"fieldRef": {"fieldPath": "metadata.name"}}),
+            [f'{ENV}.valueFrom: Invalid value: "": may not be specified when `value` is not empty'],
+            id="not a source and a value",
+        ),
+        pytest.param(field_ref("metadata.labels['example.com/x']"), [], id="one label"),
+        pytest.param(field_ref("status.podIPs"), [], id="the addresses"),
+        pytest.param(
+            field_ref("metadata.labels"),
+            [
+                f'{ENV}.valueFrom.fieldRef.fieldPath: Unsupported value: "metadata.labels": '
+                'supported values: "metadata.name", "metadata.namespace", "metadata.uid", '
+                '"spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", '
+                '"status.podIP", "status.podIPs"'
+            ],
+            id="not all labels",
+        ),
+        pytest.param(
+            field_ref("spec.replicas"),
+            [
+                f'{ENV}.valueFrom.fieldRef.fieldPath: Invalid value: "spec.replicas": '
+                "error converting fieldPath: field label not supported: spec.replicas"
+            ],
+            id="not any field",
+        ),
+        pytest.param(
+            field_ref("metadata.name['x']"),
+            [
+                f"{ENV}.valueFrom.fieldRef.fieldPath: Invalid value: \"metadata.name['x']\": "
+                "error converting fieldPath: "
+                "field label does not support subscript: metadata.name['x']"
+            ],
+            id="no part of a name",
+        ),
+        pytest.param(
+            env(valueFrom={"fieldRef": {}}),
+            [f"{ENV}.valueFrom.fieldRef.fieldPath: Required value"],
+            id="a field is named",
+        ),
+        pytest.param(resource_ref("limits.memory", "1Mi"), [], id="memory in MiB"),
+        pytest.param(resource_ref("requests.hugepages-2Mi"), [], id="huge pages"),
+        pytest.param(
+            resource_ref("limits.gpu"),
+            [
+                f'{ENV}.valueFrom.resourceFieldRef.resource: Unsupported value: "limits.gpu": '
+                'supported values: "limits.cpu", "limits.ephemeral-storage", "limits.memory", '
+                '"requests.cpu", "requests.ephemeral-storage", "requests.memory"'
+            ],
+            id="a resource is one of some",
+        ),
+        pytest.param(
+            resource_ref("limits.cpu", "1k"),
+            [
+                f'{ENV}.valueFrom.resourceFieldRef.divisor: Invalid value: "cpu": '
+                "only divisor's values 1m and 1 are supported with the cpu resource"
+            ],
+            id="processors are counted whole or in thousandths",
+        ),
+        pytest.param(
+            resource_ref("limits.memory", "2"),
+            [
+                f'{ENV}.valueFrom.resourceFieldRef.divisor: Invalid value: "memory": '
+                "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei "
+                "are supported with the memory resource"
+            ],
+            id="bytes in one of the units",
+        ),
+        pytest.param(
+            env(valueFrom={"configMapKeyRef": {"name": "x", "key": "a"}}),
+            [
+                f"{ENV}.valueFrom.configMapKeyRef is refused: "
+                "not yet: there are no ConfigMaps and Secrets"
+            ],
+            id="no ConfigMaps yet",
+        ),
+    ],
+)
+def test_rules_of_variables(data: object, expected: list[str]) -> None:
+    """§9.1.5: what a variable may be called and where it may come from."""
+    assert errors(data) == expected
+
+
+def test_readiness_gates_are_qualified_names() -> None:
+    (error,) = errors(pod(readinessGates=[{"conditionType": "a.b/c"}, {"conditionType": "-"}]))
+    assert error.startswith(
+        'spec.readinessGates[1].conditionType: Invalid value: "-": name part must consist of '
+    )
+
+
+def test_fractional_bytes_are_a_warning() -> None:
+    assert warnings(container(resources={"requests": {"memory": "128m"}})) == [
+        f'{AT}.resources.requests[memory]: fractional byte value "128m" is invalid, '
+        "must be an integer"
+    ]
+
+
+def test_everything_wrong_is_said_at_once_and_nothing_twice() -> None:
+    broken = {"name": "a", "comand": ["x"], "ports": [{"containerPort": "80"}]}
+    assert errors(pod(containers=[broken], restartPolicy=True, terminationGracePeriod=1)) == [
+        f"{AT}.comand: Unknown field (did you mean command?)",
+        f'{AT}.ports[0].containerPort: Invalid value: "80": must be an integer: remove the quotes',
+        "spec.restartPolicy: Invalid value: true: must be a string: put it in quotes",
+        "spec.terminationGracePeriod: Unknown field (did you mean terminationGracePeriodSeconds?)",
+    ]
+
+
+# --- defaults ----------------------------------------------------------------------------------
+
+
+def admitted(data: object) -> v1.Pod:
+    result, findings = validation.admit(data)
+    assert result is not None, findings
+    return result
+
+
+def test_defaults_are_those_of_the_api_server() -> None:
+    """§7.1.1, §2.5.1: what a minimal pod is stored as."""
+    stored = codec.to_plain(admitted(container(image="nginx", ports=[{"containerPort": 80}])))
+    assert stored == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "containers": [
+                {
+                    "command": ["true"],
+                    "image": "nginx",
+                    "imagePullPolicy": "Always",
+                    "name": "a",
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "terminationMessagePath": "/dev/termination-log",
+                    "terminationMessagePolicy": "File",
+                }
+            ],
+            "dnsPolicy": "ClusterFirst",
+            "enableServiceLinks": True,
+            "restartPolicy": "Always",
+            "schedulerName": "default-scheduler",
+            "securityContext": {},
+            "terminationGracePeriodSeconds": 30,
+        },
+    }
+
+
+def test_a_negative_grace_period_is_stored_as_one() -> None:
+    """§7.1.1"""
+    data = pod(terminationGracePeriodSeconds=-5)
+    assert admitted(data).spec.termination_grace_period_seconds == 1
+    assert warnings(data) == ["spec.terminationGracePeriodSeconds is stored as 1: -5 is negative"]
+    assert admitted(pod(terminationGracePeriodSeconds=0)).spec.termination_grace_period_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("nginx", "Always"),
+        ("nginx:latest", "Always"),
+        ("localhost:5000/nginx", "Always"),
+        ("nginx:1.27", "IfNotPresent"),
+        ("nginx@sha256:0123", "IfNotPresent"),
+        ("localhost:5000/nginx:1.27", "IfNotPresent"),
+        ("", ""),
+    ],
+)
+def test_the_pull_policy_follows_the_tag(image: str, policy: str) -> None:
+    stored = admitted(container(image=image))
+    assert stored.spec.containers[0].image_pull_policy == policy
+
+
+def test_requests_default_to_limits_resource_by_resource() -> None:
+    resources = {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 0.25}}
+    stored = admitted(container(resources=resources)).spec.containers[0].resources
+    assert stored.limits == {"cpu": "1", "memory": "1Gi"}
+    assert stored.requests == {"cpu": "250m", "memory": "1Gi"}
+
+
+def test_the_host_port_is_the_containers_in_the_hosts_network() -> None:
+    data = pod(hostNetwork=True, containers=[{**C, "ports": [{"containerPort": 80}]}])
+    assert admitted(data).spec.containers[0].ports[0].host_port == 80
+
+
+def test_what_only_the_node_may_set_is_dropped() -> None:
+    data = pod(metadata={"name": "web", "uid": "x", "creationTimestamp": "y", "generation": 3})
+    data["status"] = {"phase": "Running", "containerStatuses": [{"name": "a"}]}
+    stored = admitted(data)
+    assert stored.metadata == v1.ObjectMeta(name="web", namespace="default")
+    assert stored.status == v1.PodStatus()
+
+
+def test_defaults_of_defaults_are_the_same() -> None:
+    once = admitted(container(image="x", resources={"limits": {"cpu": "1500m"}}))
+    assert validation.with_defaults(once) == once
+
+
+def test_a_pod_built_in_python_is_judged_alike() -> None:
+    built = v1.Pod(
+        metadata=v1.ObjectMeta(name="web"),
+        spec=v1.PodSpec(containers=(v1.Container(name="a"),), node_name="n"),
+    )
+    stored, findings = validation.check(built)
+    assert stored.metadata.namespace == "default"
+    assert [str(finding) for finding in findings] == [
+        f"{AT}.command: Required value: images are not run: give the container a command",
+        "spec.nodeName is ignored: there is one node",
+    ]
+    with pytest.raises(AttributeError):
+        stored.kind = "x"  # type: ignore[misc]
+    assert msgspec.structs.replace(stored) == stored

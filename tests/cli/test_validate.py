@@ -1,0 +1,299 @@
+"""`podvisor validate` and `podvisor fields`, from files to lines and exit codes."""
+
+import io
+import json
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from supervisor.cli import fields, manifests, validate
+from supervisor.errors import UsageError
+
+GOOD = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: NAME
+spec:
+  containers:
+  - name: a
+    command: ["true"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name: str, text: str) -> str:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return name
+
+
+def run(*args: str) -> int:
+    try:
+        validate.command(list(args))
+    except typer.Exit as leaving:
+        return int(leaving.exit_code)
+    return 0
+
+
+def problems(*paths: str, **more: Any) -> list[str]:
+    return [str(problem) for problem in manifests.load(list(paths), **more).problems]
+
+
+def test_a_valid_pod_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(write("pod.yaml", GOOD.replace("NAME", "web"))) == 0
+    out, err = capsys.readouterr()
+    assert out == "pod.yaml: pod default/web is valid\n"
+    assert err == ""
+
+
+def test_problems_have_places_and_a_closing_line(capsys: pytest.CaptureFixture[str]) -> None:
+    name = write(
+        "pod.yaml",
+        """\
+        apiVersion: v1
+        kind: Pod
+        metadata:
+          name: web
+        spec:
+          nodeSelector:
+            disk: ssd
+          containers:
+          - name: web
+            command: ["true"]
+            ports:
+            - name: http
+              containerPort: 99999
+          - name: side
+            command: ["true"]
+            livenessProb:
+              exec: {}
+        """,
+    )
+    assert run(name) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "pod.yaml:6:3: warning: spec.nodeSelector is ignored: there is one node",
+        "pod.yaml:13:22: error: spec.containers[0].ports[0].containerPort: Invalid value: 99999: "
+        "must be between 1 and 65535, inclusive",
+        "pod.yaml:16:5: error: spec.containers[1].livenessProb: "
+        "Unknown field (did you mean livenessProbe?)",
+        "2 errors, 1 warning; nothing was started",
+    ]
+
+
+def test_warnings_alone_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(write("pod.yaml", GOOD + "  nodeName: other\n".replace("NAME", "web"))) == 3
+    capsys.readouterr()
+    text = GOOD.replace("NAME", "web") + "  nodeName: other\n"
+    assert run(write("pod.yaml", text)) == 0
+    out, err = capsys.readouterr()
+    assert out == "pod.yaml: pod default/web is valid\n"
+    assert err == (
+        "pod.yaml:9:3: warning: spec.nodeName is ignored: there is one node\n1 warning\n"
+    )
+
+
+def test_other_files_are_checked_after_a_broken_one() -> None:
+    broken = write("broken.yaml", "a: [\n")
+    wrong = write("wrong.json", '{\n\t"apiVersion": "v1",\n\t"kind": "Job"\n}\n')
+    assert problems("missing.yaml", broken, wrong) == [
+        "missing.yaml: error: cannot read: No such file or directory",
+        "broken.yaml:2:1: error: not YAML: while parsing a flow node, "
+        "did not find expected node content",
+        "wrong.json:3:2: error: kind Job is not run yet: Pod only",
+    ]
+
+
+def test_a_folder_means_its_manifests_in_order() -> None:
+    for name in ("b.yaml", "a.json", "c.yml", "d.txt", "e/f.yaml"):
+        text = GOOD.replace("NAME", name[0])
+        if name.endswith("json"):
+            text = (
+                '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec":'
+                '{"containers": [{"name": "a", "command": ["true"]}]}}'
+            )
+        write(f"pods/{name}", text)
+    loaded = manifests.load(["pods"])
+    assert loaded.problems == ()
+    assert [(pod.source, pod.pod.metadata.name) for pod in loaded.pods] == [
+        ("pods/a.json", "a"),
+        ("pods/b.yaml", "b"),
+        ("pods/c.yml", "c"),
+    ]
+
+
+def test_nothing_to_read_is_a_problem() -> None:
+    Path("empty").mkdir()
+    assert problems("empty", write("nothing.yaml", "# nothing\n---\n")) == [
+        "empty: error: no manifests: no file is named *.yaml, *.yml, *.json",
+        "nothing.yaml: error: no documents",
+    ]
+
+
+def test_standard_input_starts_in_the_current_folder(here: Path) -> None:
+    loaded = manifests.load(["-"], stdin=io.BytesIO(GOOD.replace("NAME", "web").encode()))
+    (pod,) = loaded.pods
+    assert (pod.source, pod.directory) == ("stdin", str(here))
+    assert problems("-", stdin=io.BytesIO(b"kind: x")) == [
+        "stdin:1:1: error: kind x is not run yet: Pod only"
+    ]
+
+
+def test_two_pods_of_one_name_are_refused_across_files() -> None:
+    one = write("one.yaml", GOOD.replace("NAME", "web"))
+    two = write("two.yaml", GOOD.replace("NAME", "api") + "---\n" + GOOD.replace("NAME", "web"))
+    assert problems(one, two) == [
+        'two.yaml:13:9: error: metadata.name: Duplicate value: "web": '
+        "namespace default has it from one.yaml:4 already"
+    ]
+
+
+def test_items_of_a_list_are_named_by_their_index() -> None:
+    items = "".join(
+        "- " + GOOD.replace("NAME", name).replace("\n", "\n  ").rstrip() + "\n"
+        for name in ("one", "two")
+    ).replace('["true"]', "x y")
+    name = write("list.yaml", "apiVersion: v1\nkind: List\nitems:\n" + items)
+    assert problems(name)[1] == (
+        'list.yaml:19:16: error: items[1].spec.containers[0].command: Invalid value: "x y": '
+        'must be a list of strings, such as ["x","y"]'
+    )
+
+
+# --- what this user cannot have ----------------------------------------------------------------
+
+IDS = """\
+  securityContext: {runAsUser: 1000, runAsGroup: 1000, supplementalGroups: [4, 27]}
+"""
+
+
+def test_root_may_take_any_id() -> None:
+    name = write("pod.yaml", GOOD.replace("NAME", "web") + IDS)
+    assert problems(name, ids=manifests.Ids(0, 0, ())) == []
+
+
+def test_own_ids_are_allowed_without_root() -> None:
+    name = write("pod.yaml", GOOD.replace("NAME", "web") + IDS)
+    assert problems(name, ids=manifests.Ids(1000, 1000, (4, 27))) == []
+
+
+def test_other_ids_are_refused_without_root() -> None:
+    name = write("pod.yaml", GOOD.replace("NAME", "web") + IDS)
+    remedy = "run podvisor as root, or remove the field"
+    at = "error: spec.securityContext"
+    assert problems(name, ids=manifests.Ids(7, 8, (4,))) == [
+        f"pod.yaml:9:32: {at}.runAsUser: Invalid value: 1000: "
+        f"podvisor runs as user 7 and cannot change it: {remedy}",
+        f"pod.yaml:9:50: {at}.runAsGroup: Invalid value: 1000: "
+        f"podvisor runs as group 8 and cannot change it: {remedy}",
+        f"pod.yaml:9:80: {at}.supplementalGroups[1]: Invalid value: 27: "
+        f"podvisor is not in this group and cannot enter it: {remedy}",
+    ]
+
+
+# --- podvisor.toml -----------------------------------------------------------------------------
+
+
+def test_the_nearest_podvisor_toml_upwards_is_the_project(here: Path) -> None:
+    write(
+        "app/podvisor.toml",
+        'pass-env = ["HTTP_PROXY"]\nbackoff-initial = "500ms"\nbackoff-max = 90\n',
+    )
+    name = write("app/deploy/pod.yaml", GOOD.replace("NAME", "web"))
+    loaded = manifests.load([name])
+    assert loaded.problems == ()
+    assert loaded.project == manifests.Project(
+        root=str(here / "app"),
+        found=True,
+        pass_env=("HTTP_PROXY",),
+        backoff_initial=0.5,
+        backoff_max=90.0,
+    )
+    assert loaded.pods[0].directory == str(here / "app")
+    assert loaded.pods[0].project == loaded.project
+
+
+def test_without_one_containers_start_in_the_manifests_folder(here: Path) -> None:
+    loaded = manifests.load([write("deploy/pod.yaml", GOOD.replace("NAME", "web"))])
+    assert loaded.pods[0].directory == str(here / "deploy")
+    assert loaded.project == manifests.Project(root=str(here))
+
+
+def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
+    write("podvisor.toml", '# ours\npass_env = ["A"]\nbackoff-max = "soon"\n')
+    name = write("pod.yaml", GOOD.replace("NAME", "web"))
+    assert problems(name) == [
+        "podvisor.toml:2:1: error: pass_env: Unknown key (did you mean pass-env?)",
+        "podvisor.toml:3:1: error: backoff-max: "
+        "must be a duration greater than 0, such as 10s, 1m30s or 500ms",
+    ]
+    write("podvisor.toml", 'pass-env = "A"\n')
+    assert problems(name) == [
+        "podvisor.toml:1:1: error: pass-env: "
+        'must be a list of names, such as ["HTTP_PROXY"]'
+    ]  # fmt: skip
+    write("podvisor.toml", "a = \n")
+    (problem,) = problems(name)
+    assert problem == "podvisor.toml:1:5: error: not TOML: invalid value"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("10s", 10.0), ("1m30s", 90.0), ("500ms", 0.5), ("1.5h", 5400.0), ("2", 2.0), ("0.5", 0.5)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert manifests.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "s", "1s2", "inf", "1 s", "0s"])
+def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^cannot use .*: must be a duration greater than 0"):
+        manifests.duration(text)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_a_problem() -> None:
+    name = write("pod.yaml", GOOD)
+    Path(name).chmod(0)
+    assert problems(name) == ["pod.yaml: error: cannot read: Permission denied"]
+
+
+# --- podvisor fields ---------------------------------------------------------------------------
+
+
+def test_fields_are_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    fields.command("spec.os")
+    assert capsys.readouterr().out.splitlines() == [
+        "FIELD                  SUPPORT   NOTE",
+        "spec.os                honoured",
+        "spec.os.name           honoured",
+        "spec.os.name: windows  refused   containers are Linux processes",
+    ]
+
+
+def test_fields_are_json(capsys: pytest.CaptureFixture[str]) -> None:
+    fields.command("spec.nodeSelector", fields.Output.JSON)
+    assert json.loads(capsys.readouterr().out) == [
+        {"path": "spec.nodeSelector", "support": "ignored", "note": "there is one node"}
+    ]
+
+
+def test_an_unknown_field_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as leaving:
+        fields.command("spec.nodeSelektor")
+    assert leaving.value.exit_code == 2
+    assert capsys.readouterr().err == (
+        "podvisor: cannot list spec.nodeSelektor: a Pod has no such field\n"
+    )
