@@ -212,7 +212,8 @@ def spawn_launcher(
             _environment(),
             file_actions=actions,
             setsid=True,  # the terminal's Ctrl-C reaches only us
-            setsigmask=(),
+            # A Ctrl-C from before it left our group waits in it. It drops that, then unblocks.
+            setsigmask=signals.valid_signals(),
         )
         launcher = Launcher(pid, ours, logs, panic)
     except BaseException:
@@ -458,6 +459,7 @@ class ProcessRuntime:
                 "cwd": os.fsencode(spec.cwd),
                 "log": os.fsencode(spec.log_path),
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
+                "state_dir": os.fsencode(self._state_dir),
                 "termination_path": os.fsencode(spec.termination_path),
                 "termination_file": os.fsencode(spec.termination_file),
                 "uid": spec.uid,
@@ -562,8 +564,10 @@ class ProcessRuntime:
                     pending.ready.set()
             case ("exit", _, code, wall, boot, drained):
                 instance = self._instances.get(id)
-                if instance is not None:
-                    instance.ended = True
+                if instance is None:  # started, but we could not take its pidfd
+                    self._send(("ack", _key(id)))
+                    return
+                instance.ended = True
                 self._tell(Exit(id, Instant(wall, boot), code, drained=drained))
             case ("drop", _, wall, boot, number):
                 self._tell(LogDrop(id, Instant(wall, boot), os.strerror(number)))
@@ -576,7 +580,7 @@ class ProcessRuntime:
             for fd in fds:
                 os.close(fd)
         elif truncated or not fds:
-            # We are out of descriptors. The launcher holds one more: ask again for a new one.
+            # We are out of descriptors, or were.
             try:
                 # Not reaped before we acknowledge it: the pid is surely its own.
                 fds = [os.pidfd_open(pid)]
@@ -632,6 +636,8 @@ def _start_error(
             text = f"cannot execute {program}: {os.fsdecode(detail)}"
         case "interpreter":
             text = f'exec: "{path}": the interpreter that its first line names does not exist'
+        case "exec" if not number:
+            text = f"cannot execute {program}: {why}"
         case "exec" if number == errno.ENOENT:
             text = f'exec: "{path}": stat {path}: no such file or directory'
         case "exec":

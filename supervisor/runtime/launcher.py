@@ -164,9 +164,9 @@ def boottime() -> float:
 
 
 def close_all_but(keep: "set[int]") -> None:
-    """In a forked child: no descriptor of the launcher's other business may stay open here,
+    """In a forked child: drop the launcher's other business.
 
-    or ends of pipes would be held whose closing somebody waits for.
+    Otherwise this process would hold ends of pipes whose closing somebody waits for.
     """
     low = 3
     for fd in sorted(keep):
@@ -249,7 +249,7 @@ class Order:
 
     __slots__ = (
         "argv", "cwd", "env", "gid", "groups", "log", "record",
-        "termination_file", "termination_path", "uid",
+        "state_dir", "termination_file", "termination_path", "uid",
     )  # fmt: skip
 
     argv: "list[bytes]"
@@ -257,6 +257,7 @@ class Order:
     cwd: bytes
     log: bytes
     record: bytes  # where the spawn record goes
+    state_dir: bytes  # of the node; holds the termination file
     termination_path: bytes
     termination_file: bytes
     uid: "int | None"
@@ -280,7 +281,7 @@ def look_up(program: bytes, path: bytes) -> bytes:
     """Find a program as the kubelet's runtimes do; the current directory is already set."""
     if b"/" in program:
         return program
-    for directory in path.split(b":"):
+    for directory in path.split(b":") if program else ():
         candidate = (directory or b".") + b"/" + program
         try:
             regular = posix.stat(candidate).st_mode & 0o170000 == 0o100000
@@ -292,7 +293,7 @@ def look_up(program: bytes, path: bytes) -> bytes:
 
 
 def execute(order: Order, env: "dict[bytes, bytes]") -> None:
-    program = look_up(order.argv[0], env.get(b"PATH", DEFAULT_PATH)) if order.argv[0] else b""
+    program = look_up(order.argv[0], env.get(b"PATH", DEFAULT_PATH))
     try:
         posix.execve(program, order.argv, env)
     except OSError as error:
@@ -565,12 +566,15 @@ def provide_device(source: bytes, target: bytes, status: posix.stat_result) -> N
         except OSError:
             pass
         if not posix.access(source, posix.R_OK) and not posix.access(source, posix.W_OK):
-            # Not openable by anybody in here. (The multiplexer is, by its mode or by its link.)
-            if not target.endswith(b"/ptmx"):
-                return
+            return  # nobody in here may open it
     if target.endswith(b"/ptmx"):
-        # The kernel looks for "pts" beside the multiplexer and does not find it beside a bind.
-        posix.symlink(b"pts/ptmx", target)
+        # The kernel looks for "pts" beside the multiplexer, and sees nothing beside a bind of
+        # the multiplexer alone: bind all that it stands in.
+        aside = parent(target) + b"/.podvisor"
+        posix.mkdir(aside, 0o755)
+        mount(parent(source), aside, None, MS_BIND | MS_REC)
+        call(_umount2, aside, MNT_DETACH)  # the cover, bound along with what it covers
+        posix.symlink(b".podvisor/ptmx", target)
         return
     touch(target, 0o600)
     mount(source, target, None, MS_BIND)
@@ -692,7 +696,7 @@ def sweep(wake: int) -> None:
         deadline = boottime() + 0.05
         while boottime() < deadline:
             reap(0)
-            if not posix_children():
+            if not has_children():
                 return
             poller = select.poll()
             poller.register(wake, select.POLLIN)
@@ -700,7 +704,7 @@ def sweep(wake: int) -> None:
                 posix.read(wake, 4096)
 
 
-def posix_children() -> bool:
+def has_children() -> bool:
     try:
         posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
     except ChildProcessError:
@@ -766,7 +770,7 @@ IDLE, READING, WRITING = 0, 1, 2
 MAX_LINE = 16384  # longer lines are cut into P records, as by the CRI runtimes
 READ_SIZE = 262144
 SLOTS = 2048
-STREAM_BYTES = 8  # which tail counts: 1, unused: 1, length of either: 2 + 2, unused: 2
+STREAM_BYTES = 8  # which tail counts: 1, drop was told: 1, length of either: 2 + 2, unused: 2
 AREA_STREAMS = 4096
 AREA_BUFFER = AREA_STREAMS + SLOTS * 2 * STREAM_BYTES
 AREA_TAILS = AREA_BUFFER + READ_SIZE
@@ -781,7 +785,6 @@ class LogFile:
         self.slot, self.path = slot, path
         self.max_size, self.max_files = max_size, max_files
         self.fd = -1
-        self.dropping = False
 
     def open(self) -> None:
         if self.fd < 0:
@@ -813,8 +816,11 @@ class LogFile:
         return 0
 
     def cut(self, offset: int) -> None:
-        if offset >= 0 and self.size() > offset:
-            posix.ftruncate(self.fd, offset)
+        if self.size() > offset:
+            try:
+                posix.ftruncate(self.fd, offset)
+            except OSError:  # then records come twice, which is better than no logger
+                pass
 
     def rotate(self) -> None:
         """Put the full file aside under the time of day and begin a new one."""
@@ -828,10 +834,10 @@ class LogFile:
             posix.rename(self.path, folder + b"/" + name)
             for old in [*rotated, name][: -max(self.max_files - 1, 1)]:
                 posix.unlink(folder + b"/" + old)
+            self.close()
+            self.open()  # readers may look for it at any time
         except OSError:
             pass  # tried again after the next record; the file grows meanwhile
-        else:
-            self.close()
 
     def close(self) -> None:
         close(self.fd)
@@ -967,8 +973,9 @@ class Logger:
             area[0] = WRITING
             failed = stream.file.append(records, offset)
             if failed:
-                if not stream.file.dropping:
-                    stream.file.dropping = True
+                told = AREA_STREAMS + stream.file.slot * 2 * STREAM_BYTES + 1
+                if not area[told]:
+                    area[told] = 1
                     self.control.send(("drop", stream.file.slot, failed))
                 stream.file.close()  # and open it anew next time: its folder may have moved
         else:
@@ -1070,7 +1077,7 @@ class Logger:
                         moved += 1
             if moved:
                 self.bump()
-            if control.queue:
+            if control.queue and not self.orphaned:
                 control.flush()
                 if control.queue:
                     self.poll.modify(control.fd, select.EPOLLIN | select.EPOLLOUT)
@@ -1286,8 +1293,7 @@ class Launcher:
         posix.fchmod(fd, 0o666)
         posix.close(fd)
         if self.isolation == GROUP and order.uid not in (None, posix.geteuid()):
-            # No bind leads past the folders: let the user pass through the one that is ours.
-            posix.chmod(parent(order.termination_file), 0o711)
+            let_pass(parent(order.termination_file), order.state_dir)
         if not self.free:
             raise OSError(errno.EMFILE, "")
         container.out, out = posix.pipe2(posix.O_CLOEXEC)
@@ -1425,6 +1431,7 @@ class Launcher:
                 container.failure = (stage != "fork", stage, number, detail)
         elif container.failure is None and container.main_pidfd >= 0:
             container.started = (time.time(), boottime())
+            container.order.argv, container.order.env = [], []  # may be large
             self.tell_started(container)
 
     def tell_started(self, container: Container) -> None:
@@ -1488,16 +1495,18 @@ class Launcher:
 
     def start_logger(self) -> None:
         """Fork a logger. It inherits our table, so a new one needs no telling what there is."""
-        ours, theirs = _socket.socketpair(
-            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
-        )
+        pair: tuple[_socket.socket, ...] = ()
         try:
+            pair = _socket.socketpair(
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+            )
             pid, pidfd = fork_into(0)
         except OSError:
-            ours.close()
-            theirs.close()
+            for end in pair:
+                end.close()
             self.logger_due = boottime() + 0.2
             return
+        ours, theirs = pair
         if pid == 0:
             self.become_logger(theirs.detach())
         theirs.close()
@@ -1524,7 +1533,8 @@ class Launcher:
                     logger.end(container.slot)
             logger.run()
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            if posix.fstat(2).st_size < MAX_PACKET:  # it may fail over and over
+                sys.excepthook(*sys.exc_info())
             _exit(70)
         _exit(0)
 
@@ -1604,6 +1614,13 @@ def make_folders(path: bytes) -> None:
     except FileNotFoundError:
         make_folders(parent(path))
         make_folders(path)
+
+
+def let_pass(path: bytes, top: bytes) -> None:
+    """Group mode, another user: no bind leads past our private folders, so open a way through."""
+    while path.startswith(top):
+        posix.chmod(path, 0o711)
+        path = parent(path)
 
 
 def read_file(path: bytes) -> bytes:

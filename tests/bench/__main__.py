@@ -41,8 +41,9 @@ spec:
   containers: [{name: app, command: [/bin/echo, hello]}]
 """
 
-# Writes one line at its start, ends at once on SIGTERM: dash, one process.
-SERVICE = "trap 'exit 0' TERM; echo up; while :; do sleep 1000 & wait; done"
+# Writes one line at its start and ends at once on SIGTERM: one process, no children, since not
+# every peer ends those. `NEVER` is a FIFO that nobody writes to.
+SERVICE = "trap 'exit 0' TERM; exec 3<>NEVER; echo up; read x <&3"
 
 
 def first_byte(command: list[str]) -> float:
@@ -103,14 +104,21 @@ def start_up(folder: pathlib.Path, rounds: int) -> None:
     print(f"  ratio --help / hello-world:     {statistics.median(help_) / unit:.2f} (target 1.2)")
 
 
-def pods(count: int, containers: int) -> str:
+def pods(count: int, containers: int, service: str) -> str:
     lines = []
     for pod in range(count):
         lines += ["---", "apiVersion: v1", "kind: Pod", f"metadata: {{name: p{pod}}}", "spec:"]
         lines += ["  restartPolicy: Never", "  containers:"]
-        command = f"[sh, -c, {json.dumps(SERVICE)}]"
+        command = f"[sh, -c, {json.dumps(service)}]"
         lines += [f"  - {{name: c{i}, command: {command}}}" for i in range(containers)]
     return "\n".join(lines)
+
+
+def waiting_service(folder: pathlib.Path) -> str:
+    never = folder / "never"
+    if not never.exists():
+        os.mkfifo(never)
+    return SERVICE.replace("NEVER", str(never))
 
 
 def descendants(pid: int) -> list[int]:
@@ -139,14 +147,14 @@ def memory(pids: list[int]) -> float:
 
 def is_service(pid: int) -> bool:
     try:
-        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "dash", "sleep")
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "dash")
     except OSError:
         return False
 
 
 def many(folder: pathlib.Path, count: int, containers: int, rounds: int) -> None:
     manifest = folder / f"many-{count}-{containers}.yaml"
-    manifest.write_text(pods(count, containers))
+    manifest.write_text(pods(count, containers, waiting_service(folder)))
     starts, stops, sizes = [], [], []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -187,7 +195,7 @@ def s6(folder: pathlib.Path, count: int, rounds: int) -> None:
             service = scan / f"s{index}"
             (service / "log").mkdir(parents=True)
             run = service / "run"
-            run.write_text(f"#!/bin/sh\necho up >>{events}\nexec 2>&1\n{SERVICE}\n")
+            run.write_text(f"#!/bin/sh\necho up >>{events}\nexec 2>&1\n{waiting_service(folder)}\n")
             log = service / "log" / "run"
             log.write_text(f"#!/bin/sh\nexec s6-log t {folder}/s6-log-{turn}-{index}\n")
             run.chmod(0o755)

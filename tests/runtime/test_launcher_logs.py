@@ -1,0 +1,294 @@
+"""Logs: nothing lost, nothing doubled, nobody waits."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+
+import anyio
+import pytest
+
+from supervisor.runtime.cri import Isolation
+from tests.runtime.conftest import Way, open_node, read_log, text_of, until
+
+pytestmark = pytest.mark.anyio
+PYTHON = "/usr/bin/python3"
+
+
+@pytest.fixture
+def few(way: Way) -> Way:
+    """For tests that take long: every kind of user and of parent once is enough."""
+    if way.uid == 0 and way.isolation is not Isolation.PIDNS:
+        pytest.skip("shown in the same mode as another user")
+    return way
+
+
+async def test_records_carry_local_time_stream_and_tag(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec("/bin/sh", "-c", "echo one; printf 'two\\r\\n\\n'; printf three")
+        await node.start(spec)
+        await node.finish(spec)
+    records = read_log(spec.log_path)
+    assert [(r.stream, r.tag, r.content) for r in records] == [
+        ("stdout", "F", b"one"),
+        ("stdout", "F", b"two"),
+        ("stdout", "F", b""),
+        ("stdout", "P", b"three"),
+    ]
+    for record in records:
+        assert re.fullmatch(
+            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,8}[1-9])?(Z|[+-]\d\d:\d\d)", record.time
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "tags"),
+    [(16383, "F"), (16384, "F"), (16385, "PF"), (32768, "PF"), (32769, "PPF"), (600_000, None)],
+)
+async def test_long_lines_are_cut_into_pieces_of_16_kib(
+    way: Way, folder: str, size: int, tags: str | None
+) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec(PYTHON, "-c", f"print('a'); print('x' * {size}); print('b')")
+        await node.start(spec)
+        await node.finish(spec)
+    records = read_log(spec.log_path)
+    assert records[0].content == b"a"
+    assert records[-1].content == b"b"
+    pieces = records[1:-1]
+    assert "".join(r.tag for r in pieces) == (tags or "P" * 36 + "F")
+    assert b"".join(r.content for r in pieces) == b"x" * size
+    assert all(len(r.content) == 16384 for r in pieces[:-1])
+
+
+async def test_a_line_written_byte_by_byte_is_one_record(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        script = "import os\nfor c in b'hello world\\n': os.write(1, bytes([c]))"
+        done = await node.run(PYTHON, "-c", script)
+    assert done.out == "hello world\n"
+
+
+# Numbered lines of changing length on both streams: what is lost or doubled shows.
+COUNTER = """
+import os, sys
+big = sys.argv[2] == "big"
+for i in range(int(sys.argv[1])):
+    line = b"%d %s\\n" % (i, b"x" * ((i * 7919) % (40000 if big else 150)))
+    for fd in (1, 2):
+        while line:
+            line = line[os.write(fd, line):]
+        line = b"%d e\\n" % i
+"""
+
+
+def check_count(path: str, lines: int, *, big: bool) -> None:
+    records = read_log(path)
+    for stream in ("stdout", "stderr"):
+        text = text_of(records, stream)
+        expected = b"".join(
+            b"%d %s\n" % (i, b"x" * ((i * 7919) % (40000 if big else 150)))
+            if stream == "stdout"
+            else b"%d e\n" % i
+            for i in range(lines)
+        )
+        if text != expected:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), -1
+            )
+            raise AssertionError(
+                f"{stream}: {len(text)} bytes, expected {len(expected)}, first difference at {at}:"
+                f" {text[at - 30 : at + 60]!r}, expected {expected[at - 30 : at + 60]!r}"
+            )
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("small", 60_000), ("big", 600)])
+async def test_no_byte_is_lost_or_doubled(few: Way, folder: str, kind: str, lines: int) -> None:
+    async with open_node(few, folder, log_max_size=0) as node:
+        spec = node.spec(PYTHON, "-c", COUNTER, str(lines), kind)
+        await node.start(spec)
+        assert (await node.exit(spec)).drained
+    check_count(spec.log_path, lines, big=kind == "big")
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("small", 60_000), ("big", 600)])
+async def test_no_byte_is_lost_or_doubled_when_the_logger_is_killed_over_and_over(
+    few: Way, folder: str, kind: str, lines: int
+) -> None:
+    dice = random.Random(7)
+    kills = 0
+    async with open_node(few, folder, log_max_size=0) as node:
+        specs = [node.spec(PYTHON, "-c", COUNTER, str(lines), kind) for _ in range(2)]
+        for spec in specs:
+            await node.start(spec)
+
+        async def kill() -> None:
+            nonlocal kills
+            while True:
+                await anyio.sleep(dice.uniform(0.001, 0.02))
+                kills += node.kill_logger()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill)
+            for spec in specs:
+                assert (await node.exit(spec)).drained
+            tasks.cancel_scope.cancel()
+    assert kills > 5
+    for spec in specs:
+        check_count(spec.log_path, lines, big=kind == "big")
+
+
+async def test_tiny_writes_survive_the_loggers_death_too(few: Way, folder: str) -> None:
+    script = (
+        "import os, time\nfor i in range(3000):\n"
+        " os.write(1, b'%d' % (i % 10)); i % 50 or (os.write(1, b'\\n'), time.sleep(0.002))"
+    )
+    dice = random.Random(3)
+    async with open_node(few, folder) as node:
+        spec = node.spec(PYTHON, "-c", script)
+        await node.start(spec)
+        with anyio.move_on_after(15):
+            while spec.id not in node.exits:
+                await anyio.sleep(dice.uniform(0.001, 0.005))
+                node.kill_logger()
+                if node.runtime._news:
+                    await node.exit(spec)
+        await node.exit(spec)
+    expected = "".join(f"{i % 10}" + ("" if i % 50 else "\n") for i in range(3000))
+    text = b"".join(
+        r.content + (b"\n" if r.tag == "F" else b"") for r in read_log(spec.log_path)
+    ).decode()
+    assert text == expected
+
+
+async def test_the_end_waits_for_the_log_but_not_for_ever(few: Way, folder: str) -> None:
+    async with open_node(few, folder) as node:
+        await until(lambda: node.kill_logger(signal.SIGSTOP), "the logger to stop")
+        spec = node.spec("/bin/sh", "-c", "echo late; exit 3")
+        begin = time.monotonic()
+        await node.start(spec)
+        exit = await node.exit(spec)
+        assert (exit.exit_code, exit.drained) == (3, False)
+        assert 1.5 < time.monotonic() - begin < 4
+        node.kill_logger(signal.SIGCONT)
+        await node.logged(spec, b"late")
+
+
+async def test_followers_are_woken_when_files_grow(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec("/bin/sh", "-c", "read x < /dev/null; sleep 0.05; echo now; sleep 1000")
+        await node.start(spec)
+        with anyio.fail_after(10):
+            while True:
+                await anyio.wait_readable(node.runtime.logs_fd)
+                os.eventfd_read(node.runtime.logs_fd)
+                if os.path.getsize(spec.log_path):
+                    break
+        assert read_log(spec.log_path)[0].content == b"now"
+
+
+# --- rotation ------------------------------------------------------------------------------------
+
+
+async def test_files_are_rotated_by_size_and_the_oldest_removed(way: Way, folder: str) -> None:
+    async with open_node(way, folder, log_max_size=50_000, log_max_files=3) as node:
+        spec = node.spec(PYTHON, "-c", COUNTER, "20000", "small")
+        await node.start(spec)
+        await node.finish(spec)
+    names = sorted(name for name in os.listdir(os.path.dirname(spec.log_path)) if ".log" in name)
+    assert len(names) in (2, 3)  # the last may have been rotated at the very end
+    for name in names:
+        assert re.fullmatch(r"0\.log(\.\d{8}-\d{6})?", name)
+    rotated = [name for name in names if name != "0.log"]
+    numbers = []
+    for name in [*rotated, "0.log"]:
+        path = f"{os.path.dirname(spec.log_path)}/{name}"
+        if os.path.exists(path):
+            records = read_log(path)
+            numbers += [int(r.content.split()[0]) for r in records if r.stream == "stdout"]
+    assert numbers == list(range(numbers[0], 20000)), "in order, and without a gap"
+
+
+async def test_rotation_and_the_loggers_death_lose_nothing(few: Way, folder: str) -> None:
+    dice = random.Random(5)
+    async with open_node(few, folder, log_max_size=400_000, log_max_files=1000) as node:
+        spec = node.spec(PYTHON, "-c", COUNTER, "40000", "small")
+        await node.start(spec)
+
+        async def kill() -> None:
+            while True:
+                await anyio.sleep(dice.uniform(0.001, 0.02))
+                node.kill_logger()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill)
+            await node.exit(spec)
+            tasks.cancel_scope.cancel()
+    folder = os.path.dirname(spec.log_path)
+    numbers = []
+    for name in [*sorted(n for n in os.listdir(folder) if n.startswith("0.log.")), "0.log"]:
+        if os.path.exists(f"{folder}/{name}"):
+            records = read_log(f"{folder}/{name}")
+            numbers += [int(r.content.split()[0]) for r in records if r.stream == "stdout"]
+    assert numbers == list(range(40000))
+
+
+# --- no room -------------------------------------------------------------------------------------
+
+
+async def test_a_full_disk_stops_nobody_and_is_told_once(way: Way, folder: str) -> None:
+    if way.uid != 0:
+        pytest.skip("mounting a small disk needs root")
+    os.mkdir(f"{folder}/logs")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "x", f"{folder}/logs"], check=True)
+    try:
+        async with open_node(way, folder, log_max_size=0) as node:
+            spec = node.spec(PYTHON, "-c", FILL, folder)
+            await node.start(spec)
+            await until(lambda: os.path.exists(f"{folder}/full"), "8 MB to be swallowed")
+            with open(f"{folder}/logs/ns_pod_uid/{spec.id.name}/0.log", "rb+") as file:
+                assert file.read().endswith(b"\n"), "only whole records are written"
+                file.truncate(1000)
+            with open(f"{folder}/go", "w"):
+                pass
+            exit = await node.exit(spec)
+            assert (exit.exit_code, exit.drained) == (6, True)
+            assert [(drop.id, drop.error) for drop in node.drops] == [
+                (spec.id, "No space left on device")
+            ]
+            with open(spec.log_path, "rb") as file:
+                assert file.read().endswith(b"stdout F after\n")
+    finally:
+        subprocess.run(["umount", f"{folder}/logs"], check=True)
+
+
+FILL = """
+import os, sys, time
+line = b"x" * 79 + b"\\n"
+for _ in range(1000):
+    os.write(1, line * 100)
+open(sys.argv[1] + "/full", "w").close()
+while not os.path.exists(sys.argv[1] + "/go"):
+    time.sleep(0.01)
+print("after", flush=True)
+sys.exit(6)
+"""
+
+
+async def test_heavy_logs_starve_nobody(few: Way, folder: str) -> None:
+    async with open_node(few, folder, log_max_size=10 << 20) as node:
+        heavy = [node.spec("yes", "x" * 79) for _ in range(3)]
+        for spec in heavy:
+            await node.start(spec)
+            await node.logged(spec, b"xxx")
+        for _ in range(5):
+            begin = time.monotonic()
+            done = await node.shell("echo hello; exit 2")
+            assert (done.code, done.out, done.exit.drained) == (2, "hello\n", True)
+            assert time.monotonic() - begin < 1.5
+        for spec in heavy:
+            node.runtime.signal(spec.id, 9)
+            assert (await node.exit(spec)).drained
