@@ -130,6 +130,8 @@ def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended) -> str:
         text = f"exited with code {code}{_signal_note(code)}{after}"
         if ended.reason not in (reasons.COMPLETED, reasons.ERROR):
             text += f" ({ended.reason})"
+    if ended.log_dropped:
+        text += f"; {ended.log_dropped} log records could not be written"
     if ended.message and ended.exit_code != 0:
         words = " ".join(ended.message.split())
         text += f": {words[:_WIDEST_MESSAGE]}{'…' if len(words) > _WIDEST_MESSAGE else ''}"

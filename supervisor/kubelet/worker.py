@@ -227,6 +227,8 @@ class PodWorker:
             exit_code=news.exit_code,
             oom_killed=news.oom_killed,
             message=message,
+            log_complete=news.drained,
+            log_dropped=news.dropped,
         )
 
     def _container(self, name: str) -> v1.Container:

@@ -97,6 +97,7 @@ def decide(record: PodRecord, now: Instant) -> Plan:
             status.phase in reasons.TERMINAL_PHASES
             and record.sandbox is Sandbox.STOPPED
             and not record.in_flight
+            and nothing_runs(record)
         ),
     )
 

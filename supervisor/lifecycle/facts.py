@@ -115,6 +115,8 @@ class ContainerExited(Struct, frozen=True, tag_field="fact"):
     exit_code: int  # 0-255; death by signal n is 128+n
     oom_killed: bool = False
     message: str = ""  # termination message, already cut to its limits
+    log_complete: bool = True  # False: the wait for the last of its log was given up
+    log_dropped: int = 0  # log records that could not be written
 
 
 class ContainerLost(Struct, frozen=True, tag_field="fact"):

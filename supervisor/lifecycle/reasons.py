@@ -154,5 +154,9 @@ def still_runs(container: str, seconds: float) -> str:
     return kill_failed(f"container {container} still runs {go_duration(seconds)} after SIGKILL")
 
 
+def log_incomplete(container: str) -> str:
+    return f"the log of container {container} may lack its end: reading it took too long"
+
+
 def logs_dropped(container: str, text: str) -> str:
     return f"cannot write the log of container {container}, it goes on without: {text}"

@@ -104,6 +104,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     message: str = ""
     started: Instant | None  # None: nobody saw it start
     finished: Instant
+    log_dropped: int = 0  # records that could not be written
 
 
 class Refusal(Struct, frozen=True):
@@ -457,8 +458,13 @@ def _exited(record: PodRecord, fact: ContainerExited) -> PodRecord:
         message=fact.message,
         started=_start_of(container, fact.id),
         finished=fact.at,
+        log_dropped=fact.log_dropped,
     )
-    return _with(record, index, _ended(container, ended))
+    told = []
+    if not fact.log_complete:
+        message = reasons.log_incomplete(container.name)
+        told.append(container_event(container, reasons.WARNING, reasons.LOGS_DROPPED, message))
+    return _with(record, index, _ended(container, ended), *told)
 
 
 def _lost(record: PodRecord, fact: ContainerLost) -> PodRecord:

@@ -29,8 +29,6 @@ from supervisor.lifecycle.record import (
     Termination,
 )
 
-__all__ = ["project", "rfc3339"]
-
 _MESSAGES = 12288  # bytes for the termination messages of a whole pod (§2.5.6)
 
 
@@ -154,8 +152,7 @@ def _outcome(view: _View) -> tuple[str, str, str]:
 def _phase(view: _View) -> str:
     """Counts first, then the first rule that matches (§1.1.4)."""
     record = view.record
-    pending_init = pending_sidecar = waiting = running = stopped = succeeded = restarting = 0
-    app_started = False
+    pending_init = waiting = running = stopped = succeeded = restarting = 0
     for spec, container in zip(specs(record), record.containers, strict=True):
         ended = container.ended
         again = not view.ending and runs_again(record, spec, container)
@@ -166,16 +163,13 @@ def _phase(view: _View) -> str:
                 return reasons.FAILED
         elif container.running:
             running += 1
-            app_started |= container.kind is Kind.APP
         elif ended is None:
             waiting += 1
-            pending_sidecar += container.kind is Kind.SIDECAR
         elif container.kind is Kind.APP:
-            app_started = True
             stopped += 1
             succeeded += ended.exit_code == 0
             restarting += again
-    if pending_init or (pending_sidecar and not app_started) or waiting:
+    if pending_init or waiting:
         return reasons.PENDING
     if running or restarting:
         return reasons.RUNNING

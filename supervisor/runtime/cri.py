@@ -60,6 +60,7 @@ class Exit(Struct, frozen=True):
     exit_code: int  # 0-255; death by signal n is 128+n
     oom_killed: bool = False
     drained: bool = True  # False: the log was not complete when the wait for it was given up
+    dropped: int = 0  # log records that could not be written
 
 
 class LogDrop(Struct, frozen=True):

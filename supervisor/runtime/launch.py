@@ -562,13 +562,13 @@ class ProcessRuntime:
                 if pending is not None:
                     pending.error = _start_error(pending.spec, created, stage, number, detail)
                     pending.ready.set()
-            case ("exit", _, code, wall, boot, drained):
+            case ("exit", _, code, wall, boot, drained, dropped):
                 instance = self._instances.get(id)
                 if instance is None:  # started, but we could not take its pidfd
                     self._send(("ack", _key(id)))
                     return
                 instance.ended = True
-                self._tell(Exit(id, Instant(wall, boot), code, drained=drained))
+                self._tell(Exit(id, Instant(wall, boot), code, drained=drained, dropped=dropped))
             case ("drop", _, wall, boot, number):
                 self._tell(LogDrop(id, Instant(wall, boot), os.strerror(number)))
 

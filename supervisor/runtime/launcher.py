@@ -20,7 +20,8 @@ Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET sock
 ``("start", key, fields or None when they travel in a memfd)``, ``("signal", key, signum)``,
 ``("ack", key)``. From us: ``("hello", version, isolation or None, trials)``,
 ``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage, errno,
-detail)``, ``("exit", key, code, wall, boot, drained)``, ``("drop", key, wall, boot, errno)``.
+detail)``, ``("exit", key, code, wall, boot, drained, dropped)``, ``("drop", key, wall, boot,
+errno)``.
 """
 
 import _ctypes
@@ -770,7 +771,9 @@ IDLE, READING, WRITING = 0, 1, 2
 MAX_LINE = 16384  # longer lines are cut into P records, as by the CRI runtimes
 READ_SIZE = 262144
 SLOTS = 2048
-STREAM_BYTES = 8  # which tail counts: 1, drop was told: 1, length of either: 2 + 2, unused: 2
+# Of a stream: which tail counts 1, drop was told 1, length of either 2 + 2, unused 2, records
+# dropped 8.
+STREAM_BYTES = 16
 AREA_STREAMS = 4096
 AREA_BUFFER = AREA_STREAMS + SLOTS * 2 * STREAM_BYTES
 AREA_TAILS = AREA_BUFFER + READ_SIZE
@@ -798,8 +801,11 @@ class LogFile:
         except OSError:
             return -1
 
-    def append(self, records: bytes, offset: int) -> int:
-        """Write all, or as many whole records as there is room for; return the errno or 0."""
+    def append(self, records: bytes, offset: int) -> "tuple[int, int]":
+        """Write all, or as many whole records as there is room for.
+
+        Returns the errno, or 0, and the number of bytes that are in the file.
+        """
         written = 0
         try:
             self.open()
@@ -807,13 +813,14 @@ class LogFile:
                 while written < len(records):
                     written += posix.write(self.fd, view[written:])
         except OSError as error:
+            kept = records.rfind(b"\n", 0, written) + 1
             if written:
                 try:
-                    posix.ftruncate(self.fd, offset + records.rfind(b"\n", 0, written) + 1)
+                    posix.ftruncate(self.fd, offset + kept)
                 except OSError:
                     pass
-            return error.errno or errno.EIO
-        return 0
+            return error.errno or errno.EIO, kept
+        return 0, written
 
     def cut(self, offset: int) -> None:
         if self.size() > offset:
@@ -971,8 +978,9 @@ class Logger:
             offset = max(stream.file.size(), 0)
             area[16:24] = offset.to_bytes(8, "little")
             area[0] = WRITING
-            failed = stream.file.append(records, offset)
+            failed, kept = stream.file.append(records, offset)
             if failed:
+                self.count_dropped(stream, records.count(b"\n", kept))
                 told = AREA_STREAMS + stream.file.slot * 2 * STREAM_BYTES + 1
                 if not area[told]:
                     area[told] = 1
@@ -989,6 +997,16 @@ class Logger:
         area[0] = IDLE
         if 0 < stream.file.max_size <= offset + len(records):
             stream.file.rotate()
+
+    def count_dropped(self, stream: Stream, records: int) -> None:
+        at = self.at(stream) + 8
+        count = int.from_bytes(self.map[at : at + 8], "little") + records
+        self.map[at : at + 8] = count.to_bytes(8, "little")
+
+    def dropped(self, slot: int) -> int:
+        """How many records of a container could not be written."""
+        places = [AREA_STREAMS + (slot * 2 + i) * STREAM_BYTES + 8 for i in (0, 1)]
+        return sum([int.from_bytes(self.map[at : at + 8], "little") for at in places])
 
     def recover(self) -> None:
         """Finish what a killed logger had begun."""
@@ -1049,7 +1067,7 @@ class Logger:
         if file is not None:
             file.close()
         self.bump()
-        self.control.send(("drained", slot))
+        self.control.send(("drained", slot, self.dropped(slot)))
 
     def bump(self) -> None:
         try:
@@ -1127,6 +1145,7 @@ class Container:
         self.failure: tuple[bool, str, int, bytes] | None = None
         self.exit: tuple[int, float, float] | None = None
         self.drained: bool | None = None
+        self.dropped = 0  # log records that could not be written
         self.deadline = 0.0
         self.told = False
 
@@ -1473,7 +1492,8 @@ class Launcher:
     def tell_exit(self, container: Container) -> None:
         if not container.told and container.exit is not None:
             container.told = True
-            self.channel.send(("exit", container.key, *container.exit, bool(container.drained)))
+            logs = (bool(container.drained), container.dropped)
+            self.channel.send(("exit", container.key, *container.exit, *logs))
 
     def sweep_orphans(self) -> None:
         """A reaper was killed: what it left behind has come to us, its own sub-reaper."""
@@ -1556,6 +1576,7 @@ class Launcher:
                 close(container.out, container.err)
                 if container.drained is None:
                     container.drained = True
+                    container.dropped = message[2]
                 self.tell_exit(container)
 
     def on_logger_death(self) -> None:

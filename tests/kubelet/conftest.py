@@ -54,6 +54,7 @@ class FakeRuntime:
         self.running: dict[ContainerId, tuple[Program, anyio.Event]] = {}
         self.sandboxes: set[str] = set()
         self.broken_sandbox: OSError | None = None
+        self.undrained = False
         self._tasks: TaskGroup
         self._send: MemoryObjectSendStream[News | NodeError]
         self._receive: MemoryObjectReceiveStream[News | NodeError]
@@ -139,7 +140,9 @@ class FakeRuntime:
             return
         self.note(f"exit {code}", id.name)
         self.unacknowledged.add(id)
-        self._send.send_nowait(Exit(id=id, at=self.clock.now(), exit_code=code))
+        self._send.send_nowait(
+            Exit(id=id, at=self.clock.now(), exit_code=code, drained=not self.undrained)
+        )
 
 
 def make_spec(pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:

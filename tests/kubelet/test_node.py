@@ -206,6 +206,18 @@ async def test_the_happy_path_yields_pulled_created_started_in_that_order(
         assert w.seen.recorded[0].source.component == "default-scheduler"
 
 
+async def test_a_log_that_may_lack_its_end_is_said(fake_clock: Clock) -> None:
+    async with world(fake_clock, {"app": Program(runs=1)}) as w:
+        w.runtime.undrained = True
+        worker = w.node.run_pod(pod("app", policy="Never"))
+        await w.node.wait()
+        (event,) = [e for e in w.seen.recorded if e.type == "Warning"]
+        assert event.message == (
+            "the log of container app may lack its end: reading it took too long"
+        )
+        assert worker.status.phase == "Succeeded"
+
+
 async def test_a_full_disk_is_said_once_and_the_container_goes_on(fake_clock: Clock) -> None:
     async with world(fake_clock, {"app": Program()}) as w:
         w.node.run_pod(pod("app"))

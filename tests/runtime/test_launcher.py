@@ -364,6 +364,7 @@ async def test_in_mode_group_another_user_reaches_its_termination_file(
 async def test_the_message_path_works_anywhere_and_leaves_nothing_on_the_host(
     namespaces: Way, folder: str, path: str
 ) -> None:
+    """§2.5.2"""
     here = os.stat("/tmp").st_ino
     async with open_node(namespaces, folder) as node:
         script = f"echo -n DONE > {path}; stat -c '%a %s' {path}; echo x > /dev/null; ls /proc/1"

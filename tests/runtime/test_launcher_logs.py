@@ -250,12 +250,14 @@ async def test_a_full_disk_stops_nobody_and_is_told_once(way: Way, folder: str) 
             await node.start(spec)
             await until(lambda: os.path.exists(f"{folder}/full"), "8 MB to be swallowed")
             with open(f"{folder}/logs/ns_pod_uid/{spec.id.name}/0.log", "rb+") as file:
-                assert file.read().endswith(b"\n"), "only whole records are written"
+                content = file.read()
+                assert content.endswith(b"\n"), "only whole records are written"
                 file.truncate(1000)
             with open(f"{folder}/go", "w"):
                 pass
             exit = await node.exit(spec)
             assert (exit.exit_code, exit.drained) == (6, True)
+            assert exit.dropped == 100_000 - content.count(b"\n"), "each is written or counted"
             assert [(drop.id, drop.error) for drop in node.drops] == [
                 (spec.id, "No space left on device")
             ]

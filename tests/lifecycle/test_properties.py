@@ -1,0 +1,429 @@
+"""What holds for every pod, whatever happens, in whatever order, and wherever we die.
+
+Two worlds: `Nonsense` feeds facts that no sane runtime would report, to see that the laws of the
+core hold without anybody's good behaviour; `CrashyLife` lets the supervisor die between any two
+of its steps while the world goes on, to see that each life still comes to its right end.
+"""
+
+from __future__ import annotations
+
+import random
+from math import inf
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.lifecycle import facts, reasons
+from supervisor.lifecycle.decide import decide, waiting_for
+from supervisor.lifecycle.facts import ContainerId, Fact, StartContainer
+from supervisor.lifecycle.record import Committed, Kind, PodRecord, new_record, observe
+from tests.lifecycle.lives import (
+    BOOT,
+    POLICY,
+    UID,
+    Life,
+    Process,
+    Run,
+    Script,
+    at,
+    container,
+    pod,
+    rule,
+    sidecar,
+)
+
+SLOW = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+
+policies = st.sampled_from(["Always", "OnFailure", "Never"])
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> v1.Pod:
+    def own(name: str) -> v1.Container:
+        policy = draw(st.sampled_from([None, None, "OnFailure", "Never"]))
+        rules = (rule("In", 1),) if policy and draw(st.booleans()) else ()
+        return container(name, restart_policy=policy, restart_policy_rules=rules)
+
+    inits = [
+        sidecar(f"i{n}") if draw(st.booleans()) else own(f"i{n}")
+        for n in range(draw(st.integers(0, 3)))
+    ]
+    apps = [own(f"a{n}") for n in range(draw(st.integers(1, 3)))]
+    return pod(
+        *apps,
+        init=inits,
+        restart_policy=draw(policies),
+        termination_grace_period_seconds=draw(st.sampled_from([0, 1, 5, 30])),
+        active_deadline_seconds=draw(st.sampled_from([None, None, None, 3, 60])),
+    )
+
+
+# --- the laws, under any facts -------------------------------------------------------------------
+
+
+class Nonsense:
+    """Folds any fact at any time and checks the laws after each."""
+
+    def __init__(self, spec: v1.Pod) -> None:
+        self.now = 0.0
+        self.record = new_record(spec, at(0), POLICY)
+        self.advance(0)
+
+    def hear(self, fact: Fact) -> None:
+        before, self.record = self.record, observe(self.record, fact)
+        self.check_fold(before, self.record)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        now, known = at(self.now), self.record
+        plan = decide(known, now)
+        assert plan == decide(known, now)
+        self.check_plan(known, plan)
+        self.record = observe(known, Committed(now, plan))
+        self.check_fold(known, self.record)
+        again = decide(self.record, now)
+        assert (again.actions, again.events) == ((), ())
+        assert again.status == plan.status
+        assert again.wake_at is None or again.wake_at > now.boot
+
+    def check_fold(self, old: PodRecord, new: PodRecord) -> None:
+        for before, after in zip(old.containers, new.containers, strict=True):
+            assert after.attempt >= before.attempt, "attempts only grow"
+            if before.ended and after.ended and before.ended.attempt == after.ended.attempt:
+                assert after.ended.exit_code == before.ended.exit_code, "an end is final"
+            if after.running:
+                assert after.ended is None or after.ended.attempt < after.attempt
+                assert before.running or after.refusal is None, "what runs was not refused"
+        if old.termination is not None:
+            assert new.termination is not None, "ending is one-way"
+            assert new.termination.deadline <= old.termination.deadline, "grace never grows"
+        grace = old.pod.metadata.deletion_grace_period_seconds
+        if grace is not None:
+            meta, before_meta = new.pod.metadata, old.pod.metadata
+            assert meta.deletion_grace_period_seconds is not None
+            assert meta.deletion_grace_period_seconds <= grace
+            assert (meta.deletion_timestamp or "") <= (before_meta.deletion_timestamp or "")
+        if old.status.phase in reasons.TERMINAL_PHASES:
+            assert new.status.phase == old.status.phase, "a terminal phase is sticky"
+
+    def check_plan(self, known: PodRecord, plan: Any) -> None:
+        starts = [a for a in plan.actions if isinstance(a, StartContainer)]
+        flying = [a for a in known.in_flight if isinstance(a, StartContainer)]
+        assert len(starts) + len(flying) <= 1 or not starts, "one start at a time"
+        assert not known.in_flight.intersection(plan.actions), "nothing in flight is repeated"
+        if plan.termination is not None:
+            assert not starts, "nothing starts in a pod that is ending"
+        for start in starts:
+            mine = next(c for c in known.containers if c.name == start.id.name)
+            assert mine.running is None, "two live attempts"
+            assert start.id.attempt == mine.attempt + 1
+            self.check_init_before_app(known, mine.kind)
+        over = reasons.TERMINAL_PHASES
+        if plan.status.phase in over and known.status.phase not in over:
+            assert all(c.running is None for c in known.containers), "free while it runs"
+        if plan.done:
+            assert not plan.actions
+        assert len(waiting_for(known)) == (
+            sum(c.running is not None for c in known.containers) if known.termination else 0
+        )
+        conditions = [c.type for c in plan.status.conditions]
+        assert len(conditions) == len(set(conditions))
+
+    def check_init_before_app(self, known: PodRecord, kind: Kind) -> None:
+        apps = [c for c in known.containers if c.kind is Kind.APP]
+        if kind is not Kind.APP or any(c.attempt >= 0 for c in apps):
+            return
+        inits = [c for c in known.containers if c.kind is not Kind.APP]
+        # The last one that was ever made vouches for those before it.
+        if inits:
+            last = inits[-1]
+            if last.kind is Kind.SIDECAR:
+                assert last.running is not None, "init before app"
+            else:
+                assert last.ended is not None, "init before app"
+                assert last.ended.exit_code == 0, "init before app"
+
+
+names = st.sampled_from(["a0", "a1", "a2", "i0", "i1", "i2", "nobody"])
+attempts = st.integers(0, 2)
+codes = st.sampled_from([0, 1, 137])
+
+
+@st.composite
+def nonsense(draw: st.DrawFn, now: float) -> Fact:
+    who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
+    when = at(now)
+    kind = draw(st.integers(0, 12))
+    actions: tuple[facts.Action, ...] = (
+        facts.CreateSandbox(),
+        facts.StartContainer(who),
+        facts.StopContainer(who),
+        facts.KillContainer(who),
+        facts.FinishPod(),
+    )
+    makers = (
+        lambda: facts.SandboxReady(when),
+        lambda: facts.SandboxStopped(when),
+        lambda: facts.ContainerStarted(when, who, 1),
+        lambda: facts.ContainerStarted(when, who, 1),
+        lambda: facts.StartFailed(when, who, "StartError", "no", draw(st.booleans())),
+        lambda: facts.ContainerExited(when, who, draw(codes), draw(st.booleans())),
+        lambda: facts.ContainerExited(when, who, draw(codes)),
+        lambda: facts.ContainerLost(when, who),
+        lambda: facts.StopSignalled(when, who),
+        lambda: facts.KillSent(when, who),
+        lambda: facts.ConditionSet(when, draw(names), draw(st.sampled_from(["True", "False"]))),
+        lambda: facts.ActionFailed(when, draw(st.sampled_from(actions)), "no"),
+        lambda: draw(
+            st.sampled_from(
+                [
+                    facts.Adopted(when),
+                    facts.LogsDropped(when, who, "full"),
+                    facts.DeletionRequested(when, draw(st.sampled_from([None, 0, 3, 40, -1]))),
+                    facts.DeletionRequested(when, kill=True),
+                ]
+            )
+        ),
+    )
+    return makers[kind]()
+
+
+@SLOW
+@given(st.data(), pods())
+def test_the_laws_hold_under_any_facts_in_any_order(data, spec):
+    """§2.1.8, §2.4.1, §3.1.1, §4.1.1, §7.2.1, §7.2.3, §1.1.7, §1.1.9"""
+    world = Nonsense(spec)
+    for _ in range(data.draw(st.integers(1, 25), label="steps")):
+        step = data.draw(st.integers(0, 3), label="step")
+        if step == 0:
+            world.advance(data.draw(st.sampled_from([0.0, 0.5, 2.0, 15.0, 400.0]), label="time"))
+        elif step == 1 and world.record.in_flight:
+            flying = sorted(world.record.in_flight, key=repr)
+            action = data.draw(st.sampled_from(flying), label="answered")
+            world.hear(answer(action, world.now))
+        else:
+            world.hear(data.draw(nonsense(world.now), label="fact"))
+        world.advance(0)
+
+
+def answer(action: facts.Action, now: float) -> Fact:
+    when = at(now)
+    match action:
+        case facts.CreateSandbox():
+            return facts.SandboxReady(when)
+        case facts.FinishPod():
+            return facts.SandboxStopped(when)
+        case facts.StartContainer(id=id):
+            return facts.ContainerStarted(when, id, 1)
+        case facts.StopContainer(id=id):
+            return facts.StopSignalled(when, id)
+        case facts.KillContainer(id=id):
+            return facts.KillSent(when, id)
+
+
+# --- whole lives ---------------------------------------------------------------------------------
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    return Run(
+        lasts=draw(st.sampled_from([0.0, 1.0, 7.0, 700.0, inf])),
+        code=draw(codes),
+        stops_in=draw(st.sampled_from([None, 0.0, 1.0, 20.0])),
+        stop_code=draw(st.sampled_from([0, 143])),
+        refused=draw(st.sampled_from(["", "", "", "", "no such key"])),
+        broken=draw(st.sampled_from(["", "", "", "", "no such file"])),
+    )
+
+
+scripts = st.fixed_dictionaries(
+    {f"{kind}{n}": st.lists(runs(), min_size=1, max_size=3) for kind in "ai" for n in range(3)}
+)
+
+
+@SLOW
+@given(
+    pods(),
+    scripts,
+    st.sampled_from([0.0, 0.3, 2.0]),
+    st.sampled_from([1, 30, 900, 5000]),
+    st.sampled_from([None, 0, 10]),
+)
+def test_every_deleted_pod_ends_in_time(spec, script, latency, when, grace):
+    """§7.2.2, §1.1.10, §1.1.12: every owed action leads on, and grace plus little is enough."""
+    life = Life(spec, script, latency=latency).delete(when, grace).run()
+    own = spec.spec.termination_grace_period_seconds or 0
+    longest = max(1, own if grace is None else grace)
+    # Actions of a termination are at most: a late start, stop, last call of the sidecars, end.
+    assert life.now <= when + longest + 2 + 8 * latency
+    assert life.status.phase in reasons.TERMINAL_PHASES
+    assert life.record.in_flight == frozenset()
+    assert life.record.owed_events == ()
+    check_order(life)
+
+
+def check_order(life: Life) -> None:
+    """What the world saw: no overlap, back-off kept, init before app, no start while ending."""
+    ends = {who: t for t, who, _ in life.ends}
+    deleted = life.record.deletion
+    for when, who in life.starts:
+        name, attempt = who.rsplit("/", 1)
+        previous = ends.get(f"{name}/{int(attempt) - 1}", 0.0)
+        assert when >= previous, "an instance starts before the one before has ended"
+        if deleted is not None:
+            assert when <= deleted.boot - BOOT + 1e-6, "a start after the deletion"
+    for _, who in life.starts:
+        started = [w for _, w in life.starts]
+        assert started.count(who) == 1
+
+
+@SLOW
+@given(pods(), scripts, st.sampled_from([0.0, 0.3]), st.data())
+def test_replay_from_every_commit_converges(spec, script, latency, data):
+    """K04, K06: a stored record plus what the runtime holds is all that recovery needs."""
+    life = Recorded(spec, script, latency=latency).delete(400, 5)
+    life.run()
+    for stored in data.draw(st.lists(st.sampled_from(life.commits), min_size=1, max_size=5)):
+        known = stored
+        for fact in life.relist():
+            known = observe(known, fact)
+        for mine, real in zip(known.containers, life.record.containers, strict=True):
+            if ContainerId(UID, real.name, real.attempt) in life.processes:
+                assert mine.attempt == real.attempt
+                assert mine.running is None
+                assert mine.ended is not None
+                assert real.ended is not None
+                assert mine.ended.exit_code == real.ended.exit_code
+                assert mine.ended.finished == real.ended.finished
+
+
+class Recorded(Life):
+    """A life that keeps every record that was ever committed."""
+
+    def __post_init__(self) -> None:
+        self.commits: list[PodRecord] = []
+        super().__post_init__()
+
+    def _round(self, heard: list[Fact]) -> None:
+        super()._round(heard)
+        self.commits.append(self.record)
+
+
+# --- the supervisor dies anywhere ----------------------------------------------------------------
+
+
+class DiedError(Exception):
+    """The supervisor was killed here."""
+
+
+class CrashyLife(Life):
+    """A life whose supervisor dies between any two steps; world and store survive.
+
+    What was folded but not committed is forgotten, answers on their way are lost, and what comes
+    back is the last committed record, Adopted, and the list of what the runtime holds.
+    """
+
+    def __init__(self, spec: v1.Pod, script: Script, rnd: random.Random, deletion: float) -> None:
+        super().__init__(spec, script, latency=rnd.choice([0.0, 0.2]))
+        self.rnd = rnd
+        self.deletion = deletion
+        self.store = self.record
+        self.crashes = 0
+        self.epoch = 0
+        self.delete(deletion, 10)
+
+    def maybe_die(self) -> None:
+        if self.crashes < 12 and self.rnd.random() < 0.08:
+            raise DiedError
+
+    def _round(self, heard: list[Fact]) -> None:
+        try:
+            self.attempt_round(heard)
+        except DiedError:
+            self.recover()
+
+    def attempt_round(self, heard: list[Fact]) -> None:
+        now = at(self.now)
+        for fact in heard:
+            self.record = observe(self.record, fact)
+        self.maybe_die()  # before anything is decided
+        plan = decide(self.record, now)
+        committed = observe(self.record, Committed(now, plan))
+        self.maybe_die()  # before the commit
+        self.record = self.store = committed
+        again = decide(committed, now)
+        assert (again.actions, again.events) == ((), ())
+        self.plan = plan
+        self.statuses.append((self.now, plan.status))
+        self.events += [(self.now, e) for e in plan.events]
+        for action in plan.actions:
+            self.maybe_die()  # between actions
+            self.actions.append((self.now, action))
+            self.perform(action)
+        if plan.actions:
+            self.maybe_die()  # after the last action, before any answer
+
+    def perform(self, action: facts.Action) -> None:
+        fact, epoch = self._do(action), self.epoch
+        self._push(self.now + self.latency, lambda: fact if epoch == self.epoch else None)
+
+    def recover(self) -> None:
+        self.crashes += 1
+        self.epoch += 1  # answers on their way reach nobody
+        self.plan = None
+        back = self.now + self.rnd.choice([0.0, 0.0, 1.0, 20.0])
+        while self._queue and self._queue[0][0] <= back:  # the world goes on without us
+            self.now = max(self.now, self._queue[0][0])
+            make = self._queue.pop(0)[2]
+            make()
+        self._queue.sort()
+        self.now = back
+        self.record = self.store
+        if self.now >= self.deletion and self.record.deletion is None:
+            self.delete(self.now, 10)  # whoever asked and got no answer asks again
+        self._round(self.relist())
+
+
+@settings(SLOW, max_examples=200)
+@given(pods(), scripts, st.sampled_from([0.5, 3.0, 15.0, 60.0, 900.0]), st.integers(0, 2**32))
+def test_the_supervisor_may_die_anywhere(spec, script, deletion, seed):
+    """K04, K06, F12: §2.4.1, §2.4.7 in part: nothing is restarted because we were."""
+    life = CrashyLife(spec, script, random.Random(seed), deletion)
+    life.run()
+    assert life.status.phase in reasons.TERMINAL_PHASES
+    check_order(life)
+    check_ends(life)
+    # However often we died, each thing is said once.
+    assert len(life.said("Scheduled")) == 1
+    for process in life.processes:
+        kind = "initContainers" if process.name.startswith("i") else "containers"
+        path = f"spec.{kind}{{{process.name}}}"
+        said = [e for _, e in life.events if e.field_path == path]
+        instances = sum(p.name == process.name for p in life.processes)
+        assert sum(e.reason == "Started" for e in said) == instances
+        assert sum(e.reason == "Killing" for e in said) <= 1
+
+
+def check_ends(life: Life) -> None:
+    """What is shown at the end is what really happened in the world."""
+    for mine in life.record.containers:
+        real: Process | None = life.processes.get(ContainerId(UID, mine.name, mine.attempt))
+        if real is not None:
+            assert mine.ended is not None
+            assert real.ended is not None
+            assert mine.ended.exit_code == real.code
+            assert mine.ended.reason != reasons.STATUS_UNKNOWN
+
+
+def test_a_back_off_goes_on_where_it_was_after_a_crash():
+    """K06: §3.2.3 (better than the kubelet, which forgets it)"""
+    life = Life(pod("app"), {"app": Run(lasts=1, code=1)}).run(until=20)
+    due = life.plan.wake_at if life.plan else None
+    adopted = replace(life.record, in_flight=frozenset({facts.CreateSandbox()}))
+    for fact in life.relist():
+        adopted = observe(adopted, fact)
+    assert decide(adopted, at(20)).wake_at == due == BOOT + 33
+    assert decide(adopted, at(20)).status == life.status
