@@ -4,13 +4,16 @@
 # Debian's own Python first: other uids can read it, which the tests of unprivileged modes need.
 PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-PIP_FLAGS = --quiet --disable-pip-version-check -c .constraints.txt --config-settings editable_mode=compat
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt
+# The build tools are pinned too, so the package is built with those of the environment; the
+# "compat" form is a plain path file, the other one costs an import hook at every start.
+EDITABLE = --no-build-isolation --config-settings editable_mode=compat
 BIN = .venv/bin
 
 # Byte code makes every start faster; an environment that turns it off is not asked here.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test check bench clean
+.PHONY: help run test check torture bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,11 +21,12 @@ help: ## this list
 .venv/ready: pyproject.toml .constraints.txt
 	@test -n "$(PYTHON)" || { echo "podvisor needs Python 3.11 or later with venv (Debian: apt install python3-venv)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install $(PIP_FLAGS) -e .
+	@$(PIP) setuptools wheel
+	@$(PIP) $(EDITABLE) -e .
 	@touch $@
 
 .venv/dev: .venv/ready
-	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]'
+	@$(PIP) $(EDITABLE) -e '.[dev]'
 	@touch $@
 
 run: .venv/ready ## run a real manifest from its first process to its last, about ten seconds
@@ -37,6 +41,9 @@ check: .venv/dev ## format, lint, types, layers, rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.rules
+
+torture: .venv/dev ## signals at hundreds of random moments, about twenty minutes
+	$(BIN)/python -m tests.torture
 
 bench: .venv/dev ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench
