@@ -2,15 +2,17 @@
 
 The interpreter's own answer to Ctrl-C is a traceback at whatever line it reached. So before
 anything of ours is imported, the signals that end a program are blocked: they stay pending until
-a command is ready to answer them (`run` on its event loop) or until it is clear that dying
+a command is ready to take them (`run`, see cli/signals.py) or until it is clear that dying
 silently is the right answer (all other commands). Nothing is lost in between.
 """
 
 from __future__ import annotations
 
-import signal
+# Not `signal`: that imports enum, which takes longer than all of Python's own start so far, and
+# meanwhile Ctrl-C would still be a traceback.
+import _signal  # type: ignore[import-not-found]
 
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+_signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP))
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def die_silently_on_signals() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     if "run" not in sys.argv[1:2]:
-        die_silently_on_signals()  # `run` answers on its event loop
+        die_silently_on_signals()  # `run` takes them itself
     command: Any = typer.main.get_command(app)
     try:
         # Usage errors, --help and typer.Exit leave through SystemExit.

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from supervisor.api import codec, v1
 from supervisor.cli import hints, manifests, narration
 from supervisor.cli.output import Output
+from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import StateDir
@@ -32,15 +33,12 @@ from supervisor.runtime import procfs, spec
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 
-_ENDING = {
-    signal.SIGINT: ExitCode.INTERRUPTED,
-    signal.SIGTERM: ExitCode.TERMINATED,
-    signal.SIGHUP: ExitCode.HANGUP,
-}
 # Reasons of events that the lines about containers tell already.
 _TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
 # How long a signalled process may take before it is told who it is and why it still lives.
 _PATIENCE = 0.5
+# How long what is still to be written may take when the end is asked for again.
+_LAST_WORDS = 0.5
 _NODE_NAME = "podvisor"
 
 
@@ -59,17 +57,21 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
     """Run pods until they end; return the exit code. Raises ManifestError and NodeError."""
-    loaded = manifests.load(files)
-    for problem in loaded.problems:
-        print(problem, file=sys.stderr)
-    if manifests.refused(loaded.problems):
-        raise ManifestError(manifests.summary(loaded.problems))
-    with StateDir() as state:
-        session = _Session(loaded, launcher, state, options)
-        try:
-            return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
-        except BaseExceptionGroup as group:
-            raise _only_cause(group) from None
+    with SignalWatch() as signals:
+        loaded = manifests.load(files)
+        for problem in loaded.problems:
+            print(problem, file=sys.stderr)
+        if manifests.refused(loaded.problems):
+            raise ManifestError(manifests.summary(loaded.problems))
+        signals.hold()
+        with StateDir() as state:
+            session = _Session(loaded, launcher, state, signals, options)
+            try:
+                return anyio.run(
+                    session.run, backend="asyncio", backend_options={"use_uvloop": True}
+                )
+            except BaseExceptionGroup as group:
+                raise _only_cause(group) from None
 
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -84,11 +86,17 @@ class _Session:
     """One `podvisor run`, from the first signal taken to the last line written."""
 
     def __init__(
-        self, loaded: manifests.Loaded, launcher: Launcher, state: StateDir, options: Options
+        self,
+        loaded: manifests.Loaded,
+        launcher: Launcher,
+        state: StateDir,
+        signals: SignalWatch,
+        options: Options,
     ) -> None:
         self._loaded = loaded
         self._launcher = launcher
         self._state = state
+        self._signals = signals
         self._options = options
         self._asked = 0  # how often the end was asked for
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
@@ -104,17 +112,10 @@ class _Session:
         self._tasks: TaskGroup
 
     async def run(self) -> ExitCode:
-        with anyio.open_signal_receiver(*_ENDING) as signals:
-            # They were blocked since the first line of ours; what came meanwhile arrives now.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-            try:
-                async with anyio.create_task_group() as self._tasks:
-                    self._tasks.start_soon(self._take_signals, signals)
-                    code = await self._live()
-                    self._tasks.cancel_scope.cancel()
-            finally:
-                # From here to the process's end nothing is left to answer them.
-                signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._take_signals)
+            code = await self._live()
+            self._tasks.cancel_scope.cancel()
         return code
 
     async def _live(self) -> ExitCode:
@@ -204,18 +205,25 @@ class _Session:
 
     # --- asked to end ---------------------------------------------------------------------------
 
-    async def _take_signals(self, signals: object) -> None:
-        async for received in signals:  # type: ignore[attr-defined]
-            if self._over:
-                # All pods have ended; only writing is left, and its reader may have stopped.
-                self._output.abandon()
-                continue
-            self._end(_ENDING[received])
+    async def _take_signals(self) -> None:
+        while True:
+            await anyio.wait_readable(self._signals.fd)
+            for received in self._signals.take():
+                if self._over:
+                    # All pods have ended; only writing is left, and its reader may have stopped.
+                    self._tasks.start_soon(self._hurry)
+                elif received is not signal.SIGHUP or not self._asked:
+                    # A closed terminal hangs up twice: the kernel does, and the shell.
+                    self._end(ENDING[received])
+
+    async def _hurry(self) -> None:
+        await anyio.sleep(_LAST_WORDS)
+        self._output.abandon()
 
     async def _watch_reader(self) -> None:
         await self._output.reader_gone.wait()
         if not self._asked:
-            self._end(ExitCode.BROKEN_PIPE)
+            self._end(ExitCode.HANGUP if self._output.hung_up else ExitCode.BROKEN_PIPE)
 
     def _end(self, code: ExitCode) -> None:
         """Delete all pods; asking again shortens the grace, a third time kills."""

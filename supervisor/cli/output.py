@@ -2,18 +2,20 @@
 
 Container lines come from the CRI log files that the logger writes (the logger alone reads the
 pipes), our own lines from the session. Both go through one queue, so that a container's last
-lines stand before the line that says how it ended. Writing happens on a worker thread: a slow
+lines stand before the line that says how it ended. Writing happens on a thread of its own: a slow
 terminal or a stopped pager delays only what is shown, never a container, a signal or a deadline.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import queue
 import select
+import threading
 
 import anyio
-import anyio.to_thread
 from msgspec import Struct
 
 from supervisor.lifecycle.facts import ContainerId
@@ -74,6 +76,8 @@ class Output:
         self, *, log_event: int, logs_to_stderr: bool, timestamps: bool, prefix: bool
     ) -> None:
         self.reader_gone = anyio.Event()  # nobody reads our stdout any more
+        self.hung_up = False  # because the terminal was hung up
+        self._writer = _Writer()
         self._log_event = log_event
         self._log_fd = _STDERR if logs_to_stderr else _STDOUT
         self._timestamps = timestamps
@@ -141,6 +145,7 @@ class Output:
         finally:
             for source in self._sources.values():
                 source.follower.close()
+            self._writer.close()
 
     def _put(self, item: _Said | _Opened | _Ended) -> None:
         self._queue.append(item)
@@ -209,18 +214,56 @@ class Output:
     async def _write(self, chunks: list[tuple[int, bytes]]) -> None:
         if self.reader_gone.is_set():
             chunks = [chunk for chunk in chunks if chunk[0] != _STDOUT]
-        gone = await anyio.to_thread.run_sync(_write_all, chunks, abandon_on_cancel=True)
-        if gone:
+        number = await self._writer.write(chunks)
+        if number:
+            self.hung_up = number == errno.EIO
             self.reader_gone.set()
+
+
+class _Writer:
+    """A thread that writes, since a write to a terminal or a pipe can take for ever.
+
+    A daemon, unlike anyio's threads: at its end the interpreter does not wait for a write that
+    nobody reads.
+    """
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[list[tuple[int, bytes]] | None] = queue.SimpleQueue()
+        self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._answer = 0
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name="podvisor-output", daemon=True)
+        self._thread.start()
+
+    async def write(self, chunks: list[tuple[int, bytes]]) -> int:
+        """Write everything; return the errno if that ended because stdout's reader is gone."""
+        self._busy = True
+        self._orders.put(chunks)
+        await anyio.wait_readable(self._done)
+        os.eventfd_read(self._done)
+        self._busy = False
+        return self._answer
+
+    def close(self) -> None:
+        """Give up what is being written, if anything is. The thread ends when it can."""
+        self._orders.put(None)
+        if not self._busy:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (chunks := self._orders.get()) is not None:
+            self._answer = _write_all(chunks)
+            os.eventfd_write(self._done, 1)
+        os.close(self._done)
 
 
 def _wants_colour(fd: int) -> bool:
     return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
 
 
-def _write_all(chunks: list[tuple[int, bytes]]) -> bool:
-    """Write everything; return whether stdout's reader is gone. Runs on a thread."""
-    gone: set[int] = set()
+def _write_all(chunks: list[tuple[int, bytes]]) -> int:
+    """Write everything; return the errno that stdout answered, or 0. Runs on the thread."""
+    gone: dict[int, int] = {}
     for fd, data in chunks:
         view = memoryview(data)
         while view and fd not in gone:
@@ -231,7 +274,9 @@ def _write_all(chunks: list[tuple[int, bytes]]) -> bool:
                 select.select([], [fd], [])
             except OSError as error:
                 # EPIPE: the reader ended. EIO: the terminal was hung up.
+                gone[fd] = error.errno or errno.EIO
                 if error.errno not in (errno.EPIPE, errno.EIO) and fd == _STDOUT:
-                    os.write(_STDERR, f"podvisor: cannot write: {error.strerror}\n".encode())
-                gone.add(fd)
-    return _STDOUT in gone
+                    with contextlib.suppress(OSError):
+                        text = f"podvisor: cannot write: {error.strerror}\n"
+                        os.write(_STDERR, text.encode())
+    return gone.get(_STDOUT, 0)
