@@ -9,6 +9,7 @@ This module holds data only: no rule of the lifecycle is written here.
 
 from __future__ import annotations
 
+import enum
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -144,6 +145,45 @@ class LogsDropped(Struct, frozen=True, tag_field="fact"):
     error: str
 
 
+class ProbeKind(enum.StrEnum):
+    """What a probe decides."""
+
+    STARTUP = "startup"  # that the container has started; the other two wait for it
+    LIVENESS = "liveness"  # that it must be restarted
+    READINESS = "readiness"  # that it may get traffic
+
+
+class ProbeOutcome(enum.StrEnum):
+    """What one attempt of a probe gave (§5.3)."""
+
+    SUCCESS = "success"
+    WARNING = "warning"  # counts as success, with an event
+    FAILURE = "failure"
+    ERROR = "error"  # the attempt itself could not be made: it says nothing about the container
+
+
+class ProbeObserved(Struct, frozen=True, tag_field="fact"):
+    """One attempt of a probe has ended."""
+
+    at: Instant
+    id: ContainerId
+    kind: ProbeKind
+    outcome: ProbeOutcome
+    output: str
+
+
+class ProbeTarget(Struct, frozen=True):
+    """A probe that should be running: part of a plan, reconciled by the shell.
+
+    Its first attempt is made at boot time `due` or at once if that has passed, the next ones a
+    period after the one before, at a fixed rate.
+    """
+
+    id: ContainerId
+    kind: ProbeKind
+    due: float
+
+
 class DeletionRequested(Struct, frozen=True, tag_field="fact"):
     """Somebody wants the pod gone.
 
@@ -191,6 +231,7 @@ Fact = (
     | StopSignalled
     | KillSent
     | LogsDropped
+    | ProbeObserved
     | DeletionRequested
     | ConditionSet
     | ActionFailed

@@ -74,6 +74,17 @@ class LogDrop(Struct, frozen=True):
 News = Exit | LogDrop
 
 
+class ExecError(Exception):
+    """A program could not be started in a container; it says nothing about the container."""
+
+
+class ExecResult(Struct, frozen=True):
+    """What a program run in a container gave."""
+
+    exit_code: int | None  # None: it did not end in time, and was killed with all it had started
+    output: bytes  # stdout, then stderr, together at most the limit asked for
+
+
 class Runtime(Protocol):
     """What the kubelet shell asks of a runtime. Methods raise OSError where the machine refuses."""
 
@@ -92,6 +103,17 @@ class Runtime(Protocol):
         """Start one instance; return the main's host pid and when it executed its program.
 
         Raises StartError. Starting an id that already runs returns the running instance.
+        """
+        ...
+
+    async def exec(
+        self, id: ContainerId, argv: tuple[str, ...], *, timeout: float | None, limit: int
+    ) -> ExecResult:
+        """Run a program in a running instance: its namespaces, user, environment and folder.
+
+        No shell. At the timeout (seconds), and when the call is cancelled, the program and all
+        that it has started are killed. Output beyond `limit` bytes is read and thrown away, and a
+        process that was left behind and holds the output delays nothing. Raises ExecError.
         """
         ...
 
