@@ -2,6 +2,7 @@
 
 facts.py    the vocabulary between this core and the shell: what happened, what to do
 restart.py  whether and when a container runs again
+probing.py  what the attempts of a container's probes add up to
 record.py   everything known about one pod, and the fold of facts into it
 status.py   what the API shows of a record
 decide.py   what should be done next

@@ -11,16 +11,20 @@ The law, in the order in which `decide` asks:
         b. one start at a time: of all containers that should run and whose wait is over, the
            first in spec order. A start that fails is tried again later and blocks nobody;
         c. init containers come one by one: the next one is owed when the one before has
-           succeeded or, a sidecar, has started; app containers are owed when the last one has.
-           An earlier sidecar that ended is owed again beside all that.
+           succeeded or, a sidecar, has started (passed its startup probe if it has one); app
+           containers are owed when the last one has. An earlier sidecar that ended is owed again
+           beside all that;
+        d. an instance that failed its startup or liveness probe for good is stopped, alone, by
+           its own deadline, as in 4 a and b. Nobody else waits for it.
      4. While it is ending:
         a. everything that runs gets the stop signal once: app and init containers at once, a
            sidecar when it is its turn (no app container and no later sidecar runs any more), at
-           the deadline at the latest;
+           the deadline at the latest. What was being stopped alone goes on being stopped;
         b. everything gets SIGKILL from the deadline on, but not within two seconds of its stop
            signal; and again every few seconds while the end does not come;
         c. when nothing runs, the sandbox is stopped.
-     5. Whatever is in flight is not asked for again; what failed on our side waits its time.
+     5. Probes run for what runs, as probing.py says which.
+     6. Whatever is in flight is not asked for again; what failed on our side waits its time.
 
 `decide` is level-triggered: it looks at the whole record each time and remembers nothing, so after
 a crash it goes on from a stored record, and asking twice gives the same answer. All that it says
@@ -33,7 +37,8 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from supervisor.lifecycle import reasons
+from supervisor.api import v1
+from supervisor.lifecycle import probing, reasons, restart
 from supervisor.lifecycle.facts import (
     Action,
     ContainerId,
@@ -41,6 +46,7 @@ from supervisor.lifecycle.facts import (
     FinishPod,
     Instant,
     KillContainer,
+    ProbeTarget,
     StartContainer,
     StopContainer,
 )
@@ -57,6 +63,7 @@ from supervisor.lifecycle.record import (
     Termination,
     container_event,
     spec_grace,
+    specs,
 )
 from supervisor.lifecycle.status import (
     backing_off,
@@ -64,7 +71,6 @@ from supervisor.lifecycle.status import (
     pod_id,
     project,
     runs_again,
-    specs,
     starting,
     wait_before_next,
 )
@@ -83,12 +89,14 @@ def decide(record: PodRecord, now: Instant) -> Plan:
     _watch_deadline(agenda, termination)
     if termination is None:
         _start(agenda, owed)
+        _replace(agenda)
     else:
         _stop(agenda, termination)
     status = project(record, now, termination)
     agenda.tell(*_back_offs(record, backing_off(status)))
     return Plan(
         actions=tuple(agenda.actions),
+        probing=_probing(record, ending=termination is not None),
         status=status,
         events=(*record.owed_events, *agenda.events),
         wake_at=agenda.wake_at,
@@ -103,7 +111,7 @@ def decide(record: PodRecord, now: Instant) -> Plan:
 
 
 class Awaited(Struct, frozen=True):
-    """A container whose end a termination waits for."""
+    """A container that is being stopped, alone or with its pod, and has not ended yet."""
 
     id: ContainerId
     pid: int
@@ -112,20 +120,17 @@ class Awaited(Struct, frozen=True):
 
 
 def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
-    """What a pod that is ending waits for; nothing for any other."""
-    termination = record.termination
-    if termination is None:
-        return ()
+    """What is being stopped; in a pod that is ending that is everything that runs."""
     uid = record.pod.metadata.uid
     return tuple(
         Awaited(
             id=ContainerId(uid, c.name, c.attempt),
             pid=c.running.pid,
             signalled=c.running.signalled,
-            kill_at=_kill_at(c.running, termination),
+            kill_at=_kill_at(c.running, end),
         )
         for c in record.containers
-        if c.running is not None
+        if c.running is not None and (end := _end_of(c.running, record.termination)) is not None
     )
 
 
@@ -196,7 +201,7 @@ def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
                 return [], Cause.INIT_FAILURE
             owed.append(container)
     if not past_init:
-        if reached >= 0 and not _is_done(inits[reached][0]):
+        if reached >= 0 and not _is_done(*inits[reached]):
             return owed, None
         if reached + 1 < len(inits):
             owed.append(inits[reached + 1][0])
@@ -211,12 +216,12 @@ def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
     return (owed, None) if alive else ([], Cause.COMPLETION)
 
 
-def _is_done(container: ContainerRecord) -> bool:
+def _is_done(container: ContainerRecord, spec: v1.Container) -> bool:
     """Whether the next init container may start: this one succeeded or, a sidecar, started."""
+    running, ended = container.running, container.ended
     if container.kind is Kind.SIDECAR:
-        return container.running is not None
-    ended = container.ended
-    return container.running is None and ended is not None and ended.exit_code == 0
+        return running is not None and probing.has_started(spec, running.probes)
+    return running is None and ended is not None and ended.exit_code == 0
 
 
 def _termination(record: PodRecord, now: Instant, end: Cause | None) -> Termination | None:
@@ -298,7 +303,62 @@ def _back_offs(record: PodRecord, shown: dict[str, int]) -> Iterator[EventDraft]
             yield container_event(container, reasons.WARNING, reasons.BACK_OFF, message)
 
 
+# --- probes ------------------------------------------------------------------------------------
+
+
+def _probing(record: PodRecord, *, ending: bool) -> frozenset[ProbeTarget]:
+    """The probes that should be running: of app containers and sidecars that run."""
+    uid = record.pod.metadata.uid
+    return frozenset(
+        ProbeTarget(
+            id=ContainerId(uid, container.name, container.attempt),
+            kind=kind,
+            due=running.since.boot + probe.initial_delay_seconds,
+        )
+        for spec, container in zip(specs(record), record.containers, strict=True)
+        if (running := container.running) is not None and container.kind is not Kind.INIT
+        for kind, probe in probing.wanted(spec, running.probes, ending=ending)
+    )
+
+
 # --- stopping ----------------------------------------------------------------------------------
+
+
+class _End(Struct, frozen=True):
+    """How one instance is being stopped."""
+
+    deadline: float  # boot time
+    kill_now: float | None = None  # boot time since when nothing is waited for
+
+
+def _end_of(running: Running, termination: Termination | None) -> _End | None:
+    if termination is not None:
+        return _end_with_pod(running, termination)
+    return _End(running.kill.deadline) if running.kill is not None else None
+
+
+def _end_with_pod(running: Running, termination: Termination) -> _End:
+    """Of two deadlines the earlier one."""
+    deadline = termination.deadline
+    if running.kill is not None:
+        deadline = min(deadline, running.kill.deadline)
+    return _End(deadline, termination.requested.boot if termination.kill else None)
+
+
+def _replace(agenda: _Agenda) -> None:
+    """Stop the instances that failed a probe for good."""
+    record = agenda.record
+    for spec, container in zip(specs(record), record.containers, strict=True):
+        running = container.running
+        if running is None or running.kill is None:
+            continue
+        message = reasons.probe_kill(
+            container.name,
+            running.kill.failed,
+            sidecar=container.kind is not Kind.APP,
+            again=restart.after_kill(spec, record.pod.spec.restart_policy),
+        )
+        _stop_one(agenda, _End(running.kill.deadline), container, running, message, is_turn=True)
 
 
 def _stop(agenda: _Agenda, termination: Termination) -> None:
@@ -307,17 +367,17 @@ def _stop(agenda: _Agenda, termination: Termination) -> None:
     turns = []
     occupied = False  # somebody runs, or is about to, for whom sidecars before it wait
     for container in reversed(record.containers):
-        is_turn = container.kind is not Kind.SIDECAR or not occupied
-        if container.running is not None:
-            turns.append((container, container.running, is_turn))
+        running = container.running
+        if running is not None:
+            is_turn = container.kind is not Kind.SIDECAR or not occupied or running.kill is not None
+            turns.append((container, running, is_turn))
         elif start is None or start.id.name != container.name:
             continue
         occupied |= container.kind is not Kind.INIT
     for container, running, is_turn in reversed(turns):
-        if not running.announced:
-            message = reasons.stopping(container.name)
-            agenda.tell(container_event(container, reasons.NORMAL, reasons.KILLING, message))
-        _stop_one(agenda, termination, container, running, is_turn)
+        end = _end_with_pod(running, termination)
+        message = reasons.stopping(container.name)
+        _stop_one(agenda, end, container, running, message, is_turn=is_turn)
     # What is in flight besides is answered first, so that nothing reaches a finished pod.
     quiet = nothing_runs(record) and record.in_flight <= {FinishPod()}
     if quiet and record.sandbox is not Sandbox.STOPPED:
@@ -326,22 +386,26 @@ def _stop(agenda: _Agenda, termination: Termination) -> None:
 
 def _stop_one(
     agenda: _Agenda,
-    termination: Termination,
+    end: _End,
     container: ContainerRecord,
     running: Running,
+    message: str,
+    *,
     is_turn: bool,
 ) -> None:
     now = agenda.now.boot
     instance = ContainerId(agenda.record.pod.metadata.uid, container.name, container.attempt)
     stop = StopContainer(instance)
-    if termination.kill:
+    if running.announced != message:
+        agenda.tell(container_event(container, reasons.NORMAL, reasons.KILLING, message))
+    if end.kill_now is not None:
         _kill(agenda, container, running, instance)
-    elif running.signalled is None and not (now >= termination.deadline and agenda.failed(stop)):
-        if is_turn or now >= termination.deadline:
+    elif running.signalled is None and not (now >= end.deadline and agenda.failed(stop)):
+        if is_turn or now >= end.deadline:
             agenda.want(stop)
-        if now < termination.deadline:
-            agenda.wake(termination.deadline)
-    elif now < (kill_at := _kill_at(running, termination)):
+        if now < end.deadline:
+            agenda.wake(end.deadline)
+    elif now < (kill_at := _kill_at(running, end)):
         agenda.wake(kill_at)
     else:
         _kill(agenda, container, running, instance)
@@ -360,10 +424,10 @@ def _kill(
         agenda.tell(container_event(container, reasons.WARNING, reasons.FAILED_KILL_POD, message))
 
 
-def _kill_at(running: Running, termination: Termination) -> float:
+def _kill_at(running: Running, end: _End) -> float:
     """Boot time of SIGKILL, at the latest."""
-    if termination.kill:
-        return termination.requested.boot
+    if end.kill_now is not None:
+        return end.kill_now
     if running.signalled is None:
-        return termination.deadline + AFTER_SIGNAL
-    return max(termination.deadline, running.signalled.boot + AFTER_SIGNAL)
+        return end.deadline + AFTER_SIGNAL
+    return max(end.deadline, running.signalled.boot + AFTER_SIGNAL)

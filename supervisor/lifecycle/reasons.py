@@ -114,6 +114,8 @@ STARTED_MESSAGE = "Container started"
 FAILED_EVENT = "Failed"
 KILLING = "Killing"
 BACK_OFF = "BackOff"
+UNHEALTHY = "Unhealthy"
+PROBE_WARNING = "ProbeWarning"
 FAILED_CREATE_SANDBOX = "FailedCreatePodSandBox"
 FAILED_KILL_POD = "FailedKillPod"
 FAILED_SYNC = "FailedSync"
@@ -136,6 +138,24 @@ def error(text: str) -> str:
 
 def stopping(container: str) -> str:
     return f"Stopping container {container}"
+
+
+def probe_kill(container: str, kind: str, *, sidecar: bool, again: bool) -> str:
+    if sidecar:
+        return f"Init container {container} failed {kind} probe"
+    return f"Container {container} failed {kind} probe" + (", will be restarted" if again else "")
+
+
+def probe_failed(kind: str, output: str) -> str:
+    return f"{kind.capitalize()} probe failed: {output}"
+
+
+def probe_warning(kind: str, output: str) -> str:
+    return f"{kind.capitalize()} probe warning: {output}"
+
+
+def probe_errored(kind: str, text: str) -> str:
+    return f"{kind.capitalize()} probe errored and resulted in unknown state: {text}"
 
 
 def back_off(container: str, pod: str) -> str:

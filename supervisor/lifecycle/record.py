@@ -14,8 +14,13 @@ The law of an instance of a container:
     Attempts only grow, and there is at most one live instance: a newer attempt that runs proves
     that the one before has ended. An ended instance never changes again.
 
+An instance may be stopped alone, because a probe of it has failed for good (`Running.kill`). That
+is decided once for an instance and never taken back. If it was announced to be restarted, it is,
+whatever its exit code (`Ended.replaced`). The attempts of a probe are counted, so each is told
+once; probing.py says what they add up to.
+
 The law of a termination: once begun it never ends but with the pod, and its deadline only ever
-comes nearer.
+comes nearer. It includes what was being stopped alone, at the earlier of both deadlines.
 
 An event is owed when a fold changes the record and is paid when a plan that carries it is
 committed, so no event is lost in a crash, and none told twice.
@@ -30,7 +35,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import reasons, restart
+from supervisor.lifecycle import probing, reasons, restart
 from supervisor.lifecycle.facts import (
     Action,
     ActionFailed,
@@ -48,6 +53,10 @@ from supervisor.lifecycle.facts import (
     KillContainer,
     KillSent,
     LogsDropped,
+    ProbeKind,
+    ProbeObserved,
+    ProbeOutcome,
+    ProbeTarget,
     SandboxReady,
     SandboxStopped,
     StartContainer,
@@ -84,6 +93,14 @@ class Kind(enum.StrEnum):
     APP = "app"
 
 
+class Kill(Struct, frozen=True, kw_only=True):
+    """One instance is being stopped, alone: its container goes on with the next one, if it may."""
+
+    failed: ProbeKind  # the probe that was not passed
+    requested: Instant
+    deadline: float  # boot time: from here on SIGKILL is due
+
+
 class Running(Struct, frozen=True, kw_only=True):
     """The live instance of a container."""
 
@@ -91,8 +108,10 @@ class Running(Struct, frozen=True, kw_only=True):
     pid: int  # on the host
     signalled: Instant | None = None  # the stop signal was sent
     killed: Instant | None = None  # SIGKILL was sent last
-    announced: bool = False  # that it is being stopped was told
+    announced: str = ""  # that it is being stopped was told, in these words
     log_dropped: bool = False  # that its log has gaps was told
+    probes: probing.Probes = probing.Probes()
+    kill: Kill | None = None
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -105,6 +124,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     started: Instant | None  # None: nobody saw it start
     finished: Instant
     log_dropped: int = 0  # records that could not be written
+    replaced: bool = False  # stopped in order to run again, whatever its exit code
 
 
 class Refusal(Struct, frozen=True):
@@ -194,6 +214,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Everything that should be true or done next."""
 
     actions: tuple[Action, ...] = ()
+    probing: frozenset[ProbeTarget] = frozenset()  # the probes that should be running
     status: v1.PodStatus
     events: tuple[EventDraft, ...] = ()
     wake_at: float | None = None  # boot time: decide again then, even if nothing happens
@@ -234,6 +255,12 @@ def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy) -> PodRecord:
         ),
         status=v1.PodStatus(phase=reasons.PENDING, qos_class=qos),
     )
+
+
+def specs(record: PodRecord) -> tuple[v1.Container, ...]:
+    """The containers' specs, in the order of `record.containers`."""
+    spec = record.pod.spec
+    return spec.init_containers + spec.containers
 
 
 def field_path(container: ContainerRecord) -> str:
@@ -288,6 +315,8 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
         case KillSent():
             record = _answered(record, KillContainer(fact.id))
             return _update_running(record, fact.id, lambda r: replace(r, killed=fact.at))
+        case ProbeObserved():
+            return _probed(record, fact)
         case LogsDropped():
             return _logs_dropped(record, fact)
         case DeletionRequested():
@@ -353,8 +382,7 @@ def _update_running(
 
 
 def _pulled(record: PodRecord, container: ContainerRecord, index: int) -> EventDraft:
-    spec = record.pod.spec
-    image = (*spec.init_containers, *spec.containers)[index].image
+    image = specs(record)[index].image
     return container_event(container, reasons.NORMAL, reasons.PULLED, reasons.pulled(image))
 
 
@@ -459,6 +487,7 @@ def _exited(record: PodRecord, fact: ContainerExited) -> PodRecord:
         started=_start_of(container, fact.id),
         finished=fact.at,
         log_dropped=fact.log_dropped,
+        replaced=_is_replaced(record, container, index),
     )
     told = []
     if not fact.log_complete:
@@ -487,6 +516,57 @@ def _start_of(container: ContainerRecord, instance: ContainerId) -> Instant | No
     if container.running is not None and container.attempt == instance.attempt:
         return container.running.since
     return None
+
+
+def _is_replaced(record: PodRecord, container: ContainerRecord, index: int) -> bool:
+    """Whether the instance that ends now was being stopped to run again."""
+    running = container.running
+    return (
+        running is not None
+        and running.kill is not None
+        and restart.after_kill(specs(record)[index], record.pod.spec.restart_policy)
+    )
+
+
+def _probed(record: PodRecord, fact: ProbeObserved) -> PodRecord:
+    """One more attempt of a probe. It counts only if that probe should be running (§5.2)."""
+    index = _find(record, fact.id)
+    if index is None or record.containers[index].kind is Kind.INIT:
+        return record
+    container, spec = record.containers[index], specs(record)[index]
+    running = container.running
+    if running is None or container.attempt != fact.id.attempt:
+        return record
+    wanted = probing.wanted(spec, running.probes, ending=record.termination is not None)
+    probe = dict(wanted).get(fact.kind)
+    if probe is None:
+        return record
+    probes = probing.attempted(running.probes, fact.kind, probe, fact.outcome, fact.output)
+    told = _told_of_attempt(container, fact)
+    if probes is running.probes and not told:
+        return record
+    kill = running.kill
+    if probing.must_go(probes, fact.kind):
+        own = probe.termination_grace_period_seconds
+        grace = spec_grace(record) if own is None else own
+        kill = Kill(failed=fact.kind, requested=fact.at, deadline=fact.at.boot + grace)
+    running = replace(running, probes=probes, kill=kill)
+    return _with(record, index, replace(container, running=running), *told)
+
+
+def _told_of_attempt(container: ContainerRecord, fact: ProbeObserved) -> tuple[EventDraft, ...]:
+    """Every attempt is told that is not a plain success (§5.3)."""
+    kind, output = fact.kind, fact.output
+    match fact.outcome:
+        case ProbeOutcome.SUCCESS:
+            return ()
+        case ProbeOutcome.WARNING:
+            reason, message = reasons.PROBE_WARNING, reasons.probe_warning(kind, output)
+        case ProbeOutcome.FAILURE:
+            reason, message = reasons.UNHEALTHY, reasons.probe_failed(kind, output)
+        case ProbeOutcome.ERROR:
+            reason, message = reasons.UNHEALTHY, reasons.probe_errored(kind, output)
+    return (container_event(container, reasons.WARNING, reason, message),)
 
 
 def _logs_dropped(record: PodRecord, fact: LogsDropped) -> PodRecord:
@@ -613,7 +693,7 @@ def _action_failed(record: PodRecord, fact: ActionFailed) -> PodRecord:
 def _committed(record: PodRecord, fact: Committed) -> PodRecord:
     plan = fact.plan
     starts = {a.id.name: a.id for a in plan.actions if isinstance(a, StartContainer)}
-    stopping = {e.field_path for e in plan.events if e.reason == reasons.KILLING}
+    stopping = {e.field_path: e.message for e in plan.events if e.reason == reasons.KILLING}
     containers = record.containers
     if starts or stopping:
         containers = tuple(
@@ -637,7 +717,7 @@ def _committed(record: PodRecord, fact: Committed) -> PodRecord:
 def _carried_out(
     container: ContainerRecord,
     start: ContainerId | None,
-    stopping: set[str],
+    stopping: dict[str, str],
     now: float,
     policy: NodePolicy,
 ) -> ContainerRecord:
@@ -656,6 +736,7 @@ def _carried_out(
             ),
         )
     running = container.running
-    if running is not None and stopping and field_path(container) in stopping:
-        container = replace(container, running=replace(running, announced=True))
+    told = stopping.get(field_path(container)) if stopping else None
+    if running is not None and told is not None:
+        container = replace(container, running=replace(running, announced=told))
     return container

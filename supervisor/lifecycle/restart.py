@@ -5,6 +5,8 @@ The law (§3):
     Whether  a regular init container that exited 0 is done; a sidecar always runs again;
              otherwise the container's own rules, first match wins; otherwise its own policy;
              otherwise the pod's policy.
+    Stopped  to be run anew, by a probe that failed: unless its own or else the pod's policy is
+             Never, it runs again whatever its exit code.
     When     the end of the instance + the wait. The waits are 0, initial, 2 x initial, ... cap.
              Each decision to start again moves on to the next wait, once per instance. If the
              instance ended more than `reset` after the decision to start it, the waits begin anew.
@@ -34,6 +36,14 @@ def runs_again(container: v1.Container, pod_policy: str, exit_code: int, *, init
     if policy == "Never":
         return False
     return exit_code != 0 if policy == "OnFailure" else True
+
+
+def after_kill(container: v1.Container, pod_policy: str) -> bool:
+    """Whether a container that the node stops for its own sake is to run again.
+
+    Its exit code is not known when this is said, so its rules do not count (§7.6.2).
+    """
+    return (container.restart_policy or pod_policy) != "Never"
 
 
 def _matches(wanted: v1.ContainerRestartRuleOnExitCodes, exit_code: int) -> bool:

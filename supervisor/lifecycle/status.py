@@ -11,13 +11,13 @@ free.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import reasons, restart
+from supervisor.lifecycle import probing, reasons, restart
 from supervisor.lifecycle.facts import Instant, StartContainer, rfc3339
 from supervisor.lifecycle.record import (
     Cause,
@@ -27,6 +27,7 @@ from supervisor.lifecycle.record import (
     PodRecord,
     Sandbox,
     Termination,
+    specs,
 )
 
 _MESSAGES = 12288  # bytes for the termination messages of a whole pod (§2.5.6)
@@ -36,12 +37,6 @@ def pod_id(record: PodRecord) -> str:
     """The pod as messages name it."""
     meta = record.pod.metadata
     return f"{meta.name}_{meta.namespace}({meta.uid})"
-
-
-def specs(record: PodRecord) -> tuple[v1.Container, ...]:
-    """The containers' specs, in the order of `record.containers`."""
-    spec = record.pod.spec
-    return spec.init_containers + spec.containers
 
 
 def starting(record: PodRecord) -> StartContainer | None:
@@ -59,12 +54,11 @@ def nothing_runs(record: PodRecord) -> bool:
 
 def runs_again(record: PodRecord, spec: v1.Container, container: ContainerRecord) -> bool:
     """Whether policy lets a container that ended run again (§3.1)."""
-    return container.ended is not None and restart.runs_again(
-        spec,
-        record.pod.spec.restart_policy,
-        container.ended.exit_code,
-        init=container.kind is not Kind.APP,
-    )
+    ended = container.ended
+    if ended is None:
+        return False
+    policy, is_init = record.pod.spec.restart_policy, container.kind is not Kind.APP
+    return ended.replaced or restart.runs_again(spec, policy, ended.exit_code, init=is_init)
 
 
 def wait_before_next(record: PodRecord, container: ContainerRecord) -> float:
@@ -255,18 +249,52 @@ def _ready(
 ) -> _Verdict:
     if containers_ready != _YES or not spec.readiness_gates:
         return containers_ready
-    values = {c.type: c.status for c in known}
-    problems = []
-    for gate in spec.readiness_gates:
-        name = gate.condition_type
-        value = values.get(reasons.CONDITION_ALIASES.get(name, name))
-        if value is None:
-            problems.append(reasons.gate_missing(name))
-        elif value != "True":
-            problems.append(reasons.gate_not_true(name, value))
+    problems = [
+        reasons.gate_missing(gate) if value is None else reasons.gate_not_true(gate, value)
+        for gate, value in _gates_not_true(spec, known)
+    ]
     if problems:
         return False, reasons.READINESS_GATES_NOT_READY, ", ".join(problems)
     return _YES
+
+
+def _gates_not_true(
+    spec: v1.PodSpec, known: Iterable[v1.PodCondition]
+) -> Iterator[tuple[str, str | None]]:
+    """The readiness gates that keep the pod from being ready, with the status they have."""
+    values = {c.type: c.status for c in known}
+    for gate in spec.readiness_gates:
+        name = gate.condition_type
+        value = values.get(reasons.CONDITION_ALIASES.get(name, name))
+        if value != "True":
+            yield name, value
+
+
+def missing_gates(record: PodRecord) -> tuple[str, ...]:
+    """The readiness gates whose condition is not True, or does not exist, in spec order."""
+    gates = _gates_not_true(record.pod.spec, record.status.conditions)
+    return tuple(name for name, _ in gates)
+
+
+class EndpointConditions(Struct, frozen=True, kw_only=True):
+    """What an endpoint says of the pod behind it, as long as its phase is not terminal."""
+
+    ready: bool  # may get new traffic
+    serving: bool  # could serve it, ending or not
+    terminating: bool
+
+
+def endpoint_conditions(
+    record: PodRecord, *, publish_not_ready: bool = False
+) -> EndpointConditions:
+    """As last published (§10.2). `publish_not_ready`: the service wants pods in any state."""
+    serving = any(c.type == reasons.READY and c.status == "True" for c in record.status.conditions)
+    terminating = record.deletion is not None
+    return EndpointConditions(
+        ready=publish_not_ready or (serving and not terminating),
+        serving=serving,
+        terminating=terminating,
+    )
 
 
 # --- containers (§2) ---------------------------------------------------------------------------
@@ -303,10 +331,12 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
             state = _NOT_LOCATED
         else:
             state = _INITIALIZING if has_init else _CREATING
-        is_running = running is not None
-        ready = is_running
+        started = ready = running is not None
         if container.kind is Kind.INIT:
-            ready = not is_running and ended is not None and ended.exit_code == 0
+            ready = running is None and ended is not None and ended.exit_code == 0
+        elif running is not None:
+            started = probing.has_started(spec, running.probes)
+            ready = probing.is_ready(spec, running.probes)
         made.append(
             v1.ContainerStatus(
                 name=name,
@@ -319,7 +349,7 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 container_id=f"{prefix}{name}/{container.attempt}"
                 if container.attempt >= 0
                 else "",
-                started=is_running,
+                started=started,
             )
         )
     return made

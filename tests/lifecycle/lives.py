@@ -1,8 +1,9 @@
 """Whole lives of pods in a fake world: programs that are only numbers, and a clock that jumps.
 
 `Life` does what the shell does (fold, decide, commit, act) and what the world does (programs run,
-answer signals, end), at exact times. `script` says what each container's program does, attempt by
-attempt. Everything that happened is in lists of (seconds since the pod was taken on, what).
+answer signals and probes, end), at exact times. `script` says what each container's program does,
+attempt by attempt, and `answers` what it says to its probes. Everything that happened is in lists
+of (seconds since the pod was taken on, what).
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from typing import Any
 from supervisor.api import v1
 from supervisor.lifecycle import facts, reasons
 from supervisor.lifecycle.decide import Plan, decide
-from supervisor.lifecycle.facts import ContainerId, Fact, Instant
+from supervisor.lifecycle.facts import (
+    ContainerId,
+    Fact,
+    Instant,
+    ProbeKind,
+    ProbeObserved,
+    ProbeOutcome,
+    ProbeTarget,
+)
+from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import (
     Committed,
     EventDraft,
@@ -25,6 +35,7 @@ from supervisor.lifecycle.record import (
     PodRecord,
     new_record,
     observe,
+    specs,
 )
 
 UID = "u-1"
@@ -44,6 +55,18 @@ def container(name: str, **fields: Any) -> v1.Container:
 
 def sidecar(name: str, **fields: Any) -> v1.Container:
     return container(name, restart_policy="Always", **fields)
+
+
+def probe(**fields: Any) -> v1.Probe:
+    """A probe as validation hands it over, with the defaults of Kubernetes."""
+    fields = {
+        "exec": v1.ExecAction(command=("check",)),
+        "failure_threshold": 3,
+        "period_seconds": 10,
+        "success_threshold": 1,
+        "timeout_seconds": 1,
+    } | fields
+    return v1.Probe(**fields)
 
 
 def rule(operator: str, *values: int) -> v1.ContainerRestartRule:
@@ -85,6 +108,48 @@ def exits(code: int, after: float = 0.0, **more: Any) -> Run:
     return Run(lasts=after, code=code, **more)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A program is asked by a probe."""
+
+    attempt: int  # of the container
+    count: int  # how often this probe has asked this instance before
+    seconds: float  # since the instance was started
+    signalled: float | None  # seconds since its stop signal
+
+
+Answer = Callable[[Asked], ProbeOutcome]
+
+_OUTCOMES = {
+    "+": ProbeOutcome.SUCCESS,
+    "w": ProbeOutcome.WARNING,
+    "-": ProbeOutcome.FAILURE,
+    "!": ProbeOutcome.ERROR,
+}
+
+
+def pattern(*instances: str) -> Answer:
+    """For each instance, and the last one for those after it: what it answers to the first, second
+    ... attempt; the last one goes on for ever. + success, w warning, - failure, ! error"""
+
+    def answer(asked: Asked) -> ProbeOutcome:
+        said = instances[min(asked.attempt, len(instances) - 1)]
+        return _OUTCOMES[said[min(asked.count, len(said) - 1)]]
+
+    return answer
+
+
+def passes_from(seconds: float) -> Answer:
+    return lambda asked: _OUTCOMES["+" if asked.seconds >= seconds else "-"]
+
+
+def fails_from(seconds: float) -> Answer:
+    return lambda asked: _OUTCOMES["-" if asked.seconds >= seconds else "+"]
+
+
+PASSES, FAILS, ERRORS = pattern("+"), pattern("-"), pattern("!")
+
+
 @dataclass
 class Process:
     """An instance in the world."""
@@ -94,6 +159,7 @@ class Process:
     end: float = inf  # of a program told to stop, or of itself
     code: int = 0
     ended: Instant | None = None
+    signalled: float | None = None
 
 
 Script = dict[str, Run | Sequence[Run]]
@@ -108,6 +174,9 @@ class Life:
     policy: NodePolicy = POLICY
     failing: Callable[[facts.Action, float], str] = lambda action, now: ""
     latency: float = 0.0  # from an action to its answer
+    answers: dict[str, Answer] = field(default_factory=dict)  # "app liveness"; passes if not named
+    slow: float = 0.0  # seconds from an attempt of a probe to its answer
+    says: str = "no"  # output of every attempt
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -119,6 +188,9 @@ class Life:
         self.actions: list[tuple[float, facts.Action]] = []
         self.starts: list[tuple[float, str]] = []
         self.ends: list[tuple[float, str, int]] = []
+        self.attempts: list[tuple[float, str]] = []  # "app/0 liveness", at their beginning
+        self.epoch = 0  # of the supervisor: what is on its way to an earlier one reaches nobody
+        self._probers: dict[ProbeTarget, object] = {}
         self._queue: list[tuple[float, int, Callable[[], Fact | None]]] = []
         self._count = itertools.count()
 
@@ -166,7 +238,7 @@ class Life:
         self.record = observe(self.record, Committed(now, plan))
         again = decide(self.record, now)
         assert (again.actions, again.events) == ((), ()), "decide repeats what is committed"
-        assert again.status == plan.status
+        assert (again.status, again.probing) == (plan.status, plan.probing)
         assert again.wake_at is None or again.wake_at > now.boot, "wakes up for nothing"
         self.plan = plan
         if not self.statuses or self.statuses[-1][1] != plan.status:
@@ -175,13 +247,61 @@ class Life:
         for action in plan.actions:
             self.actions.append((self.now, action))
             self.perform(action)
+        self.keep_probing(plan.probing)
 
     # --- the world ---
+
+    def keep_probing(self, targets: frozenset[ProbeTarget]) -> None:
+        """Probes at a fixed rate, never two of one kind at once for an instance."""
+        assert len({(t.id, t.kind) for t in targets}) == len(targets)
+        self._probers = {t: p for t, p in self._probers.items() if t in targets}
+        for target in sorted(targets - self._probers.keys(), key=repr):
+            assert target.id in self.processes, "probes what never ran"
+            self._probers[target] = prober = object()
+            self._attempt_at(max(self.now, target.due - BOOT), 0, target, prober)
+
+    def _attempt_at(self, when: float, count: int, target: ProbeTarget, prober: object) -> None:
+        def attempt() -> Fact | None:
+            if self._probers.get(target) is not prober:
+                return None
+            id, kind, process = target.id, target.kind, self.processes[target.id]
+            self.attempts.append((self.now, f"{id.name}/{id.attempt} {kind}"))
+            probe = probe_of(self.spec(id.name), kind)
+            assert probe is not None, "probes without a probe"
+            period = probe.period_seconds
+            missed = max(0.0, self.slow - 1e-9) // period  # ticks while the attempt goes on
+            self._attempt_at(when + period * (1 + missed), count + 1, target, prober)
+            told = process.signalled
+            asked = Asked(
+                attempt=id.attempt,
+                count=count,
+                seconds=at(self.now).boot - process.started.boot,
+                signalled=None if told is None else self.now - told,
+            )
+            outcome = self.answers.get(f"{id.name} {kind}", PASSES)(asked)
+
+            epoch = self.epoch
+
+            def answer() -> Fact | None:
+                if epoch != self.epoch:
+                    return None
+                return ProbeObserved(at(self.now), id, kind, outcome, self.says)
+
+            if not self.slow:
+                return answer()
+            self._push(self.now + self.slow, answer)
+            return None
+
+        self._push(when, attempt)
+
+    def spec(self, name: str) -> v1.Container:
+        return next(c for c in specs(self.record) if c.name == name)
 
     def perform(self, action: facts.Action) -> None:
         error = self.failing(action, self.now)
         fact = facts.ActionFailed(at(self.now), action, error) if error else self._do(action)
-        self._push(self.now + self.latency, lambda: fact)
+        epoch = self.epoch
+        self._push(self.now + self.latency, lambda: fact if epoch == self.epoch else None)
 
     def _do(self, action: facts.Action) -> Fact:
         now = at(self.now)
@@ -195,6 +315,7 @@ class Life:
                 return self._start(id)
             case facts.StopContainer(id=id):
                 process = self.processes[id]
+                process.signalled = self.now
                 if process.run.stops_in is not None and process.ended is None:
                     self._end(id, self.now + process.run.stops_in, process.run.stop_code)
                 return facts.StopSignalled(now, id)
@@ -280,6 +401,19 @@ class Life:
         starts = [t for t, who in self.starts if who.startswith(f"{name}/")]
         ends = [t for t, who, _ in self.ends if who.startswith(f"{name}/")]
         return [round(start - end, 6) for end, start in zip(ends, starts[1:], strict=False)]
+
+    def asked(self, who: str, kind: ProbeKind | str) -> list[float]:
+        """When an instance ("app/0") was probed."""
+        return [t for t, what in self.attempts if what == f"{who} {kind}"]
+
+    def ready(self) -> list[tuple[float, bool]]:
+        """The changes of the Ready condition, each with its time."""
+        changes: list[tuple[float, bool]] = []
+        for when, status in self.statuses:
+            now = next(c.status == "True" for c in status.conditions if c.type == "Ready")
+            if not changes or changes[-1][1] != now:
+                changes.append((when, now))
+        return changes
 
     def said(self, reason: str) -> list[str]:
         return [e.message for _, e in self.events if e.reason == reason]

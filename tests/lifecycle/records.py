@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import facts
+from supervisor.lifecycle import facts, reasons
 from supervisor.lifecycle.record import (
     Cause,
     ContainerRecord,
@@ -27,7 +27,6 @@ NOW = at(100)
 def running(attempt: int = 0, *, signalled: float | None = None, **fields: Any) -> dict[str, Any]:
     """Runs since 10 s; `signalled` seconds after the pod was taken on."""
     told = None if signalled is None else at(signalled)
-    fields.setdefault("announced", told is not None)
     run = Running(since=at(10), pid=100 + attempt, signalled=told, **fields)
     return {"attempt": attempt, "running": run}
 
@@ -58,7 +57,11 @@ def record(pod: v1.Pod, *, fields: dict[str, Any] | None = None, **states: Any) 
     new = new_record(pod, at(0), POLICY)
 
     def known(container: ContainerRecord) -> ContainerRecord:
-        return replace(container, **states.get(container.name, {}))
+        container = replace(container, **states.get(container.name, {}))
+        run = container.running
+        if run is not None and run.signalled is not None and not run.announced:
+            run = replace(run, announced=reasons.stopping(container.name))
+        return replace(container, running=run)
 
     return replace(
         new,

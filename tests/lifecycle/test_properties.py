@@ -16,21 +16,24 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import facts, reasons
+from supervisor.lifecycle import facts, probing, reasons
 from supervisor.lifecycle.decide import decide, waiting_for
-from supervisor.lifecycle.facts import ContainerId, Fact, StartContainer
-from supervisor.lifecycle.record import Committed, Kind, PodRecord, new_record, observe
+from supervisor.lifecycle.facts import ContainerId, Fact, ProbeKind, StartContainer
+from supervisor.lifecycle.record import Committed, Kind, PodRecord, new_record, observe, specs
 from tests.lifecycle.lives import (
     BOOT,
     POLICY,
     UID,
+    Answer,
     Life,
     Process,
     Run,
     Script,
     at,
     container,
+    pattern,
     pod,
+    probe,
     rule,
     sidecar,
 )
@@ -41,6 +44,24 @@ policies = st.sampled_from(["Always", "OnFailure", "Never"])
 
 
 @st.composite
+def probes(draw: st.DrawFn, often: int = 3) -> dict[str, v1.Probe]:
+    """The probes of one container, most often none; `often` 0: all."""
+    made = {}
+    for kind in ProbeKind:
+        if draw(st.integers(0, often)) == 0:
+            made[f"{kind.value}_probe"] = probe(
+                initial_delay_seconds=draw(st.sampled_from([0, 3])),
+                period_seconds=draw(st.sampled_from([7, 30])),
+                failure_threshold=draw(st.integers(1, 3)),
+                success_threshold=draw(st.integers(1, 2)) if kind is ProbeKind.READINESS else 1,
+                termination_grace_period_seconds=draw(st.sampled_from([None, 2, 40]))
+                if kind is not ProbeKind.READINESS
+                else None,
+            )
+    return made
+
+
+@st.composite
 def pods(draw: st.DrawFn) -> v1.Pod:
     def own(name: str) -> v1.Container:
         policy = draw(st.sampled_from([None, None, "OnFailure", "Never"]))
@@ -48,10 +69,10 @@ def pods(draw: st.DrawFn) -> v1.Pod:
         return container(name, restart_policy=policy, restart_policy_rules=rules)
 
     inits = [
-        sidecar(f"i{n}") if draw(st.booleans()) else own(f"i{n}")
+        replace(sidecar(f"i{n}"), **draw(probes())) if draw(st.booleans()) else own(f"i{n}")
         for n in range(draw(st.integers(0, 3)))
     ]
-    apps = [own(f"a{n}") for n in range(draw(st.integers(1, 3)))]
+    apps = [replace(own(f"a{n}"), **draw(probes())) for n in range(draw(st.integers(1, 3)))]
     return pod(
         *apps,
         init=inits,
@@ -86,17 +107,26 @@ class Nonsense:
         self.check_fold(known, self.record)
         again = decide(self.record, now)
         assert (again.actions, again.events) == ((), ())
-        assert again.status == plan.status
+        assert (again.status, again.probing) == (plan.status, plan.probing)
         assert again.wake_at is None or again.wake_at > now.boot
 
     def check_fold(self, old: PodRecord, new: PodRecord) -> None:
-        for before, after in zip(old.containers, new.containers, strict=True):
+        parts = zip(specs(new), old.containers, new.containers, strict=True)
+        for spec, before, after in parts:
             assert after.attempt >= before.attempt, "attempts only grow"
             if before.ended and after.ended and before.ended.attempt == after.ended.attempt:
                 assert after.ended.exit_code == before.ended.exit_code, "an end is final"
             if after.running:
                 assert after.ended is None or after.ended.attempt < after.attempt
                 assert before.running or after.refusal is None, "what runs was not refused"
+            was, now = before.running, after.running
+            if was and now and before.attempt == after.attempt:
+                assert was.kill in (None, now.kill), "what is being stopped stays so"
+                assert probing.has_started(spec, now.probes) or not probing.has_started(
+                    spec, was.probes
+                ), "started never goes back"
+            elif now:
+                assert (now.probes, now.kill) == (probing.Probes(), None), "all begins anew"
         if old.termination is not None:
             assert new.termination is not None, "ending is one-way"
             assert new.termination.deadline <= old.termination.deadline, "grace never grows"
@@ -110,6 +140,7 @@ class Nonsense:
             assert new.status.phase == old.status.phase, "a terminal phase is sticky"
 
     def check_plan(self, known: PodRecord, plan: Any) -> None:
+        ending = known.termination is not None
         starts = [a for a in plan.actions if isinstance(a, StartContainer)]
         flying = [a for a in known.in_flight if isinstance(a, StartContainer)]
         assert len(starts) + len(flying) <= 1 or not starts, "one start at a time"
@@ -126,11 +157,26 @@ class Nonsense:
             assert all(c.running is None for c in known.containers), "free while it runs"
         if plan.done:
             assert not plan.actions
-        assert len(waiting_for(known)) == (
-            sum(c.running is not None for c in known.containers) if known.termination else 0
-        )
+        stopped = [c for c in known.containers if c.running and (c.running.kill or ending)]
+        assert [a.id.name for a in waiting_for(known)] == [c.name for c in stopped]
+        self.check_probing(known, plan)
         conditions = [c.type for c in plan.status.conditions]
         assert len(conditions) == len(set(conditions))
+
+    def check_probing(self, known: PodRecord, plan: Any) -> None:
+        assert len({(t.id, t.kind) for t in plan.probing}) == len(plan.probing)
+        statuses = (*plan.status.init_container_statuses, *plan.status.container_statuses)
+        for target in plan.probing:
+            mine = next(c for c in known.containers if c.name == target.id.name)
+            assert mine.kind is not Kind.INIT
+            assert mine.running is not None, "only what runs is probed"
+            assert target.id == ContainerId(UID, mine.name, mine.attempt)
+            assert target.due >= mine.running.since.boot
+            started = next(s.started for s in statuses if s.name == mine.name)
+            assert started is (target.kind is not ProbeKind.STARTUP), "startup comes before"
+            if target.kind is not ProbeKind.READINESS:
+                assert plan.termination is None, "while ending only readiness is asked for"
+                assert mine.running.kill is None or mine.running.kill.failed is not target.kind
 
     def check_init_before_app(self, known: PodRecord, kind: Kind) -> None:
         apps = [c for c in known.containers if c.kind is Kind.APP]
@@ -142,6 +188,8 @@ class Nonsense:
             last = inits[-1]
             if last.kind is Kind.SIDECAR:
                 assert last.running is not None, "init before app"
+                spec = known.pod.spec.init_containers[-1]
+                assert probing.has_started(spec, last.running.probes), "init before app"
             else:
                 assert last.ended is not None, "init before app"
                 assert last.ended.exit_code == 0, "init before app"
@@ -153,10 +201,17 @@ codes = st.sampled_from([0, 1, 137])
 
 
 @st.composite
+def observations(draw: st.DrawFn, now: float) -> Fact:
+    who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
+    kind, outcome = draw(st.sampled_from(ProbeKind)), draw(st.sampled_from(facts.ProbeOutcome))
+    return facts.ProbeObserved(at(now), who, kind, outcome, "said")
+
+
+@st.composite
 def nonsense(draw: st.DrawFn, now: float) -> Fact:
     who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
     when = at(now)
-    kind = draw(st.integers(0, 12))
+    kind = draw(st.integers(0, 14))
     actions: tuple[facts.Action, ...] = (
         facts.CreateSandbox(),
         facts.StartContainer(who),
@@ -175,6 +230,8 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
         lambda: facts.ContainerLost(when, who),
         lambda: facts.StopSignalled(when, who),
         lambda: facts.KillSent(when, who),
+        lambda: draw(observations(now)),
+        lambda: draw(observations(now)),
         lambda: facts.ConditionSet(when, draw(names), draw(st.sampled_from(["True", "False"]))),
         lambda: facts.ActionFailed(when, draw(st.sampled_from(actions)), "no"),
         lambda: draw(
@@ -194,16 +251,21 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
 @SLOW
 @given(st.data(), pods())
 def test_the_laws_hold_under_any_facts_in_any_order(data, spec):
-    """§2.1.8, §2.4.1, §3.1.1, §4.1.1, §7.2.1, §7.2.3, §1.1.7, §1.1.9"""
+    """§2.1.8, §2.4.1, §3.1.1, §4.1.1, §7.2.1, §7.2.3, §1.1.7, §1.1.9, §5.2.6, §5.2.8"""
     world = Nonsense(spec)
     for _ in range(data.draw(st.integers(1, 25), label="steps")):
-        step = data.draw(st.integers(0, 3), label="step")
+        step = data.draw(st.integers(0, 4), label="step")
         if step == 0:
             world.advance(data.draw(st.sampled_from([0.0, 0.5, 2.0, 15.0, 400.0]), label="time"))
         elif step == 1 and world.record.in_flight:
             flying = sorted(world.record.in_flight, key=repr)
             action = data.draw(st.sampled_from(flying), label="answered")
             world.hear(answer(action, world.now))
+        elif step == 2 and (targets := decide(world.record, at(world.now)).probing):
+            asked = data.draw(st.sampled_from(sorted(targets, key=repr)), label="probed")
+            outcome = data.draw(st.sampled_from(facts.ProbeOutcome), label="outcome")
+            fact = facts.ProbeObserved(at(world.now), asked.id, asked.kind, outcome, "said")
+            world.hear(fact)
         else:
             world.hear(data.draw(nonsense(world.now), label="fact"))
         world.advance(0)
@@ -244,17 +306,29 @@ scripts = st.fixed_dictionaries(
 )
 
 
+said = st.lists(st.text("++-w!", min_size=1, max_size=6), min_size=1, max_size=3)
+answers = st.fixed_dictionaries(
+    {
+        f"{k}{n} {kind}": said.map(lambda s: pattern(*s))
+        for k in "ai"
+        for n in range(3)
+        for kind in ProbeKind
+    }
+)
+
+
 @SLOW
 @given(
     pods(),
     scripts,
+    answers,
     st.sampled_from([0.0, 0.3, 2.0]),
     st.sampled_from([1, 30, 900, 5000]),
     st.sampled_from([None, 0, 10]),
 )
-def test_every_deleted_pod_ends_in_time(spec, script, latency, when, grace):
+def test_every_deleted_pod_ends_in_time(spec, script, answers, latency, when, grace):
     """§7.2.2, §1.1.10, §1.1.12: every owed action leads on, and grace plus little is enough."""
-    life = Life(spec, script, latency=latency).delete(when, grace).run()
+    life = Life(spec, script, latency=latency, answers=answers).delete(when, grace).run()
     own = spec.spec.termination_grace_period_seconds or 0
     longest = max(1, own if grace is None else grace)
     # Actions of a termination are at most: a late start, stop, last call of the sidecars, end.
@@ -278,13 +352,25 @@ def check_order(life: Life) -> None:
     for _, who in life.starts:
         started = [w for _, w in life.starts]
         assert started.count(who) == 1
+    check_started(life)
+
+
+def check_started(life: Life) -> None:
+    """What was published as started stays so for that instance, as long as it runs."""
+    started: dict[tuple[str, int], bool] = {}
+    for _, status in life.statuses:
+        for c in (*status.init_container_statuses, *status.container_statuses):
+            if c.state.running is not None:
+                key = c.name, c.restart_count
+                assert c.started or not started.get(key), f"{key} was started before"
+                started[key] = c.started
 
 
 @SLOW
-@given(pods(), scripts, st.sampled_from([0.0, 0.3]), st.data())
-def test_replay_from_every_commit_converges(spec, script, latency, data):
+@given(pods(), scripts, answers, st.sampled_from([0.0, 0.3]), st.data())
+def test_replay_from_every_commit_converges(spec, script, answers, latency, data):
     """K04, K06: a stored record plus what the runtime holds is all that recovery needs."""
-    life = Recorded(spec, script, latency=latency).delete(400, 5)
+    life = Recorded(spec, script, latency=latency, answers=answers).delete(400, 5)
     life.run()
     for stored in data.draw(st.lists(st.sampled_from(life.commits), min_size=1, max_size=5)):
         known = stored
@@ -326,13 +412,20 @@ class CrashyLife(Life):
     back is the last committed record, Adopted, and the list of what the runtime holds.
     """
 
-    def __init__(self, spec: v1.Pod, script: Script, rnd: random.Random, deletion: float) -> None:
-        super().__init__(spec, script, latency=rnd.choice([0.0, 0.2]))
+    def __init__(
+        self,
+        spec: v1.Pod,
+        script: Script,
+        rnd: random.Random,
+        deletion: float,
+        answers: dict[str, Answer],
+    ) -> None:
+        latency, slow = rnd.choice([0.0, 0.2]), rnd.choice([0.0, 0.1])
+        super().__init__(spec, script, latency=latency, slow=slow, answers=answers)
         self.rnd = rnd
         self.deletion = deletion
         self.store = self.record
         self.crashes = 0
-        self.epoch = 0
         self.delete(deletion, 10)
 
     def maybe_die(self) -> None:
@@ -363,16 +456,14 @@ class CrashyLife(Life):
             self.maybe_die()  # between actions
             self.actions.append((self.now, action))
             self.perform(action)
+        self.keep_probing(plan.probing)
         if plan.actions:
             self.maybe_die()  # after the last action, before any answer
 
-    def perform(self, action: facts.Action) -> None:
-        fact, epoch = self._do(action), self.epoch
-        self._push(self.now + self.latency, lambda: fact if epoch == self.epoch else None)
-
     def recover(self) -> None:
         self.crashes += 1
-        self.epoch += 1  # answers on their way reach nobody
+        self.epoch += 1
+        self._probers = {}
         self.plan = None
         back = self.now + self.rnd.choice([0.0, 0.0, 1.0, 20.0])
         while self._queue and self._queue[0][0] <= back:  # the world goes on without us
@@ -384,14 +475,62 @@ class CrashyLife(Life):
         self.record = self.store
         if self.now >= self.deletion and self.record.deletion is None:
             self.delete(self.now, 10)  # whoever asked and got no answer asks again
-        self._round(self.relist())
+        held = self.relist()
+        back_again = self.record
+        for fact in held:
+            back_again = observe(back_again, fact)
+        for was, now in zip(self.record.containers, back_again.containers, strict=True):
+            if was.running and now.running and was.attempt == now.attempt:
+                assert now.running == was.running, "results and kills survive us"
+        self._round(held)
 
 
 @settings(SLOW, max_examples=200)
-@given(pods(), scripts, st.sampled_from([0.5, 3.0, 15.0, 60.0, 900.0]), st.integers(0, 2**32))
-def test_the_supervisor_may_die_anywhere(spec, script, deletion, seed):
+@given(
+    pods(),
+    scripts,
+    answers,
+    st.sampled_from([0.5, 3.0, 15.0, 60.0, 900.0]),
+    st.integers(0, 2**32),
+)
+def test_the_supervisor_may_die_anywhere(spec, script, answers, deletion, seed):
     """K04, K06, F12: §2.4.1, §2.4.7 in part: nothing is restarted because we were."""
-    life = CrashyLife(spec, script, random.Random(seed), deletion)
+    check_death(CrashyLife(spec, script, random.Random(seed), deletion, answers))
+
+
+@st.composite
+def probed_pods(draw: st.DrawFn) -> v1.Pod:
+    """A sidecar and an app with all probes: containers that go on until a probe ends them."""
+    return pod(
+        container("a0", **draw(probes(often=0))),
+        init=[sidecar("i0", **draw(probes(often=0)))],
+        restart_policy=draw(policies),
+        termination_grace_period_seconds=draw(st.sampled_from([1, 5, 30])),
+    )
+
+
+lasting = st.lists(
+    st.builds(Run, stops_in=st.sampled_from([None, 0.0, 1.0, 20.0]), stop_code=codes),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(SLOW, max_examples=200)
+@given(
+    probed_pods(),
+    st.fixed_dictionaries({"a0": lasting, "i0": lasting}),
+    answers,
+    st.sampled_from([15.0, 60.0, 600.0]),
+    st.integers(0, 2**32),
+)
+def test_the_supervisor_may_die_between_any_two_answers(spec, script, answers, deletion, seed):
+    """K04: §2.4.7, §5.2.4, §7.6.1: results, kills and their deadlines are kept."""
+    check_death(CrashyLife(spec, script, random.Random(seed), deletion, answers))
+
+
+def check_death(life: CrashyLife) -> None:
+    """The supervisor dies often; the life comes to its right end all the same."""
     life.run()
     assert life.status.phase in reasons.TERMINAL_PHASES
     check_order(life)
@@ -404,7 +543,9 @@ def test_the_supervisor_may_die_anywhere(spec, script, deletion, seed):
         said = [e for _, e in life.events if e.field_path == path]
         instances = sum(p.name == process.name for p in life.processes)
         assert sum(e.reason == "Started" for e in said) == instances
-        assert sum(e.reason == "Killing" for e in said) <= 1
+        killing = [e.message for e in said if e.reason == "Killing"]
+        assert killing.count(f"Stopping container {process.name}") <= 1
+        assert all(killing.count(text) <= instances for text in killing)
 
 
 def check_ends(life: Life) -> None:
