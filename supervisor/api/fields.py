@@ -52,7 +52,6 @@ _HOST_NAME = "containers have the host's name"
 _NO_CONFINEMENT = "processes are not confined"
 _NO_WINDOWS = "containers are Linux processes"
 _NODE_SETS = "set by the node, not by the manifest"
-_PROBES = "not yet: probes are not run"
 _HOOKS = "not yet: hooks are not run"
 _VOLUMES = "not yet: there are no volumes"
 _CONFIG = "not yet: there are no ConfigMaps and Secrets"
@@ -146,6 +145,35 @@ _SPEC = (
     Row("spec.workloadRef", IGNORED, _NO_SCHEDULER),
 )
 
+
+def _probe(name: str) -> tuple[Row, ...]:
+    return (
+        Row(name, HONOURED),
+        Row(f"{name}.exec", HONOURED),
+        Row(f"{name}.exec.command", HONOURED, "run in the container, without a shell"),
+        Row(f"{name}.failureThreshold", HONOURED),
+        Row(f"{name}.grpc", HONOURED),
+        Row(f"{name}.grpc.port", HONOURED),
+        Row(f"{name}.grpc.service", HONOURED),
+        Row(f"{name}.httpGet", HONOURED),
+        Row(f"{name}.httpGet.host", HONOURED, "default: the pod's address, 127.0.0.1"),
+        Row(f"{name}.httpGet.httpHeaders", HONOURED),
+        Row(f"{name}.httpGet.httpHeaders[].name", HONOURED),
+        Row(f"{name}.httpGet.httpHeaders[].value", HONOURED),
+        Row(f"{name}.httpGet.path", HONOURED),
+        Row(f"{name}.httpGet.port", HONOURED),
+        Row(f"{name}.httpGet.scheme", HONOURED),
+        Row(f"{name}.initialDelaySeconds", HONOURED, "counted from the start of the container"),
+        Row(f"{name}.periodSeconds", HONOURED),
+        Row(f"{name}.successThreshold", HONOURED),
+        Row(f"{name}.tcpSocket", HONOURED),
+        Row(f"{name}.tcpSocket.host", HONOURED, "default: the pod's address, 127.0.0.1"),
+        Row(f"{name}.tcpSocket.port", HONOURED),
+        Row(f"{name}.terminationGracePeriodSeconds", HONOURED),
+        Row(f"{name}.timeoutSeconds", HONOURED),
+    )
+
+
 # Written once for both lists of containers.
 _CONTAINER = (
     Row("args", HONOURED),
@@ -168,7 +196,7 @@ _CONTAINER = (
     Row("image", EMULATED, "shown in events and status, never pulled"),
     Row("imagePullPolicy", EMULATED, _NO_PULL),
     Row("lifecycle", REFUSED, _HOOKS),
-    Row("livenessProbe", REFUSED, _PROBES),
+    *_probe("livenessProbe"),
     Row("name", HONOURED),
     Row("ports", EMULATED, "information only: " + _HOST_NET),
     Row("ports[].containerPort", EMULATED, "information only"),
@@ -176,7 +204,7 @@ _CONTAINER = (
     Row("ports[].hostPort", IGNORED, _HOST_NET + ", a port is not mapped"),
     Row("ports[].name", EMULATED, "information only"),
     Row("ports[].protocol", EMULATED, "information only"),
-    Row("readinessProbe", REFUSED, _PROBES),
+    *_probe("readinessProbe"),
     Row("resizePolicy", EMULATED, "resources are not enforced"),
     Row("resizePolicy[].resourceName", EMULATED, "resources are not enforced"),
     Row("resizePolicy[].restartPolicy", EMULATED, "resources are not enforced"),
@@ -216,7 +244,7 @@ _CONTAINER = (
     Row("securityContext.seLinuxOptions", IGNORED, _NO_CONFINEMENT),
     Row("securityContext.seccompProfile", IGNORED, _NO_CONFINEMENT),
     Row("securityContext.windowsOptions", IGNORED, _NO_WINDOWS),
-    Row("startupProbe", REFUSED, _PROBES),
+    *_probe("startupProbe"),
     Row("stdin", REFUSED, _STDIN),
     Row("stdinOnce", REFUSED, _STDIN),
     Row("terminationMessagePath", HONOURED),
@@ -227,7 +255,12 @@ _CONTAINER = (
     Row("workingDir", HONOURED, "default: podvisor.toml's folder, else the manifest's"),
 )
 
-_INIT_NOTES = {"restartPolicy": "Always makes the container a sidecar"}
+_INIT_NOTES = {
+    "livenessProbe": "of sidecars only",
+    "readinessProbe": "of sidecars only",
+    "restartPolicy": "Always makes the container a sidecar",
+    "startupProbe": "of sidecars only",
+}
 
 
 def _rows() -> Iterator[Row]:

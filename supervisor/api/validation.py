@@ -180,6 +180,28 @@ def _container(container: v1.Container, host_network: bool) -> v1.Container:
         ),
         env=tuple(_env(each) for each in container.env),
         resources=resources,
+        liveness_probe=_probe(container.liveness_probe),
+        readiness_probe=_probe(container.readiness_probe),
+        startup_probe=_probe(container.startup_probe),
+    )
+
+
+def _probe(probe: v1.Probe | None) -> v1.Probe | None:
+    if probe is None:
+        return None
+    http, grpc = probe.http_get, probe.grpc
+    if http is not None:
+        http = replace(http, path=http.path or "/", scheme=http.scheme or "HTTP")
+    if grpc is not None:
+        grpc = replace(grpc, service=grpc.service or "")
+    return replace(
+        probe,
+        http_get=http,
+        grpc=grpc,
+        timeout_seconds=probe.timeout_seconds or 1,
+        period_seconds=probe.period_seconds or 10,
+        success_threshold=probe.success_threshold or 1,
+        failure_threshold=probe.failure_threshold or 3,
     )
 
 
@@ -213,6 +235,7 @@ _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
+_HEADER = "[-A-Za-z0-9]+"
 
 _LABEL_TEXT = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
@@ -241,6 +264,10 @@ _ENV_NAME_TEXT = (
 _CONFIG_KEY_TEXT = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
     f"'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '{_CONFIG_KEY}')"
+)
+_HEADER_TEXT = (
+    "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', "
+    f"regex used for validation is '{_HEADER}')"
 )
 
 
@@ -314,6 +341,11 @@ def _config_key(text: str) -> Iterator[str]:
         yield "must not start with '..'"
 
 
+def _header_name(text: str) -> Iterator[str]:
+    if not re.fullmatch(_HEADER, text):
+        yield _HEADER_TEXT
+
+
 def _all(path: Path, value: object, details: Iterable[str]) -> Iterator[Finding]:
     return (invalid(path, value, detail) for detail in details)
 
@@ -329,6 +361,14 @@ def _named(path: Path, name: str, details: Iterable[str]) -> Iterator[Finding]:
 def _between(path: Path, value: int | None, low: int, high: int) -> Iterator[Finding]:
     if value is not None and not low <= value <= high:
         yield invalid(path, value, f"must be between {low} and {high}, inclusive")
+
+
+def _port(path: Path, port: v1.IntOrString | None) -> Iterator[Finding]:
+    """A number, or the name of a port; whether a container has a port of that name is not asked."""
+    if isinstance(port, str):
+        yield from _all(path, port, _port_name(port))
+    else:
+        yield from _between(path, port or 0, 1, 65535)
 
 
 def _one_of(path: Path, value: str | None, supported: tuple[str, ...]) -> Iterator[Finding]:
@@ -536,16 +576,15 @@ def _check_container(
     if is_init and v1.is_sidecar(container) and container.restart_policy_rules:
         detail = "restartPolicyRules are not allowed for init containers with restart policy Always"
         yield forbidden((*at, "restartPolicyRules"), detail)
-    elif is_init and not v1.is_sidecar(container):
-        for name, handler in (
-            ("lifecycle", container.lifecycle),
-            ("livenessProbe", container.liveness_probe),
-            ("readinessProbe", container.readiness_probe),
-            ("startupProbe", container.startup_probe),
-        ):
+    if is_init and not v1.is_sidecar(container):
+        for name, handler in (("lifecycle", container.lifecycle), *_probes(container)):
             if handler is not None:
                 detail = "may not be set for init containers without restartPolicy=Always"
                 yield forbidden((*at, name), detail)
+    else:
+        for name, probe in _probes(container):
+            if probe is not None:
+                yield from _check_probe(name, probe, (*at, name))
     if container.security_context is not None:
         yield from _check_security(container.security_context, (*at, "securityContext"))
 
@@ -624,6 +663,72 @@ def _check_security(context: v1.SecurityContext, at: Path) -> Iterator[Finding]:
     if context.allow_privilege_escalation is False and context.privileged:
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
         yield invalid(at, context, detail)
+
+
+# --- probes ------------------------------------------------------------------------------------
+
+
+def _probes(container: v1.Container) -> tuple[tuple[str, v1.Probe | None], ...]:
+    return (
+        ("livenessProbe", container.liveness_probe),
+        ("readinessProbe", container.readiness_probe),
+        ("startupProbe", container.startup_probe),
+    )
+
+
+def _check_probe(name: str, probe: v1.Probe, at: Path) -> Iterator[Finding]:
+    yield from _check_handler(probe, at)
+    for field, value in (
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("periodSeconds", probe.period_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ):
+        if value < 0:
+            yield invalid((*at, field), value, "must be greater than or equal to 0")
+    path, grace = (*at, "terminationGracePeriodSeconds"), probe.termination_grace_period_seconds
+    if grace is not None and grace <= 0:
+        yield invalid(path, grace, "must be greater than 0")
+    if name != "readinessProbe":
+        if probe.success_threshold != 1:
+            yield invalid((*at, "successThreshold"), probe.success_threshold, "must be 1")
+    elif grace is not None:
+        yield invalid(path, grace, "must not be set for readinessProbes")
+
+
+def _check_handler(probe: v1.Probe, at: Path) -> Iterator[Finding]:
+    """One handler; of several the first in this order is meant, and the others are too many."""
+    handlers: list[tuple[str, Iterator[Finding]]] = []
+    if probe.exec is not None:
+        handlers.append(("exec", _check_exec(probe.exec, (*at, "exec"))))
+    if probe.http_get is not None:
+        handlers.append(("httpGet", _check_http_get(probe.http_get, (*at, "httpGet"))))
+    if probe.tcp_socket is not None:
+        found = _port((*at, "tcpSocket", "port"), probe.tcp_socket.port)
+        handlers.append(("tcpSocket", found))
+    if probe.grpc is not None:
+        handlers.append(("grpc", _port((*at, "grpc", "port"), probe.grpc.port)))
+    if not handlers:
+        yield required(at, "must specify a handler type")
+        return
+    yield from handlers[0][1]
+    for name, _ in handlers[1:]:
+        yield forbidden((*at, name), "may not specify more than 1 handler type")
+
+
+def _check_exec(action: v1.ExecAction, at: Path) -> Iterator[Finding]:
+    if not action.command:
+        yield required((*at, "command"))
+    for index, word in enumerate(action.command):
+        yield from _no_nul((*at, "command", index), word)
+
+
+def _check_http_get(action: v1.HTTPGetAction, at: Path) -> Iterator[Finding]:
+    yield from _port((*at, "port"), action.port)
+    yield from _one_of((*at, "scheme"), action.scheme, ("HTTP", "HTTPS"))
+    for header in action.http_headers:
+        yield from _all((*at, "httpHeaders"), header.name, _header_name(header.name))
 
 
 # --- environment -------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "Run pods in the foreground, from their first process to their last.",
     "validate": "Check manifests and say everything that is wrong with them.",
     "fields": "List what each manifest field does here.",
+    "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
     "doctor": "Say what this machine can do, and what stands in the way.",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import sys
 
@@ -27,8 +28,10 @@ from supervisor.kubelet.statedir import StateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.decide import waiting_for
-from supervisor.lifecycle.facts import ContainerId
+from supervisor.lifecycle.facts import ContainerId, ProbeKind
+from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord
+from supervisor.lifecycle.status import missing_gates
 from supervisor.runtime import procfs, spec
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from supervisor.runtime.launch import Launcher, ProcessRuntime
@@ -104,6 +107,7 @@ class _Session:
         self._labels: dict[str, str] = {}  # by pod uid
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._explained: set[ContainerId] = set()
+        self._unhealthy: set[tuple[str, str, str]] = set()  # pod uid, container, what was said
         self._node: Node | None = None
         self._over = False  # no pod runs any more
         self._info: spec.NodeInfo
@@ -137,7 +141,7 @@ class _Session:
         return code
 
     async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
-        self._info = _node_info(runtime.isolation, self._state.path)
+        self._info = node_info(runtime.isolation, self._state.path)
         if runtime.isolation is Isolation.GROUP and self._loaded.pods:
             self._output.say(
                 "podvisor",
@@ -288,11 +292,47 @@ class _Session:
             self._output.say(label, line.text)
             if line.opens is not None:
                 self._opened(ContainerId(uid, line.container, line.opens), label)
+        status = worker.status
+        if status.conditions != before.status.conditions and _waits_for_gates(status):
+            self._hint(pod, hints.readiness_gates(missing_gates(worker.record)))
 
     def event(self, event: v1.Event) -> None:
-        if event.type == reasons.WARNING and event.reason not in _TOLD:
-            pod = self._labels.get(event.involved_object.uid, event.involved_object.name)
+        if event.type != reasons.WARNING or event.reason in _TOLD:
+            return
+        involved = event.involved_object
+        pod = self._labels.get(involved.uid, involved.name)
+        if event.reason in (reasons.UNHEALTHY, reasons.PROBE_WARNING):
+            self._say_unhealthy(pod, event)
+        else:
             self._output.say(pod, f"{event.reason}: {event.message}")
+
+    def _say_unhealthy(self, pod: str, event: v1.Event) -> None:
+        """Attempts of probes that failed: what is said again and again is shown once."""
+        uid = event.involved_object.uid
+        name = event.involved_object.field_path.partition("{")[2].rstrip("}")
+        message = event.message.rpartition("(combined from similar events): ")[2]
+        # The text may hold a port of ours, which is another one each time.
+        said = (uid, name, re.sub(r"[0-9]+->", "->", message))
+        if said in self._unhealthy:
+            return
+        self._unhealthy.add(said)
+        self._output.say(f"{pod}/{name}", f"{event.reason}: {narration.first_words(event.message)}")
+        if "connection refused" in message:
+            kind = ProbeKind(message.partition(" ")[0].lower())
+            self._tasks.start_soon(self._hint_about_refusal, uid, name, kind)
+
+    async def _hint_about_refusal(self, uid: str, name: str, kind: ProbeKind) -> None:
+        """Once the program has had time to listen, say if it does so elsewhere."""
+        await anyio.sleep(hints.LISTENS_AFTER)
+        assert self._node is not None, "events come from it"
+        worker = next(w for w in self._node.workers if w.pod.metadata.uid == uid)
+        spec = worker.pod.spec
+        container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        running = next(c for c in worker.record.containers if c.name == name).running
+        probe = probe_of(container, kind)
+        if running is not None and probe is not None:
+            text = hints.refused_elsewhere(probe, container, running.pid)
+            self._hint(f"{self._labels[uid]}/{name}", text)
 
     def _opened(self, id: ContainerId, label: str) -> None:
         launched = self._specs[id]
@@ -344,7 +384,14 @@ class _Session:
         )
 
 
-def _node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
+def _waits_for_gates(status: v1.PodStatus) -> bool:
+    return any(
+        c.type == reasons.READY and c.reason == reasons.READINESS_GATES_NOT_READY
+        for c in status.conditions
+    )
+
+
+def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
     """What containers can be told about this machine."""
     disk = os.statvfs(state_dir)
     return spec.NodeInfo(

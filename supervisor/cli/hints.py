@@ -15,6 +15,8 @@ from supervisor.runtime.cri import LaunchSpec
 
 # A Python main that has written nothing for this long probably buffers its output.
 SILENT_AFTER = 5.0
+# A program that has just been refused a probe may need this long until it listens.
+LISTENS_AFTER = 1.0
 
 
 def port_conflicts(pods: Iterable[v1.Pod]) -> list[tuple[str, str]]:
@@ -75,6 +77,48 @@ def always_restarts(container: v1.Container, pod: v1.Pod) -> str | None:
     return (
         "ended with 0 and is started again: restartPolicy is Always, the default; "
         "use Never or OnFailure for work that ends"
+    )
+
+
+def refused_elsewhere(probe: v1.Probe, container: v1.Container, pid: int) -> str | None:
+    """Said when a probe is refused: the program listens, but not where the probe asks.
+
+    `pid` is the main process. Probes ask the pod's address, which is 127.0.0.1 here.
+    """
+    port = port_of(probe, container)
+    places = procfs.listening(pid)
+    if not places or port is None:
+        return None
+    if any(number == port and host in _ANSWERS_LOOPBACK for host, number in places):
+        return None  # it has begun to listen since
+    where = ", ".join(f"[{host}]:{at}" if ":" in host else f"{host}:{at}" for host, at in places)
+    return (
+        f"the probe asks 127.0.0.1:{port}, which is the pod's address here, but the program "
+        f"listens at {where}; let it listen at 0.0.0.0:{port}, as it must in a cluster"
+    )
+
+
+# Addresses at which what is sent to 127.0.0.1 arrives.
+_ANSWERS_LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1", "::", "::ffff:127.0.0.1"})  # noqa: S104
+
+
+def port_of(probe: v1.Probe, container: v1.Container) -> int | None:
+    """The port that a probe asks at the pod's own address."""
+    port: v1.IntOrString | None = None
+    if probe.grpc is not None:
+        port = probe.grpc.port
+    elif (action := probe.http_get or probe.tcp_socket) is not None and not action.host:
+        port = action.port
+    if isinstance(port, str):
+        return next((p.container_port for p in container.ports if p.name == port), None)
+    return port
+
+
+def readiness_gates(names: Iterable[str]) -> str:
+    """Said when nothing but readiness gates keeps a pod from being ready."""
+    return (
+        f"all containers are ready, but the pod is not: readiness gates wait for the conditions "
+        f"{', '.join(names)}, and nothing sets them here"
     )
 
 

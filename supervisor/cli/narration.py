@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from supervisor.api import v1
 from supervisor.lifecycle import reasons
+from supervisor.lifecycle.probing import Probes, Result
 from supervisor.lifecycle.record import Cause, ContainerRecord, Ended, Kind, PodRecord, Running
 
 _WIDEST_MESSAGE = 200
@@ -54,10 +55,45 @@ def _container_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]
         line = Line(container=now.name, text=_end(was, now, ended), closes=ended.attempt)
         # The end of one instance comes before the start of the next.
         lines.insert(0 if ended.attempt < now.attempt else len(lines), line)
+    if ended is None:
+        lines += _probe_changes(was, now)
     refusal = now.refusal
     if refusal is not None and (was.refusal is None or was.refusal.message != refusal.message):
         lines.append(Line(container=now.name, text=f"{refusal.reason}: {refusal.message}"))
     return lines
+
+
+def _probe_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]:
+    """What the probes of one instance say now and did not say before."""
+    running = now.running
+    if running is None:
+        return []
+    known = was.running if was.attempt == now.attempt else None
+    old = known.probes if known is not None else Probes()
+    new = running.probes
+    texts: list[str] = []
+    if new.startup.result is not old.startup.result:
+        if new.startup.result is Result.SUCCESS:
+            texts.append("startup probe passed")
+        else:
+            texts.append(f"startup probe failed: {first_words(new.startup.because)}")
+    if new.liveness.result is not old.liveness.result:
+        texts.append(f"liveness probe failed: {first_words(new.liveness.because)}")
+    if new.readiness.result is not old.readiness.result:
+        if new.readiness.result is Result.SUCCESS:
+            texts.append("ready")
+        else:
+            texts.append(f"not ready: {first_words(new.readiness.because)}")
+    if running.kill is not None and (known is None or known.kill is None):
+        grace = running.kill.deadline - running.kill.requested.boot
+        texts[-1:] = [f"{text}; stopping it, grace {grace:.0f} s" for text in texts[-1:]]
+    return [Line(container=now.name, text=text) for text in texts]
+
+
+def first_words(text: str) -> str:
+    """A text of somebody else's on one line."""
+    words = " ".join(text.split())
+    return f"{words[:_WIDEST_MESSAGE]}{'…' if len(words) > _WIDEST_MESSAGE else ''}"
 
 
 def _never_ran(ended: Ended | None) -> bool:
@@ -133,8 +169,7 @@ def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended) -> str:
     if ended.log_dropped:
         text += f"; {ended.log_dropped} log records could not be written"
     if ended.message and ended.exit_code != 0:
-        words = " ".join(ended.message.split())
-        text += f": {words[:_WIDEST_MESSAGE]}{'…' if len(words) > _WIDEST_MESSAGE else ''}"
+        text += f": {first_words(ended.message)}"
     return text
 
 

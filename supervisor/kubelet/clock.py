@@ -9,6 +9,7 @@ time and run on a loop whose time jumps; nothing else in kubelet/ may sleep or s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,11 @@ from supervisor.lifecycle.facts import Instant
 # The longest sleep before the boot clock is read again: a deadline that passed during suspend is
 # noticed at most this long after waking up.
 _LONGEST_SLEEP = 5.0
+# uvloop's timers count whole milliseconds and may fire a little early; anyio then asks again and
+# again until the time has come, which costs more CPU than most of what is waited for. So sleeps
+# are made of whole milliseconds, a hair less because of what adding up floats does.
+_GRAIN = 1000
+_HAIR = 1e-5
 
 
 def system_instant() -> Instant:
@@ -28,6 +34,7 @@ def system_instant() -> Instant:
 class Clock:
     def __init__(self, read: Callable[[], Instant] = system_instant) -> None:
         self._read = read
+        self._is_real = read is system_instant
 
     def now(self) -> Instant:
         return self._read()
@@ -44,9 +51,20 @@ class Clock:
             left = until - self.now().boot
             if left <= 0:
                 break
-            with anyio.move_on_after(min(left, _LONGEST_SLEEP)):
+            left = min(left, _LONGEST_SLEEP)
+            if self._is_real:
+                left = math.ceil(left * _GRAIN) / _GRAIN - _HAIR
+            with anyio.move_on_after(left):
                 await event.wait()
         return event.is_set()
 
     async def sleep(self, seconds: float) -> None:
         await self.wait(anyio.Event(), self.now().boot + seconds)
+
+
+def time_limit(seconds: float) -> anyio.CancelScope:
+    """Cut off an exchange with another program after this long.
+
+    Counts as the loop does, not in suspend: then the other program does not get on, either.
+    """
+    return anyio.move_on_after(seconds)

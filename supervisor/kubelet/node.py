@@ -18,6 +18,8 @@ from anyio.abc import TaskGroup
 from supervisor.api import v1
 from supervisor.errors import NodeError
 from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.handlers import Handlers
+from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.recorder import Recorder
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId, DeletionRequested, rfc3339
@@ -52,7 +54,10 @@ class Node:
         policy: NodePolicy,
         clock: Clock | None = None,
         observer: Observer | None = None,
+        run_probe: RunProbe | None = None,
     ) -> None:
+        self._handlers = Handlers()
+        self.run_probe = run_probe or self._handlers.run_probe
         self.runtime = runtime
         self.policy = policy
         self.clock = clock or Clock()
@@ -76,7 +81,10 @@ class Node:
         trace: TracebackType | None,
     ) -> bool | None:
         self._tasks.cancel_scope.cancel()
-        return await self._tasks.__aexit__(kind, error, trace)
+        try:
+            return await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            await self._handlers.close()
 
     def run_pod(self, pod: v1.Pod, policy: NodePolicy | None = None) -> PodWorker:
         """Start a pod (defaulted and valid); give it its UID and creation time.

@@ -2,9 +2,10 @@
 
 A `PodWorker` folds facts into the pod's record, asks `decide` for a plan, commits the plan, and
 only then acts: each action runs as a task of its own and answers with exactly one fact. Between
-rounds it sleeps until a fact arrives or the plan's `wake_at` passes. No rule of the lifecycle is
-written here; what the worker adds is order (commit before act, acknowledge after commit) and
-containment: a bug in one pod parks that pod visibly and keeps its processes.
+rounds it sleeps until a fact arrives or the plan's `wake_at` passes. After each commit the probes
+that run are made equal to those that the plan wants. No rule of the lifecycle is written here;
+what the worker adds is order (commit before act, acknowledge after commit) and containment: a bug
+in one pod parks that pod visibly and keeps its processes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import anyio
 
 from supervisor.api import v1
 from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.prober import Prober, RunProbe
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.decide import Plan, decide
 from supervisor.lifecycle.facts import (
@@ -60,6 +62,9 @@ class Host(Protocol):
     clock: Clock
     runtime: Runtime
 
+    @property
+    def run_probe(self) -> RunProbe: ...
+
     def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
         """Raises StartError when the container's configuration cannot be honoured."""
         ...
@@ -84,6 +89,8 @@ class PodWorker:
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._starting: set[ContainerId] = set()
         self._early_exits: dict[ContainerId, Exit] = {}
+        self._prober = Prober(pod, policy.host_ip, host, self.tell)
+        self._wake_at: float | None = 0.0  # of the plan committed last
 
     @property
     def status(self) -> v1.PodStatus:
@@ -122,11 +129,17 @@ class PodWorker:
         self._mail = anyio.Event()
         facts, self._mailbox = self._mailbox, []
         try:
-            plan, record = self._advance(facts)
+            record = self._fold(facts)
+            if record is self.record and not self._is_time() and not _any_exit(facts):
+                # Nothing has changed, as after most probes: the plan committed last still holds.
+                await self.host.clock.wait(self._mail, self._wake_at)
+                return False
+            plan, record = self._plan(record)
         except Exception:
             self._park(traceback.format_exc())
             # The facts are kept: after the pause they are folded again, with what came since.
             self._mailbox = [*facts, *self._mailbox]
+            self._wake_at = 0.0
             await self.host.clock.sleep(_PARKED)
             return False
         before, self.record = self.record, record
@@ -141,15 +154,24 @@ class PodWorker:
             if isinstance(action, StartContainer):
                 self._starting.add(action.id)
             start_soon(self._perform, action)
+        self._wake_at = plan.wake_at
+        self._prober.reconcile(plan.probing, start_soon)
         if plan.done:
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)
         return False
 
-    def _advance(self, facts: list[Fact]) -> tuple[Plan, PodRecord]:
+    def _fold(self, facts: list[Fact]) -> PodRecord:
         record = self.record
         for fact in facts:
             record = observe(record, fact)
+        return record
+
+    def _is_time(self) -> bool:
+        """Whether the time has come for which the plan committed last asked."""
+        return self._wake_at is not None and self.host.clock.now().boot >= self._wake_at
+
+    def _plan(self, record: PodRecord) -> tuple[Plan, PodRecord]:
         now = self.host.clock.now()
         plan = decide(record, now)
         return plan, observe(record, Committed(at=now, plan=plan))
@@ -234,3 +256,8 @@ class PodWorker:
     def _container(self, name: str) -> v1.Container:
         spec = self.pod.spec
         return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+
+
+def _any_exit(facts: list[Fact]) -> bool:
+    """Whether there is something to acknowledge."""
+    return any(isinstance(fact, ContainerExited) for fact in facts)

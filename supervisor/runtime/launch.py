@@ -41,7 +41,16 @@ from msgspec import Struct
 
 from supervisor.errors import NodeError, UsageError
 from supervisor.lifecycle.facts import ContainerId, Instant
-from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, News, StartError
+from supervisor.runtime.cri import (
+    ExecError,
+    ExecResult,
+    Exit,
+    Isolation,
+    LaunchSpec,
+    LogDrop,
+    News,
+    StartError,
+)
 
 if TYPE_CHECKING:
     from anyio import Event
@@ -55,6 +64,8 @@ _PROTOCOL = 1
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 15.0  # the launcher itself gives stubborn containers 10
+_STOP_TIMEOUT = 6.0  # a minder itself gives programs that it may not kill 5
+_KILLED = 128 + signals.SIGKILL
 LOG_MAX_SIZE = 10 << 20
 LOG_MAX_FILES = 5
 
@@ -231,8 +242,8 @@ def spawn_launcher(
 class _Instance:
     """A started instance, until its exit is acknowledged."""
 
-    def __init__(self, pid: int, pidfd: int, at: Instant) -> None:
-        self.pid, self.pidfd, self.at = pid, pidfd, at
+    def __init__(self, pid: int, pidfd: int, at: Instant, spec: LaunchSpec) -> None:
+        self.pid, self.pidfd, self.at, self.spec = pid, pidfd, at, spec
         self.ended = False
 
 
@@ -242,6 +253,26 @@ class _Pending:
     def __init__(self, ready: Event, spec: LaunchSpec) -> None:
         self.ready, self.spec = ready, spec
         self.error: Exception | None = None
+
+
+class _Exec:
+    """A program that runs in a container, until it is known what came of it."""
+
+    def __init__(self, limit: int, ended: Event, out: int, err: int) -> None:
+        self.limit, self.ended = limit, ended
+        self.kept = {out: bytearray(), err: bytearray()}  # the beginning of each output, in order
+        # Exit code, (stage, errno, detail) of what failed, or None: it was killed.
+        self.answer: int | tuple[str, int, bytes] | None = None
+        self.error: Exception | None = None
+
+
+class _Minder:
+    """Our end of the process in a container that runs programs there, one at a time."""
+
+    def __init__(self, id: ContainerId, channel: _socket.socket) -> None:
+        self.id, self.channel = id, channel
+        self.ready = self.leaving = False
+        self.run: _Exec | None = None  # None: it waits for more
 
 
 class ProcessRuntime:
@@ -255,7 +286,9 @@ class ProcessRuntime:
         self._instances: dict[ContainerId, _Instance] = {}
         self._pending: dict[ContainerId, _Pending] = {}
         self._news: deque[News] = deque()
-        self._outbox: deque[tuple[bytes, int]] = deque()  # packet, memfd or -1
+        self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()  # packet, its descriptors
+        self._minders: dict[int, _Minder] = {}  # by descriptor
+        self._outputs: dict[int, _Exec] = {}  # by descriptor
         self._lost: NodeError | None = None
         self._closing = False
         self._wake: Event
@@ -268,6 +301,7 @@ class ProcessRuntime:
         import anyio
 
         self._wake, self._outgoing = anyio.Event(), anyio.Event()
+        self._poll = select.epoll()  # minders and outputs: a task for each would cost more
         try:
             await self._shake_hands()
         except BaseException:
@@ -278,6 +312,7 @@ class ProcessRuntime:
         self._tasks.start_soon(self._receive)
         self._tasks.start_soon(self._transmit)
         self._tasks.start_soon(self._watch_launcher)
+        self._tasks.start_soon(self._watch_minders)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -288,7 +323,7 @@ class ProcessRuntime:
             await self._tasks.__aexit__(None, None, None)
         finally:
             await self._end_launcher()
-            self._fail_pending(NodeError("cannot start a container: the node is closed"))
+            self._fail_pending(NodeError("cannot start a program: the node is closed"))
             self._wake.set()
 
     async def _shake_hands(self) -> None:
@@ -330,8 +365,9 @@ class ProcessRuntime:
                     await anyio.wait_readable(launcher.pidfd)
                 launcher.reap()
         self._drop_instances()
+        self._poll.close()
         while self._outbox:
-            _close(self._outbox.popleft()[1])
+            _close(*self._outbox.popleft()[1])
 
     def _drop_instances(self) -> None:
         for instance in self._instances.values():
@@ -362,6 +398,10 @@ class ProcessRuntime:
             pending.error = error
             pending.ready.set()
         self._pending.clear()
+        for minder in list(self._minders.values()):
+            if minder.run is not None:
+                minder.run.error = error
+            self._dismiss(minder)
 
     # --- cri.Runtime --------------------------------------------------------------------------
 
@@ -404,6 +444,40 @@ class ProcessRuntime:
                 raise pending.error
         instance = self._instances[id]
         return instance.pid, instance.at
+
+    async def exec(
+        self, id: ContainerId, argv: tuple[str, ...], *, timeout: float | None, limit: int
+    ) -> ExecResult:
+        import anyio
+
+        if self._lost is not None:
+            raise self._lost
+        instance = self._instances.get(id)
+        if instance is None or instance.ended or self._closing:
+            raise ExecError(f'container "{id.name}" is not running')
+        if not argv:
+            raise ExecError("cannot run a program in the container: no command")
+        minder, run = self._request_exec(instance.spec, argv, limit)
+        stopped = False
+        try:
+            with anyio.move_on_after(timeout):
+                await run.ended.wait()
+        finally:
+            if not run.ended.is_set():
+                stopped = True
+                minder.leaving = True
+                minder.channel.shutdown(_socket.SHUT_WR)
+                with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
+                    await run.ended.wait()
+                self._dismiss(minder)
+        if run.error is not None:
+            raise run.error
+        if isinstance(run.answer, tuple):
+            if run.answer[0] == "gone":
+                raise ExecError(f'container "{id.name}" is not running')
+            raise ExecError(_explain(instance.spec, argv, *run.answer))
+        code = _KILLED if run.answer is None and not stopped else run.answer
+        return ExecResult(code, b"".join(run.kept.values())[:limit])
 
     def signal(self, id: ContainerId, signum: int) -> bool:
         instance = self._instances.get(id)
@@ -468,31 +542,87 @@ class ProcessRuntime:
             }
             packet = marshal.dumps(("start", key, fields), 2)
             if len(packet) <= _INLINE:
-                self._post(packet, -1)
+                self._post(packet)
                 return
-            memfd = os.memfd_create("podvisor-start", os.MFD_CLOEXEC)
+            memfd = _memfd(marshal.dumps(fields, 2))
         except (OSError, ValueError) as error:  # ValueError: not encodable
             raise StartError(
                 "CreateContainerError", f"cannot create the container: {error}", created=False
             ) from error
-        with open(memfd, "wb", closefd=False) as file:
-            marshal.dump(fields, file, 2)
         self._post(marshal.dumps(("start", key, None), 2), memfd)
 
-    def _send(self, message: tuple[object, ...]) -> None:
-        self._post(marshal.dumps(message, 2), -1)  # type: ignore[arg-type]
+    def _request_exec(
+        self, spec: LaunchSpec, argv: tuple[str, ...], limit: int
+    ) -> tuple[_Minder, _Exec]:
+        import anyio
 
-    def _post(self, packet: bytes, memfd: int) -> None:
-        self._outbox.append((packet, memfd))
+        readers: list[int] = []
+        rights: list[int] = []
+        try:
+            words = [os.fsencode(word) for word in argv]
+            packet = marshal.dumps(words, 2)
+            for _ in range(2):
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                readers.append(reader)
+                rights.append(writer)
+                os.set_blocking(reader, False)
+                if spec.uid is not None or spec.gid is not None:
+                    _give(writer, spec)
+            if len(packet) > _INLINE:
+                rights.append(_memfd(packet))
+                packet = marshal.dumps(None)
+            minder = self._hand_over(spec.id, packet, array.array("i", rights))
+        except (OSError, ValueError) as error:
+            _close(*readers)
+            raise ExecError(f"cannot run a program in the container: {error}") from error
+        finally:
+            _close(*rights)
+        run = minder.run = _Exec(limit, anyio.Event(), *readers)
+        for reader in readers:
+            self._outputs[reader] = run
+            self._poll.register(reader, select.EPOLLIN)
+        return minder, run
+
+    def _hand_over(self, id: ContainerId, packet: bytes, rights: array.array[int]) -> _Minder:
+        """Give a request to a minder of that container: one that waits for more, or a new one."""
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
+        waiting = [m for m in self._minders.values() if m.id == id and m.run is None]
+        for minder in waiting:
+            try:
+                if not minder.leaving:
+                    minder.channel.sendmsg([packet], ancillary)
+                    return minder
+            except (BrokenPipeError, ConnectionResetError):  # killed meanwhile
+                self._dismiss(minder)
+        ours, theirs = _socket.socketpair(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+        )
+        try:
+            ours.setblocking(False)
+            ours.sendmsg([packet], ancillary)  # it waits in the socket
+            self._poll.register(ours, select.EPOLLIN)
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        minder = self._minders[ours.fileno()] = _Minder(id, ours)
+        self._post(marshal.dumps(("mind", _key(id)), 2), theirs.detach())
+        return minder
+
+    def _send(self, message: tuple[object, ...]) -> None:
+        self._post(marshal.dumps(message, 2))  # type: ignore[arg-type]
+
+    def _post(self, packet: bytes, *fds: int) -> None:
+        self._outbox.append((packet, fds))
         if len(self._outbox) == 1 and not self._flush():
             self._outgoing.set()
 
     def _flush(self) -> bool:
         """Send what the socket takes; False when something is left."""
         while self._outbox:
-            packet, memfd = self._outbox[0]
-            rights = array.array("i", [memfd] if memfd >= 0 else [])
-            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
+            packet, fds = self._outbox[0]
+            rights = array.array("i", fds)
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
             try:
                 if not self._launcher.closed:
                     self._launcher.channel.sendmsg([packet], ancillary)
@@ -501,7 +631,7 @@ class ProcessRuntime:
                     return False
                 # It is gone; _watch_launcher tells.
             self._outbox.popleft()
-            _close(memfd)
+            _close(*fds)
         return True
 
     async def _transmit(self) -> None:
@@ -569,6 +699,11 @@ class ProcessRuntime:
                     return
                 instance.ended = True
                 self._tell(Exit(id, Instant(wall, boot), code, drained=drained, dropped=dropped))
+                # Whatever ran in it is gone, though a forked child of ours may hold a socket of it.
+                for minder in [m for m in self._minders.values() if m.id == id]:
+                    while self._hear(minder):
+                        pass
+                    self._dismiss(minder)
             case ("drop", _, wall, boot, number):
                 self._tell(LogDrop(id, Instant(wall, boot), os.strerror(number)))
 
@@ -576,9 +711,11 @@ class ProcessRuntime:
         self, id: ContainerId, pid: int, at: Instant, fds: list[int], truncated: bool
     ) -> None:
         pending = self._pending.pop(id, None)
+        if pending is None:  # only what we asked for is started
+            _close(*fds)
+            return
         if id in self._instances:
-            for fd in fds:
-                os.close(fd)
+            _close(*fds)
         elif truncated or not fds:
             # We are out of descriptors, or were.
             try:
@@ -586,19 +723,107 @@ class ProcessRuntime:
                 fds = [os.pidfd_open(pid)]
             except OSError as error:
                 self._send(("signal", _key(id), int(signals.SIGKILL)))
-                if pending is not None:
-                    pending.error = StartError(
-                        "CreateContainerError",
-                        f"cannot watch the container: {error.strerror}",
-                        created=False,
-                    )
-                    pending.ready.set()
+                pending.error = StartError(
+                    "CreateContainerError",
+                    f"cannot watch the container: {error.strerror}",
+                    created=False,
+                )
+                pending.ready.set()
                 return
-            self._instances[id] = _Instance(pid, fds[0], at)
+            self._instances[id] = _Instance(pid, fds[0], at, pending.spec)
         else:
-            self._instances[id] = _Instance(pid, fds[0], at)
-        if pending is not None:
-            pending.ready.set()
+            self._instances[id] = _Instance(pid, fds[0], at, pending.spec)
+        pending.ready.set()
+
+    # --- from programs run in containers ------------------------------------------------------
+
+    async def _watch_minders(self) -> None:
+        import anyio
+
+        while True:
+            await anyio.wait_readable(self._poll.fileno())
+            for fd, _ in self._poll.poll(0):
+                if fd in self._outputs:
+                    if not self._take_output(self._outputs[fd], fd):
+                        self._unwatch(fd)
+                elif fd in self._minders:  # else ended by what came before it in this round
+                    self._hear(self._minders[fd])
+
+    def _hear(self, minder: _Minder) -> bool:
+        """Take one message; False when there is none now, or none any more."""
+        packet, taken = b"", minder.ready
+        try:
+            try:
+                packet = minder.channel.recv(65536)
+            except ConnectionResetError:  # it ended before it took the request; perhaps it said why
+                taken = False
+                packet = minder.channel.recv(65536)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        if not packet:
+            if minder.run is not None and not taken:
+                minder.run.answer = ("minder", 0, b"")
+            self._dismiss(minder)
+            return False
+        run = minder.run
+        match marshal.loads(packet):  # noqa: S302
+            case "ready":
+                minder.ready = True
+            case "idle" if run is None:
+                self._dismiss(minder)
+            case (code, stays) if run is not None:
+                run.answer = code
+                minder.run = None
+                self._finish(run)
+                if not stays or minder.leaving:
+                    self._dismiss(minder)
+            case (stage, number, detail) if run is not None:
+                run.answer = (stage, number, detail)
+                self._dismiss(minder)
+        return True
+
+    def _dismiss(self, minder: _Minder) -> None:
+        """Have it end, and all that runs below it; what it was asked for ends as far as it is."""
+        fd = minder.channel.fileno()
+        if self._minders.pop(fd, None) is None:
+            return
+        if not self._poll.closed:
+            self._poll.unregister(fd)
+        try:
+            minder.channel.shutdown(_socket.SHUT_RDWR)  # a forked child of ours may hold a copy
+        except OSError:  # it is gone
+            pass
+        minder.channel.close()
+        if minder.run is not None:
+            run, minder.run = minder.run, None
+            self._finish(run)
+
+    def _finish(self, run: _Exec) -> None:
+        """Take what output there is and wait for no more: somebody left behind may hold it."""
+        for fd, kept in run.kept.items():
+            while len(kept) < run.limit and self._take_output(run, fd):
+                pass
+            self._unwatch(fd)
+            os.close(fd)
+        run.ended.set()
+
+    def _take_output(self, run: _Exec, fd: int) -> bool:
+        """Read once; False when there is nothing now, or nothing any more."""
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        kept = run.kept[fd]
+        if len(kept) < run.limit:
+            kept += data[: run.limit - len(kept)]
+        return bool(data)
+
+    def _unwatch(self, fd: int) -> None:
+        # Explicitly: closing does not do it while a forked child of ours holds a copy.
+        if self._outputs.pop(fd, None) is not None and not self._poll.closed:
+            self._poll.unregister(fd)
 
     def _tell(self, news: News) -> None:
         self._news.append(news)
@@ -609,9 +834,25 @@ def _key(id: ContainerId) -> tuple[str, str, int]:
     return (id.pod_uid, id.name, id.attempt)
 
 
-def _close(fd: int) -> None:
-    if fd >= 0:
+def _close(*fds: int) -> None:
+    for fd in fds:
         os.close(fd)
+
+
+def _give(pipe: int, spec: LaunchSpec) -> None:
+    """To the container's user, who could not open it again as /proc/self/fd/1 otherwise."""
+    uid, gid = (-1 if id is None else id for id in (spec.uid, spec.gid))
+    try:
+        os.fchown(pipe, uid, gid)
+    except OSError:  # an unprivileged node, which cannot have another user's container either
+        pass
+
+
+def _memfd(content: bytes) -> int:
+    memfd = os.memfd_create("podvisor-request", os.MFD_CLOEXEC)
+    with open(memfd, "wb", closefd=False) as file:
+        file.write(content)
+    return memfd
 
 
 def _readable(fd: int) -> bool:
@@ -623,41 +864,51 @@ def _readable(fd: int) -> bool:
 def _start_error(
     spec: LaunchSpec, created: bool, stage: str, number: int, detail: bytes
 ) -> StartError:
+    reason = "StartError" if created else "CreateContainerError"
+    text = _explain(spec, spec.argv, stage, number, detail)
+    return StartError(reason, text, created=created)
+
+
+def _explain(
+    spec: LaunchSpec, argv: tuple[str, ...], stage: str, number: int, detail: bytes
+) -> str:
     """Put the launcher's (stage, errno) into the words users know from container runtimes."""
     # The kernel's sentences begin with a capital, Go's do not.
     why = os.strerror(number) if number else ""
     why = why[:1].lower() + why[1:] or os.fsdecode(detail)
-    program = spec.argv[0] if spec.argv else ""
+    program = argv[0] if argv else ""
     path = os.fsdecode(detail) or program
     match stage:
         case "lookup":
-            text = f'exec: "{program}": executable file not found in $PATH'
+            return f'exec: "{program}": executable file not found in $PATH'
         case "size":
-            text = f"cannot execute {program}: {os.fsdecode(detail)}"
+            return f"cannot execute {program}: {os.fsdecode(detail)}"
         case "interpreter":
-            text = f'exec: "{path}": the interpreter that its first line names does not exist'
+            return f'exec: "{path}": the interpreter that its first line names does not exist'
         case "exec" if not number:
-            text = f"cannot execute {program}: {why}"
+            return f"cannot execute {program}: {why}"
         case "exec" if number == errno.ENOENT:
-            text = f'exec: "{path}": stat {path}: no such file or directory'
+            return f'exec: "{path}": stat {path}: no such file or directory'
         case "exec":
-            text = f'exec: "{path}": {why}'
+            return f'exec: "{path}": {why}'
         case "cwd":
-            text = f'cannot change to the working directory "{spec.cwd}": {why}'
+            return f'cannot change to the working directory "{spec.cwd}": {why}'
         case "user":
             ids = f"user {spec.uid}, group {spec.gid}, supplementary groups {spec.groups}"
-            text = f"cannot become {ids}: {why}"
+            return f"cannot become {ids}: {why}"
         case "termination":
-            text = f'cannot provide terminationMessagePath "{spec.termination_path}": {why}'
+            return f'cannot provide terminationMessagePath "{spec.termination_path}": {why}'
         case "proc":
-            text = f"cannot mount /proc: {why}"
+            return f"cannot mount /proc: {why}"
         case "fork":
-            text = f"cannot create a process: {why}"
+            return f"cannot create a process: {why}"
+        case "join":
+            return f"cannot enter the container's namespaces: {why}"
+        case "minder":
+            return f"cannot execute {program}: the container is ending, or resources are exhausted"
         case "record":
-            text = f"cannot write the spawn record: {why}"
+            return f"cannot write the spawn record: {why}"
         case "killed":
-            text = f"the process was killed before it executed {program} (exit code {why})"
+            return f"the process was killed before it executed {program} (exit code {why})"
         case _:
-            text = f"cannot prepare the container: {why}"
-    reason = "StartError" if created else "CreateContainerError"
-    return StartError(reason, text, created=created)
+            return f"cannot prepare the container: {why}"

@@ -5,8 +5,9 @@ the standard library (every other import would be paid for at each ``podvisor ru
 thread and one loop, and never blocks on a child, on the supervisor or on a disk.
 
     supervisor --socket--> launcher --clone--> main process of a container (pid 1 in pidns modes)
-                              |  \\--fork----> reaper --fork--> main process (group mode only)
-                              \\------fork----> logger, the only reader of every log pipe
+                            | | \\---fork----> reaper --fork--> main process (group mode only)
+                            | \\----fork----> minder --vfork-> programs run in a container (exec)
+                            \\------fork----> logger, the only reader of every log pipe
 
 Why a process of its own: it forks, and only a single-threaded program with little memory can fork
 cheaply and safely; it is the parent, so exits are kept by the kernel as zombies until the
@@ -18,13 +19,19 @@ It decides nothing: no restart, no deadline (but for the wait for the logger), n
 
 Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET socket. To us:
 ``("start", key, fields or None when they travel in a memfd)``, ``("signal", key, signum)``,
-``("ack", key)``. From us: ``("hello", version, isolation or None, trials)``,
-``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage, errno,
-detail)``, ``("exit", key, code, wall, boot, drained, dropped)``, ``("drop", key, wall, boot,
+``("ack", key)``, ``("mind", key)`` with a socket. From us: ``("hello", version, isolation or None,
+trials)``, ``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage,
+errno, detail)``, ``("exit", key, code, wall, boot, drained, dropped)``, ``("drop", key, wall, boot,
 errno)``.
+
+The supervisor talks to a minder directly, through the socket that came with "mind". To it: argv, or
+None when it travels in a memfd, with the write ends of two pipes (stdout, stderr); the end of the
+socket ends it and the program. From it: ``"ready"``, ``(exit code, whether it stays)``,
+``(stage, errno, detail)`` of what failed, ``"idle"`` when nothing was asked for a while.
 """
 
 import _ctypes
+import _posixsubprocess
 import _signal  # type: ignore[import-not-found]
 import _socket
 import errno
@@ -50,6 +57,7 @@ MODES = (PIDNS, ROOTLESS, GROUP)
 SOCKET_FD, SUPERVISOR_FD, LOGS_FD = 3, 4, 5
 
 MAX_PACKET = 65536
+LINGER = 3.0  # seconds a minder waits for more before it offers to end
 DRAIN_CAP = 2.0  # seconds an exit waits for the logger
 CLOCK_BOOTTIME = 7
 
@@ -57,14 +65,14 @@ CLOCK_BOOTTIME = 7
 # `_ctypes` is the C half of ctypes; importing the Python half costs 5 ms.
 
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER = 0x20000, 0x20000000, 0x10000000
-CLONE_PIDFD, SIGCHLD = 0x1000, 17
+CLONE_PIDFD, CLONE_PARENT, SIGCHLD = 0x1000, 0x8000, 17
 SYS_CLONE3 = 435  # the same number on every architecture
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(posix.uname().machine, -1)
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(posix.uname().machine, -1)
 SYS_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(posix.uname().machine, -1)
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 19
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 O_PATH = 0o10000000
 P_PIDFD = 3
 SIGKILL, SIGSTOP = 9, 19
@@ -103,6 +111,7 @@ _syscall = _LongFunction(_ctypes.dlsym(_LIBC, "syscall"))
 _mount = _IntFunction(_ctypes.dlsym(_LIBC, "mount"))
 _umount2 = _IntFunction(_ctypes.dlsym(_LIBC, "umount2"))
 _unshare = _IntFunction(_ctypes.dlsym(_LIBC, "unshare"))
+_setns = _IntFunction(_ctypes.dlsym(_LIBC, "setns"))
 _prctl = _IntFunction(_ctypes.dlsym(_LIBC, "prctl"))
 _tee = _LongFunction(_ctypes.dlsym(_LIBC, "tee"))
 _before_fork = _HookFunction(_ctypes.dlsym(_LIBC, "PyOS_BeforeFork"))
@@ -131,7 +140,7 @@ _clone3_refused = False
 
 
 def fork_into(flags: int) -> "tuple[int, int]":
-    """fork() into new namespaces. Returns (pid, pidfd); (0, -1) in the child."""
+    """fork() into new namespaces, or as a sibling. Returns (pid, pidfd); (0, -1) in the child."""
     global _clone3_refused
     pidfd = _Int(-1)
     address = _ctypes.addressof(pidfd)
@@ -139,7 +148,8 @@ def fork_into(flags: int) -> "tuple[int, int]":
     number, pid = errno.ENOSYS, -1
     _before_fork()
     if not _clone3_refused:
-        words = (flags, address, 0, 0, SIGCHLD, 0, 0, 0)
+        # A sibling's end is told as ours would be.
+        words = (flags, address, 0, 0, 0 if flags & CLONE_PARENT else SIGCHLD, 0, 0, 0)
         arguments = b"".join([word.to_bytes(8, sys.byteorder) for word in words])
         pid = _syscall(_Long(SYS_CLONE3), arguments, _Long(len(arguments)))
         number = _ctypes.get_errno()
@@ -202,7 +212,7 @@ class Channel:
         self.queue: list[tuple[bytes, tuple[int, ...]]] = []
         self.broken = False
 
-    def send(self, message: "tuple[Any, ...]", *fds: int) -> None:
+    def send(self, message: "tuple[Any, ...] | str", *fds: int) -> None:
         self.queue.append((marshal.dumps(message, 2), fds))
         if len(self.queue) == 1:
             self.flush()
@@ -293,16 +303,22 @@ def look_up(program: bytes, path: bytes) -> bytes:
     raise CannotStartError("lookup", errno.ENOENT)
 
 
-def execute(order: Order, env: "dict[bytes, bytes]") -> None:
-    program = look_up(order.argv[0], env.get(b"PATH", DEFAULT_PATH))
+def execute(argv: "list[bytes]", env: "dict[bytes, bytes]") -> None:
+    program = look_up(argv[0], env.get(b"PATH", DEFAULT_PATH))
     try:
-        posix.execve(program, order.argv, env)
+        posix.execve(program, argv, env)
     except OSError as error:
-        if error.errno == errno.E2BIG:
-            raise CannotStartError("size", errno.E2BIG, measure(order.argv, env)) from None
-        if error.errno == errno.ENOENT and program and posix.access(program, posix.F_OK):
-            raise CannotStartError("interpreter", errno.ENOENT, program) from None
-        raise CannotStartError("exec", error.errno or 0, program) from None
+        raise cannot_execute(error.errno or 0, program, argv, env) from None
+
+
+def cannot_execute(
+    number: int, program: bytes, argv: "list[bytes]", env: "dict[bytes, bytes]"
+) -> CannotStartError:
+    if number == errno.E2BIG:
+        return CannotStartError("size", number, measure(argv, env))
+    if number == errno.ENOENT and program and posix.access(program, posix.F_OK):
+        return CannotStartError("interpreter", number, program)
+    return CannotStartError("exec", number, program)
 
 
 def measure(argv: "list[bytes]", env: "dict[bytes, bytes]") -> bytes:
@@ -375,11 +391,7 @@ def run_main(
     try:
         close_all_but({out, err, status, release})
         posix.setsid()
-        env = dict(order.env)
-        if isolation == GROUP:
-            env[b"PODVISOR_TERMINATION_LOG"] = order.termination_file
-            env[b"PODVISOR_MAIN_PID"] = b"%d" % posix.getpid()
-        else:
+        if isolation != GROUP:
             stage = "termination"
             provide_file(order.termination_file, order.termination_path)
             stage = "proc"
@@ -387,6 +399,7 @@ def run_main(
         stage = "setup"
         posix.dup2(out, 1)
         posix.dup2(err, 2)
+        env = environment(order, isolation, posix.getpid())
         origin.restore()
         stage = "user"
         take_ids(order)
@@ -399,19 +412,34 @@ def run_main(
         stage = "cwd"
         posix.chdir(order.cwd)
         stage = "exec"
-        execute(order, env)
-    except CannotStartError as failure:
-        report(status, failure.stage, failure.number, failure.detail)
-    except OSError as error:
-        report(status, stage, error.errno or 0, b"")
+        execute(order.argv, env)
     except BaseException as error:
-        report(status, stage, 0, repr(error).encode("utf-8", "replace"))
+        report(status, stage, error)
     finally:
         _exit(127)
 
 
-def report(status: int, stage: str, number: int, detail: bytes) -> None:
-    posix.write(status, marshal.dumps((stage, number, detail[:2000]), 2))
+def environment(order: Order, isolation: str, main: int) -> "dict[bytes, bytes]":
+    env = dict(order.env)
+    if isolation == GROUP:
+        env[b"PODVISOR_TERMINATION_LOG"] = order.termination_file
+        env[b"PODVISOR_MAIN_PID"] = b"%d" % main
+    return env
+
+
+def report(fd: int, stage: str, error: BaseException) -> None:
+    """Tell a pipe or socket, in which there is room, what went wrong."""
+    number, detail = 0, b""
+    if isinstance(error, CannotStartError):
+        stage, number, detail = error.stage, error.number, error.detail
+    elif isinstance(error, OSError):
+        number = error.errno or 0
+    else:
+        detail = repr(error).encode("utf-8", "replace")
+    try:
+        posix.write(fd, marshal.dumps((stage, number, detail[:2000]), 2))
+    except OSError:  # nobody listens any more
+        pass
 
 
 def take_ids(order: Order) -> None:
@@ -616,7 +644,7 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
         try:
             main = posix.fork()
         except OSError as error:
-            report(status, "fork", error.errno or 0, b"")
+            report(status, "fork", error)
             _exit(127)
         if main == 0:
             run_main(order, GROUP, origin, out, err, status, release)
@@ -632,37 +660,63 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
             except OSError:  # it failed before it waited
                 pass
         posix.close(release_write)
+        channel = Channel(control)
         poller = select.poll()
         poller.register(control, select.POLLIN)
         poller.register(wake, select.POLLIN)
-        code: int | None = None
-        while code is None:
-            code = reap(main)
-            if code is not None:
+        while True:
+            dead = reap()
+            if main in dead:
+                code = dead[main]
                 break
             ready = [fd for fd, _ in poller.poll()]
             if wake in ready:
                 posix.read(wake, 4096)
-            if control in ready:  # nothing is ever sent: the launcher is gone
-                code = 137
-        sweep(wake)
+            if control in ready and not fork_minders(channel, order, origin, main):
+                code = 137  # the launcher is gone
+                break
+        sweep(lambda: pause(wake))
         _exit(code)
     finally:
         _exit(137)
 
 
-def reap(main: int) -> "int | None":
-    """Reap every dead child; return the exit code of `main` if it was among them."""
-    code = None
+def fork_minders(channel: Channel, order: Order, origin: Origin, main: int) -> bool:
+    """Group mode: as many as were asked for; False when nobody is there to ask."""
+    while (received := channel.receive()) is not None:
+        packet, fds, _ = received
+        if not packet:
+            return False
+        for fd in fds:
+            try:
+                pid = posix.fork()
+            except OSError as error:
+                report(fd, "fork", error)
+            else:
+                if pid == 0:
+                    run_minder(order, GROUP, origin, main, fd)
+            posix.close(fd)
+    return True
+
+
+def pause(wake: int) -> None:
+    poller = select.poll()
+    poller.register(wake, select.POLLIN)
+    if poller.poll(20):
+        posix.read(wake, 4096)
+
+
+def reap() -> "dict[int, int]":
+    """Reap every dead child; return their exit codes."""
+    dead: dict[int, int] = {}
     while True:
         try:
             pid, status = posix.waitpid(-1, posix.WNOHANG)
         except ChildProcessError:
-            return code
+            return dead
         if pid == 0:
-            return code
-        if pid == main:
-            code = shell_code(status)
+            return dead
+        dead[pid] = shell_code(status)
 
 
 def shell_code(status: int) -> int:
@@ -670,39 +724,55 @@ def shell_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def sweep(wake: int) -> None:
+def sweep(pause: "Callable[[], None]") -> None:
     """End all descendants. Stops them first, until no new one is found: a process that forks as
     fast as we kill would otherwise win."""
     give_up = boottime() + 5.0
     while True:
         stopped: set[int] = set()
         hopeless: set[int] = set()
-        while True:
-            found = descendants(posix.getpid()) - stopped
-            if not found:
-                break
-            for pid in found:
-                send(pid, SIGSTOP)
-            stopped |= found
+        while freeze(posix.getpid(), stopped):
+            # Their pids may mean others from here on. Kept, they would slow down the walk until
+            # a chain of short-lived processes is never caught up with.
+            stopped.difference_update(reap())
         for pid in stopped:
             if not send(pid, SIGKILL):
                 hopeless.add(pid)
         if not stopped:
-            reap(0)
-            if not descendants(posix.getpid()):
+            # Walks miss who moves; without a child there is nobody, for orphans become children.
+            reap()
+            if not has_children() or boottime() > give_up:
                 return
+            pause()
+            continue
         # A set-uid program of another user cannot be killed without privileges.
-        if stopped and stopped == hopeless and boottime() > give_up:
+        if stopped == hopeless and boottime() > give_up:
             return
         deadline = boottime() + 0.05
         while boottime() < deadline:
-            reap(0)
+            reap()
             if not has_children():
                 return
-            poller = select.poll()
-            poller.register(wake, select.POLLIN)
-            if poller.poll(20):
-                posix.read(wake, 4096)
+            pause()
+
+
+def freeze(root: int, stopped: "set[int]") -> bool:
+    """Stop all descendants, each when it is found and before its children are looked for.
+
+    True when there was one that is not in `stopped` yet.
+    """
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        for child in children(todo.pop()):
+            if child not in found:
+                found.add(child)
+                if child not in stopped:
+                    send(child, SIGSTOP)
+                todo.append(child)
+    new = not found <= stopped
+    stopped |= found
+    return new
 
 
 def has_children() -> bool:
@@ -752,6 +822,147 @@ def children(pid: int) -> "list[int]":
     except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
         pass
     return result
+
+
+# --- programs run in a container that is there already ------------------------------------------
+
+
+def join(order: Order, isolation: str, origin: Origin, main: int, pidfd: int, fd: int) -> int:
+    """In a forked child of the launcher: leave a minder in the container's namespaces.
+
+    It becomes our sibling, so that the launcher is its parent. Returns its pid, 0 if there is none.
+    """
+    try:
+        call(_setns, pidfd, CLONE_NEWPID | CLONE_NEWNS)
+        minder, _ = fork_into(CLONE_PARENT)
+    except OSError as error:
+        report(fd, "gone" if error.errno == errno.ESRCH else "join", error)
+        return 0
+    if minder == 0:
+        run_minder(order, isolation, origin, main, fd)
+    return minder
+
+
+def run_minder(order: Order, isolation: str, origin: Origin, main: int, fd: int) -> None:
+    """Parent of programs that are run in a container, one at a time. Never returns.
+
+    It is a process of the container (its pid and mount namespaces, where there are such, its user,
+    its directory) and a sub-reaper: whatever the program starts, daemonises or puts into another
+    session stays below it, so all of it can be ended in time. A program that ends by itself may
+    leave others behind: these go on to the container's main process, as in a cluster, because the
+    minder then ends too. It stays for more only when it has no children left; forking it costs
+    several times what the vfork of a program does.
+    """
+    boss = posix.getppid()  # 0 when it is outside of our pid namespace
+    stage = "setup"
+    try:
+        _signal.set_wakeup_fd(-1)
+        close_all_but({fd})
+        set_process_name(b"podvisor-exec")
+        posix.setsid()
+        origin.restore()
+        # Programs that signal everybody they can (kill -1) do not mean us. Not ignored: that
+        # would be inherited.
+        wake, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        for number in {SIGCHLD, *origin.not_default}:
+            _signal.signal(number, lambda *_: None)
+        _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        stage = "user"
+        take_ids(order)
+        stage = "setup"
+        # Our memory still holds other containers' environments: not for this one's processes.
+        call(_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0)
+        call(_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        call(_prctl, PR_SET_PDEATHSIG, 10, 0, 0, 0)  # SIGUSR1: to wake up and see
+        Minder(Channel(fd), order, environment(order, isolation, main)).run(boss, wake)
+    except BaseException as error:
+        report(fd, stage, error)
+    finally:
+        _exit(127)
+
+
+class Minder:
+    def __init__(self, channel: Channel, order: Order, env: "dict[bytes, bytes]") -> None:
+        self.channel, self.order, self.env = channel, order, env
+        self.words = [name + b"=" + value for name, value in env.items()]
+        self.program = 0
+
+    def run(self, boss: int, wake: int) -> None:
+        self.channel.send("ready")
+        poller = select.poll()
+        poller.register(wake, select.POLLIN)
+        poller.register(self.channel.fd, select.POLLIN)
+        patience: float | None = LINGER * 1000
+        while True:
+            dead = reap()
+            if self.program in dead:
+                code, self.program = dead[self.program], 0
+                stays = not has_children()
+                self.channel.send((code, stays))
+                if not stays:
+                    return
+                patience = LINGER * 1000
+            ready = [fd for fd, _ in poller.poll(None if self.program else patience)]
+            if not ready:
+                self.channel.send("idle")  # it may have asked for more just now: it decides
+                patience = None
+            if wake in ready:
+                posix.read(wake, 4096)
+            if posix.getppid() != boss or (self.channel.fd in ready and not self.obey()):
+                sweep(lambda: pause(wake))
+                return
+
+    def obey(self) -> bool:
+        """False when nobody is there to ask for more."""
+        received = self.channel.receive()
+        if received is None:
+            return True
+        packet, fds, truncated = received
+        if not packet:
+            return False
+        try:
+            if truncated or len(fds) < 2:
+                raise CannotStartError("fork", errno.EMFILE)
+            self.program = self.spawn(marshal.loads(packet) or read_words(fds[2]), *fds[:2])
+        except Exception as error:
+            report(self.channel.fd, "exec", error)
+        close(*fds)
+        return True
+
+    def spawn(self, argv: "list[bytes]", out: int, err: int) -> int:
+        order = self.order
+        try:
+            posix.chdir(order.cwd)
+        except OSError as error:
+            raise CannotStartError("cwd", error.errno or 0) from None
+        path = look_up(argv[0], self.env.get(b"PATH", DEFAULT_PATH))
+        failed, failed_write = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            # What `subprocess` is made of. posix_spawn would leave two signals of glibc ignored.
+            pid = _posixsubprocess.fork_exec(
+                argv, [path], False, (failed_write,), None, self.words,  # type: ignore[arg-type]
+                -1, -1, -1, out, -1, err, failed, failed_write,
+                True, True, -1, None, None, None, -1, None, *ALLOW_VFORK,  # type: ignore[arg-type]
+            )  # fmt: skip
+        except OSError as error:
+            posix.close(failed)
+            raise CannotStartError("fork", error.errno or 0) from None
+        finally:
+            posix.close(failed_write)
+        said = posix.read(failed, 4096)  # b"OSError:<errno in hex>:", or the end
+        posix.close(failed)
+        if said:
+            posix.waitpid(pid, 0)
+            raise cannot_execute(int(said.split(b":")[1], 16), path, argv, self.env)
+        return pid
+
+
+ALLOW_VFORK = (True,) if sys.version_info < (3, 14) else ()  # later always
+
+
+def read_words(fd: int) -> "list[bytes]":
+    words: list[bytes] = marshal.loads(read_all(fd))
+    return words
 
 
 # --- the logger ---------------------------------------------------------------------------------
@@ -1167,6 +1378,8 @@ class Launcher:
         self.handlers: dict[int, Callable[[], None]] = {}
         self.containers: dict[object, Container] = {}  # until acknowledged
         self.slots: dict[int, Container] = {}  # until drained
+        self.minders: set[int] = set()  # pidfds (not in group mode, where reapers have them)
+        self.joining: dict[int, int] = {}  # pidfd of a joining child -> where it tells the minder
         self.free = list(range(SLOTS - 1, -1, -1))
         self.ending = False
         self.boot_id = b""
@@ -1254,6 +1467,8 @@ class Launcher:
                         pass
             elif verb == "ack":
                 self.acknowledge(key)
+            elif verb == "mind" and fds:  # else they were lost; the other end sees the end
+                self.mind(key, fds[0])
             close(*fds)
 
     def acknowledge(self, key: object) -> None:
@@ -1340,7 +1555,7 @@ class Launcher:
                     pass
         if self.isolation == GROUP:
             ours, theirs = _socket.socketpair(
-                _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
             )
             container.control = ours.detach()
             ends.append(theirs.detach())
@@ -1450,7 +1665,9 @@ class Launcher:
                 container.failure = (stage != "fork", stage, number, detail)
         elif container.failure is None and container.main_pidfd >= 0:
             container.started = (time.time(), boottime())
-            container.order.argv, container.order.env = [], []  # may be large
+            container.order.argv = []  # may be large
+            if self.isolation == GROUP:  # else programs run in it later get it too
+                container.order.env = []
             self.tell_started(container)
 
     def tell_started(self, container: Container) -> None:
@@ -1458,6 +1675,76 @@ class Launcher:
         self.channel.send(
             ("started", container.key, container.main, *container.started), container.main_pidfd
         )
+
+    # -- running programs in containers --
+
+    def mind(self, key: object, fd: int) -> None:
+        """Fork a minder into a container."""
+        container = self.containers.get(key)
+        if container is None or container.started is None or container.exit is not None:
+            report(fd, "gone", ProcessLookupError())
+            return
+        try:
+            if self.isolation == GROUP:
+                self.ask_reaper(container, fd)
+            else:
+                self.fork_joining(container, fd)
+        except OSError as error:
+            report(fd, "gone" if error.errno == errno.EPIPE else "fork", error)
+
+    def ask_reaper(self, container: Container, fd: int) -> None:
+        """Group mode: all of a container's processes are below its reaper."""
+        reaper = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, container.control)
+        try:
+            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
+            reaper.sendmsg([b"m"], [rights], _socket.MSG_DONTWAIT)
+        finally:
+            reaper.detach()
+
+    def fork_joining(self, container: Container, fd: int) -> None:
+        answer, answer_write = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            pid, pidfd = fork_into(0)
+            if pid == 0:
+                try:
+                    minder = join(
+                        container.order, self.isolation, self.origin,
+                        container.main, container.main_pidfd, fd,
+                    )  # fmt: skip
+                    posix.write(answer_write, b"%d" % minder)
+                finally:
+                    _exit(0)
+        except OSError:
+            posix.close(answer)
+            raise
+        finally:
+            posix.close(answer_write)
+        self.joining[pidfd] = answer
+        self.watch(pidfd, lambda: self.on_joined(pidfd))
+
+    def on_joined(self, pidfd: int) -> None:
+        self.unwatch(pidfd)
+        posix.waitid(P_PIDFD, pidfd, posix.WEXITED)
+        answer = self.joining.pop(pidfd)
+        minder = int(posix.read(answer, 16) or b"0")
+        close(pidfd, answer)
+        if not minder:
+            return
+        try:
+            pidfd = posix.pidfd_open(minder, 0)  # our child, not reaped: the pid is its own
+        except OSError:  # what cannot be watched must not be
+            posix.kill(minder, SIGKILL)
+            posix.waitpid(minder, 0)
+            return
+        self.minders.add(pidfd)
+        self.watch(pidfd, lambda: self.on_minder(pidfd))
+
+    def on_minder(self, pidfd: int) -> None:
+        # At once: pid 1 of its namespace cannot end while any process there is a zombie.
+        self.minders.remove(pidfd)
+        self.unwatch(pidfd)
+        posix.waitid(P_PIDFD, pidfd, posix.WEXITED)
+        posix.close(pidfd)
 
     # -- ending --
 
@@ -1596,6 +1883,15 @@ class Launcher:
 
     def shut_down(self) -> None:
         """Kill everything, and end only when it is gone: our end is the supervisor's proof."""
+        # Minders before the mains, which their zombies would hold.
+        for pidfd in list(self.joining):
+            if readable(pidfd, boottime() + 1.0):
+                self.on_joined(pidfd)
+        for pidfd in self.minders:
+            _signal.pidfd_send_signal(pidfd, SIGKILL)
+        for pidfd in list(self.minders):
+            if readable(pidfd, boottime() + 1.0):
+                self.on_minder(pidfd)
         live = [c for c in self.containers.values() if c.exit is None]
         for container in live:
             for fd in {container.main_pidfd, container.child_pidfd}:
@@ -1618,7 +1914,7 @@ class Launcher:
             if not readable(self.logger_pidfd, boottime() + 1.0):
                 _signal.pidfd_send_signal(self.logger_pidfd, SIGKILL)
                 readable(self.logger_pidfd, boottime() + 1.0)
-        reap(0)  # leave no zombie to an init that is slow or none
+        reap()  # leave no zombie to an init that is slow or none
 
 
 def readable(fd: int, deadline: float) -> bool:
@@ -1706,14 +2002,16 @@ def enter(isolation: str) -> None:
 def rehearse() -> None:
     """Fork one container without a program. Masked parts of /proc forbid only the last step."""
     answer, answer_write = posix.pipe2(posix.O_CLOEXEC)
+    release, release_write = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid, pidfd = fork_into(CLONE_NEWPID | CLONE_NEWNS)
     except OSError as error:
-        close(answer, answer_write)
+        close(answer, answer_write, release, release_write)
         raise TrialError("create a pid namespace", error.errno or 0) from None
     if pid == 0:
         step, number = "be pid 1", 0
         try:
+            posix.close(release_write)
             if posix.getpid() == 1:
                 step = "mount /proc"
                 mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -1724,14 +2022,39 @@ def rehearse() -> None:
             number = error.errno or 0
         finally:
             posix.write(answer_write, marshal.dumps((step, number), 2))
+            posix.read(release, 1)
             _exit(0)
-    close(answer_write)
+    close(answer_write, release)
+    joined = rehearse_join(pidfd)  # meanwhile
     data = posix.read(answer, 4096)
-    close(answer, pidfd)
+    close(answer, release_write, pidfd)
     posix.waitpid(pid, 0)
     step, number = marshal.loads(data) if data else ("run a process as pid 1", 0)
+    if not step:
+        step, number = joined
     if step:
         raise TrialError(step, number)
+
+
+def rehearse_join(member: int) -> "tuple[str, int]":
+    """Join a container that is there already. Returns what could not be done and the errno."""
+    try:
+        pid, pidfd = fork_into(0)
+    except OSError as error:
+        return "create a process", error.errno or 0
+    if pid == 0:
+        number = 255
+        try:
+            call(_setns, member, CLONE_NEWPID | CLONE_NEWNS)
+            number = 0
+        except OSError as error:
+            number = error.errno or 0
+        finally:
+            _exit(number)
+    posix.close(pidfd)
+    number = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
+    step = "enter the namespaces of a container (needs Linux 5.8)" if number else ""
+    return step, max(number, 0)
 
 
 def attempt(isolation: str) -> "tuple[str, str, int]":

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import socket
+import sys
 
 from msgspec import Struct
 
@@ -154,10 +156,55 @@ def port_holder(port: int, protocol: str = "TCP") -> PortHolder | None:
         return None
     sockets = {f"socket:[{inode}]" for inode in uids}
     for pid in _pids():
-        if (socket := _holds(pid, sockets)) is not None:
-            inode = socket[len("socket:[") : -1]
+        if (held := _holds(pid, sockets)) is not None:
+            inode = held[len("socket:[") : -1]
             return PortHolder(uids[inode], pid, command_line(pid))
     return PortHolder(next(iter(uids.values())))
+
+
+def listening(pid: int) -> list[tuple[str, int]]:
+    """(address, port) of each TCP socket that this process or one below it listens at."""
+    places: dict[str, tuple[str, int]] = {}  # by descriptor target
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/{pid}/net/{table}", encoding="ascii") as file:
+                lines = file.readlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+            if state == "0A":  # LISTEN
+                address, _, port = local.partition(":")
+                places[f"socket:[{inode}]"] = (_address(address), int(port, 16))
+    found: dict[tuple[str, int], None] = {}
+    family = [pid]
+    for member in family:
+        family += _children(member)
+        for link, place in places.items():
+            if place not in found and _holds(member, {link}) is not None:
+                found[place] = None
+    return list(found)
+
+
+def _address(text: str) -> str:
+    """`0100007F` is 127.0.0.1: words of four bytes, each in the machine's order."""
+    raw = bytes.fromhex(text)
+    words = [raw[i : i + 4] for i in range(0, len(raw), 4)]
+    if sys.byteorder == "little":
+        words = [word[::-1] for word in words]
+    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
+    return socket.inet_ntop(family, b"".join(words))
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except OSError:  # it has ended meanwhile, or the kernel does not say
+        pass
+    return found
 
 
 def _holds(pid: int, links: set[str]) -> str | None:

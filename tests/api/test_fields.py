@@ -55,7 +55,9 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.hostNetwork", EMULATED),
         ("spec.nodeSelector", IGNORED),
         ("spec.tolerations", IGNORED),
-        ("spec.containers[].livenessProbe", REFUSED),
+        ("spec.containers[].livenessProbe.httpGet.host", HONOURED),
+        ("spec.initContainers[].readinessProbe.grpc.service", HONOURED),
+        ("spec.containers[].lifecycle", REFUSED),
         ("spec.volumes", REFUSED),
         ("spec.initContainers[].env[].valueFrom.secretKeyRef", REFUSED),
     ],
@@ -191,6 +193,44 @@ def said_about(**spec: object) -> list[str]:
                 "containers use the host's network, a port is not mapped"
             ],
             id="a host port that would be mapped",
+        ),
+        pytest.param(
+            {
+                "containers": [
+                    {
+                        "name": "a",
+                        "command": ["x"],
+                        "startupProbe": {"exec": {"command": ["x"]}, "failureThreshold": 30},
+                        "livenessProbe": {
+                            "httpGet": {
+                                "host": "10.0.0.1",
+                                "httpHeaders": [{"name": "Host", "value": "web"}],
+                                "path": "/healthz",
+                                "port": "http",
+                                "scheme": "HTTPS",
+                            },
+                            "terminationGracePeriodSeconds": 5,
+                        },
+                        "readinessProbe": {"grpc": {"port": 80, "service": "web"}},
+                    }
+                ]
+            },
+            [],
+            id="probes are made as they stand",
+        ),
+        pytest.param(
+            {
+                "initContainers": [
+                    {
+                        "name": "b",
+                        "command": ["x"],
+                        "restartPolicy": "Always",
+                        "lifecycle": {"postStart": {"exec": {"command": ["x"]}}},
+                    }
+                ]
+            },
+            ["error: spec.initContainers[0].lifecycle is refused: not yet: hooks are not run"],
+            id="hooks are not",
         ),
     ],
 )

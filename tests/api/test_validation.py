@@ -368,11 +368,11 @@ RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
             id="policies of containers are sorted otherwise than those of pods",
         ),
         pytest.param(
-            init(livenessProbe={}, lifecycle={}),
+            init(livenessProbe={}, readinessProbe={}, startupProbe={}, lifecycle={}),
             [
                 f"{INIT}.{name}: Forbidden: "
                 "may not be set for init containers without restartPolicy=Always"
-                for name in ("lifecycle", "livenessProbe")
+                for name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
             ],
             id="an init container has neither probes nor hooks",
         ),
@@ -439,6 +439,190 @@ RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
 )
 def test_rules_of_restarts(data: object, expected: list[str]) -> None:
     """§3.1.4, §4.3.7: container restart policies, rules, init containers and sidecars."""
+    assert errors(data) == expected
+
+
+LIVENESS = f"{AT}.livenessProbe"
+READINESS = f"{AT}.readinessProbe"
+STARTUP = f"{AT}.startupProbe"
+RANGE = "must be between 1 and 65535, inclusive"
+TRUE = {"exec": {"command": ["true"]}}
+
+
+def live(**probe: object) -> dict[str, Any]:
+    return container(livenessProbe=probe)
+
+
+def http(**action: object) -> dict[str, Any]:
+    return live(httpGet={"port": 80, **action})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            live(periodSeconds=5),
+            [f"{LIVENESS}: Required value: must specify a handler type"],
+            id="a handler",
+        ),
+        pytest.param(
+            live(grpc={"port": 0}, tcpSocket={}, httpGet={"port": 80}, **TRUE),
+            [
+                f"{LIVENESS}.{name}: Forbidden: may not specify more than 1 handler type"
+                for name in ("httpGet", "tcpSocket", "grpc")
+            ],
+            id="and only one: the first counts, the others are not looked into",
+        ),
+        pytest.param(
+            live(tcpSocket={"port": 0}, grpc={"port": 80}),
+            [
+                f"{LIVENESS}.tcpSocket.port: Invalid value: 0: {RANGE}",
+                f"{LIVENESS}.grpc: Forbidden: may not specify more than 1 handler type",
+            ],
+            id="the first is checked",
+        ),
+        pytest.param(
+            live(exec={}), [f"{LIVENESS}.exec.command: Required value"], id="a program"
+        ),
+        pytest.param(
+            live(exec={"command": ["a", "b\0"]}),
+            [
+                f'{LIVENESS}.exec.command[1]: Invalid value: "b\\u0000": '
+                "must not contain the character NUL"
+            ],
+            id="whose words can be given to a process",
+        ),
+        pytest.param(http(port="no-such-port"), [], id="that a name exists is not checked"),
+        pytest.param(
+            http(port="8080"),
+            [
+                f'{LIVENESS}.httpGet.port: Invalid value: "8080": '
+                "must contain at least one letter (a-z)"
+            ],
+            id="a number in quotes is no name",
+        ),
+        pytest.param(
+            live(tcpSocket={"port": "a_much--too-long-name"}),
+            [
+                f'{LIVENESS}.tcpSocket.port: Invalid value: "a_much--too-long-name": {detail}'
+                for detail in (
+                    "must be no more than 15 characters",
+                    "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+                    "must not contain consecutive hyphens",
+                )
+            ],
+            id="a name has the form of a port's",
+        ),
+        pytest.param(
+            http(port=70000),
+            [f"{LIVENESS}.httpGet.port: Invalid value: 70000: {RANGE}"],
+            id="a number has the range of a port",
+        ),
+        pytest.param(
+            live(httpGet={}), [f"{LIVENESS}.httpGet.port: Invalid value: 0: {RANGE}"], id="a port"
+        ),
+        pytest.param(
+            live(grpc={}), [f"{LIVENESS}.grpc.port: Invalid value: 0: {RANGE}"], id="also of gRPC"
+        ),
+        pytest.param(
+            live(grpc={"port": "grpc"}),
+            [f'{LIVENESS}.grpc.port: Invalid value: "grpc": must be an integer'],
+            id="where it has no name",
+        ),
+        pytest.param(
+            http(scheme="https"),
+            [
+                f'{LIVENESS}.httpGet.scheme: Unsupported value: "https": '
+                'supported values: "HTTP", "HTTPS"'
+            ],
+            id="schemes are in upper case",
+        ),
+        pytest.param(
+            http(httpHeaders=[{"name": "X-Fine"}, {"name": "X_Bad", "value": "x"}]),
+            [
+                f'{LIVENESS}.httpGet.httpHeaders: Invalid value: "X_Bad": a valid HTTP header must '
+                "consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for "
+                "validation is '[-A-Za-z0-9]+')"
+            ],
+            id="names of headers",
+        ),
+        pytest.param(
+            container(
+                startupProbe={
+                    **TRUE,
+                    "initialDelaySeconds": -1,
+                    "timeoutSeconds": -2,
+                    "periodSeconds": -3,
+                    "successThreshold": -4,
+                    "failureThreshold": -5,
+                }
+            ),
+            [
+                *(
+                    f"{STARTUP}.{name}: Invalid value: {value}: "
+                    "must be greater than or equal to 0"
+                    for name, value in (
+                        ("initialDelaySeconds", -1),
+                        ("timeoutSeconds", -2),
+                        ("periodSeconds", -3),
+                        ("successThreshold", -4),
+                        ("failureThreshold", -5),
+                    )
+                ),
+                f"{STARTUP}.successThreshold: Invalid value: -4: must be 1",
+            ],
+            id="nothing is negative",
+        ),
+        pytest.param(
+            container(**{
+                f"{kind}Probe": {**TRUE, "successThreshold": 2}
+                for kind in ("liveness", "readiness", "startup")
+            }),
+            [
+                f"{LIVENESS}.successThreshold: Invalid value: 2: must be 1",
+                f"{STARTUP}.successThreshold: Invalid value: 2: must be 1",
+            ],
+            id="only readiness may need several successes",
+        ),
+        pytest.param(
+            container(**{
+                f"{kind}Probe": {**TRUE, "terminationGracePeriodSeconds": 0}
+                for kind in ("liveness", "readiness", "startup")
+            }),
+            [
+                f"{LIVENESS}.terminationGracePeriodSeconds: Invalid value: 0: "
+                "must be greater than 0",
+                f"{READINESS}.terminationGracePeriodSeconds: Invalid value: 0: "
+                "must be greater than 0",
+                f"{READINESS}.terminationGracePeriodSeconds: Invalid value: 0: "
+                "must not be set for readinessProbes",
+                f"{STARTUP}.terminationGracePeriodSeconds: Invalid value: 0: "
+                "must be greater than 0",
+            ],
+            id="a grace of its own is more than nothing",
+        ),
+        pytest.param(
+            container(readinessProbe={**TRUE, "terminationGracePeriodSeconds": 5}),
+            [
+                f"{READINESS}.terminationGracePeriodSeconds: Invalid value: 5: "
+                "must not be set for readinessProbes"
+            ],
+            id="readiness kills nobody",
+        ),
+        pytest.param(
+            init(restartPolicy="Always", startupProbe={}),
+            [f"{INIT}.startupProbe: Required value: must specify a handler type"],
+            id="probes of sidecars are checked alike",
+        ),
+        pytest.param(
+            live(sleep={"seconds": 1}, **TRUE),
+            [f"{LIVENESS}.sleep: Unknown field"],
+            id="sleep is a handler of hooks alone",
+        ),
+    ],
+)  # fmt: skip
+def test_rules_of_probes(data: object, expected: list[str]) -> None:
+    """§5.1, §4.3.7: one handler, its ports and names, numbers and who may have which (C32)."""
     assert errors(data) == expected
 
 
@@ -629,6 +813,56 @@ def test_defaults_are_those_of_the_api_server() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        pytest.param(
+            {"httpGet": {"port": 80}},
+            {"httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}},
+            id="http",
+        ),
+        pytest.param({"grpc": {"port": 80}}, {"grpc": {"port": 80, "service": ""}}, id="grpc"),
+        pytest.param({"tcpSocket": {"port": "web"}}, {"tcpSocket": {"port": "web"}}, id="tcp"),
+        pytest.param(TRUE, TRUE, id="exec"),
+    ],
+)
+@pytest.mark.parametrize("name", ["livenessProbe", "readinessProbe", "startupProbe"])
+def test_defaults_of_probes(name: str, given: dict[str, Any], stored: dict[str, Any]) -> None:
+    """§5.1: zero means the default, but for the delay (C32: period 0 is stored as 10)."""
+    numbers = {
+        "failureThreshold": 3,
+        "periodSeconds": 10,
+        "successThreshold": 1,
+        "timeoutSeconds": 1,
+    }
+    for data in (given, {**given, "initialDelaySeconds": 0} | dict.fromkeys(numbers, 0)):
+        pod = codec.to_plain(admitted(container(**{name: data})))
+        assert pod["spec"]["containers"][0][name] == {**stored, **numbers}
+
+
+def test_what_a_probe_says_is_kept() -> None:
+    """§5.1: also of a sidecar."""
+    said = {
+        "failureThreshold": 1,
+        "httpGet": {
+            "host": "localhost",
+            "httpHeaders": [{"name": "Accept"}, {"name": "X-A", "value": "b"}],
+            "path": "/x?y",
+            "port": 443,
+            "scheme": "HTTPS",
+        },
+        "initialDelaySeconds": 1,
+        "periodSeconds": 2,
+        "successThreshold": 3,
+        "timeoutSeconds": 4,
+    }
+    pod = admitted(init(restartPolicy="Always", readinessProbe=said))
+    stored = codec.to_plain(pod)["spec"]["initContainers"][0]["readinessProbe"]
+    assert stored["httpGet"].pop("httpHeaders")[1] == {"name": "X-A", "value": "b"}
+    said["httpGet"].pop("httpHeaders")  # type: ignore[attr-defined]
+    assert stored == said
+
+
 def test_a_negative_grace_period_is_stored_as_one() -> None:
     """§7.1.1"""
     data = pod(terminationGracePeriodSeconds=-5)
@@ -675,7 +909,10 @@ def test_what_only_the_node_may_set_is_dropped() -> None:
 
 
 def test_defaults_of_defaults_are_the_same() -> None:
-    once = admitted(container(image="x", resources={"limits": {"cpu": "1500m"}}))
+    probe = {"httpGet": {"port": 80}}
+    once = admitted(
+        container(image="x", resources={"limits": {"cpu": "1500m"}}, livenessProbe=probe)
+    )
     assert validation.with_defaults(once) == once
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -16,10 +16,20 @@ from supervisor.api import v1
 from supervisor.errors import NodeError
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.node import Node
+from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.lifecycle.record import NodePolicy, PodRecord
-from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, News, StartError
+from supervisor.runtime.cri import (
+    ExecError,
+    ExecResult,
+    Exit,
+    Isolation,
+    LaunchSpec,
+    LogDrop,
+    News,
+    StartError,
+)
 
 START = 1_700_000_000.0
 
@@ -41,8 +51,14 @@ class Program(Struct, frozen=True):
     message: str = ""
 
 
+# What a program run in a container gives: an exit code, and how long it takes; None: it cannot be
+# started. Asked with the seconds since the container started.
+Answer = Callable[[float], tuple[int, float] | int | None]
+
+
 class FakeRuntime:
-    """Fulfils cri.Runtime with timers. `programs` maps container names to what they do."""
+    """Fulfils cri.Runtime with timers. `programs` maps container names to what they do, and
+    `execs` the first word of a command run in a container."""
 
     isolation = Isolation.PIDNS
 
@@ -51,7 +67,9 @@ class FakeRuntime:
         self.programs = programs
         self.log: list[tuple[float, str, str]] = []  # (seconds, what, container)
         self.unacknowledged: set[ContainerId] = set()
-        self.running: dict[ContainerId, tuple[Program, anyio.Event]] = {}
+        self.running: dict[ContainerId, tuple[Program, float]] = {}
+        self.execs: dict[str, Answer] = {}
+        self.executing: list[tuple[str, str]] = []  # (container, first word)
         self.sandboxes: set[str] = set()
         self.broken_sandbox: OSError | None = None
         self.undrained = False
@@ -92,12 +110,34 @@ class FakeRuntime:
             self.note("failed", spec.id.name)
             raise program.fails
         assert not any(id.name == spec.id.name for id in self.running), "two live attempts"
-        told = anyio.Event()
-        self.running[spec.id] = (program, told)
+        self.running[spec.id] = (program, self.clock.now().boot)
         self.note("start", spec.id.name)
         if program.runs is not None:
             self._tasks.start_soon(self._end_later, spec.id, program.runs, program.code)
         return 1000 + len(self.log), self.clock.now()
+
+    async def exec(
+        self, id: ContainerId, argv: tuple[str, ...], *, timeout: float | None, limit: int
+    ) -> ExecResult:
+        self.note(f"exec {argv[0]}", id.name)
+        running = (id.name, argv[0])
+        assert running not in self.executing, "two at once"
+        if id not in self.running:
+            raise ExecError("container not running")
+        answer = self.execs[argv[0]](self.clock.now().boot - self.running[id][1])
+        if answer is None:
+            raise ExecError(f'exec: "{argv[0]}": executable file not found in $PATH')
+        code, takes = answer if isinstance(answer, tuple) else (answer, 0.0)
+        self.executing.append(running)
+        try:
+            if timeout is not None and takes > timeout:
+                await self.clock.sleep(timeout)
+                return ExecResult(None, b"")
+            if takes:
+                await self.clock.sleep(takes)
+        finally:
+            self.executing.remove(running)
+        return ExecResult(code, f"says {code}".encode()[:limit])
 
     def signal(self, id: ContainerId, signum: int) -> bool:
         if id not in self.running:
@@ -195,7 +235,11 @@ def fake_clock() -> Iterator[Clock]:
 
 @asynccontextmanager
 async def world(
-    clock: Clock, programs: dict[str, Program | list[Program]], **policy: float
+    clock: Clock,
+    programs: dict[str, Program | list[Program]],
+    *,
+    run_probe: RunProbe | None = None,
+    **policy: float,
 ) -> AsyncIterator[World]:
     watcher = Watcher()
     async with FakeRuntime(clock, programs).open() as runtime:
@@ -205,6 +249,7 @@ async def world(
             policy=NodePolicy(node_name="here", **policy),
             clock=clock,
             observer=watcher,
+            run_probe=run_probe,
         )
         async with node:
             yield World(node, runtime, watcher)
