@@ -173,7 +173,7 @@ class _Session:
                 for container in (*pod.spec.init_containers, *pod.spec.containers)
             ]
         )
-        for label, text in hints.port_conflicts(pods):
+        for label, text in hints.port_conflicts(zip(labels, pods, strict=True)):
             self._hint(label, text)
         for label, home in zip(labels, self._loaded.pods, strict=True):
             worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
