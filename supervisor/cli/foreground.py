@@ -144,6 +144,7 @@ class _Session:
                 "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
                 "will not show; `podvisor doctor` says why",
             )
+            self._refuse_the_hosts_init()
         policy = NodePolicy(node_name=_NODE_NAME)
         async with Node(runtime, self._make_spec, policy=policy, observer=self) as node:
             self._node = node
@@ -158,6 +159,20 @@ class _Session:
                 lost = error
             self._over = True
         return self._conclude(node, lost)
+
+    def _refuse_the_hosts_init(self) -> None:
+        """In mode group /proc/1 is not the container's main. Raises ManifestError."""
+        problems = [
+            f"{home.source}: error: pod {home.pod.metadata.name}, container {c.name}: {problem}"
+            for home in self._loaded.pods
+            for c in (*home.pod.spec.init_containers, *home.pod.spec.containers)
+            if (problem := spec.proc_one_problem(c)) is not None
+        ]
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if problems:
+            count = f"{len(problems)} error{'s' if len(problems) > 1 else ''}"
+            raise ManifestError(f"{count}; nothing was started")
 
     def _start(self, node: Node) -> None:
         pods = [home.pod for home in self._loaded.pods]
