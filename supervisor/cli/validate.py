@@ -30,6 +30,7 @@ def command(
 
       kubectl get pod web -o yaml | podvisor validate -
     """
+    from supervisor.api.problems import printable
     from supervisor.cli import manifests
 
     loaded = manifests.load(files)
@@ -41,4 +42,4 @@ def command(
         raise typer.Exit(ExitCode.REFUSED)
     for item in loaded.pods:
         meta = item.pod.metadata
-        print(f"{item.source}: pod {meta.namespace}/{meta.name} is valid")
+        print(f"{printable(item.source)}: pod {meta.namespace}/{meta.name} is valid")
