@@ -393,6 +393,8 @@ if "net" in want:  # ports of its own, where that is allowed
         with socket.socket() as s:
             fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 1))
 signal.pthread_sigmask(signal.SIG_SETMASK, want.get("blocked", ()))
+for fd in want.get("closed", ()):
+    os.close(fd)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 

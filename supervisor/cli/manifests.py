@@ -343,11 +343,11 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def duration(option: str | None) -> float | None:
+def duration(option: str, value: str | None) -> float | None:
     """Seconds of a duration on the command line. Raises UsageError."""
-    if option is None:
+    if value is None:
         return None
     try:
-        return parse_duration(option)
+        return parse_duration(value)
     except ValueError as error:
-        raise UsageError(f"cannot use {option!r}: {error}") from None
+        raise UsageError(f"cannot use {option} {value!r}: {error}") from None

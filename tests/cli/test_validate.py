@@ -342,13 +342,13 @@ def test_a_byte_order_mark_is_no_part_of_podvisor_toml() -> None:
     [("10s", 10.0), ("1m30s", 90.0), ("500ms", 0.5), ("1.5h", 5400.0), ("2", 2.0), ("0.5", 0.5)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert manifests.duration(text) == seconds
+    assert manifests.duration("--x", text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "s", "1s2", "inf", "1 s", "0s"])
 def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match=r"^cannot use .*: must be a duration greater than 0"):
-        manifests.duration(text)
+        manifests.duration("--x", text)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
