@@ -11,8 +11,25 @@ from __future__ import annotations
 # Not `signal`: that imports enum, which takes longer than all of Python's own start so far, and
 # meanwhile Ctrl-C would still be a traceback.
 import _signal  # type: ignore[import-not-found]
+import posix
 
-_signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP))
+# What is ignored (nohup, a background job of a script) stays so: blocked, it would be taken.
+_signal.pthread_sigmask(
+    _signal.SIG_BLOCK,
+    [
+        number
+        for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+        if _signal.getsignal(number) != _signal.SIG_IGN
+    ],
+)
+
+for _fd in (0, 1, 2):
+    # Started with one of them closed (`>&-`), the next descriptor we open would take its place,
+    # and what is written to "stdout" would go there: to the launcher's socket, say.
+    try:
+        posix.fstat(_fd)
+    except OSError:
+        posix.open("/dev/null", posix.O_RDWR)
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ API; nobody else parses a manifest.
 Scalars are read with kubectl's YAML 1.1 (`yes` and `on` are booleans, `0777` is octal, a date
 stays text), not with the parser's own idea of it, because the manifest has to mean the same on
 a cluster. What is refused: duplicate keys, text that is larger than a request to a cluster may
-be, and aliases that grow into more nodes than such a text could hold.
+be, and more values than such a text holds, aliases followed. Time and memory are bounded for any
+text at all: reading ends at `MAX_FINDINGS` mistakes, and no scan starts twice at one place.
 
 The decoder walks the annotations of `v1` as text (its docstring says which forms there are)
 instead of resolving them: that is done class by class, when a manifest first needs the class.
@@ -21,12 +22,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from supervisor.api import quantity, v1
 from supervisor.api.problems import (
+    MAX_FINDINGS,
     Finding,
     Key,
     Path,
@@ -34,14 +37,17 @@ from supervisor.api.problems import (
     Severity,
     Type,
     invalid,
+    not_supported,
     render,
     said,
     show,
 )
 
 MAX_BYTES = 3 * 1024 * 1024  # what an API server takes in one request
-MAX_NODES = 500_000  # after aliases are followed
+MAX_NODES = 250_000  # keys and values, after aliases are followed
 MAX_DEPTH = 100
+_TOO_MANY = f"cannot read: more than {MAX_NODES} values"
+_TOO_DEEP = f"cannot read: nested deeper than {MAX_DEPTH} levels"
 
 T = TypeVar("T", bound=v1.Model)
 
@@ -91,21 +97,22 @@ class Document:
         return spot
 
     def problem(self, finding: Finding) -> Problem:
-        line, col = self.locate(finding.path, name=finding.at_name)
+        at = finding.path if finding.place is None else finding.place
+        line, col = self.locate(at, name=finding.at_name or finding.place is not None)
         path = render((*self.prefix, *finding.path))
         return Problem(finding.severity, self.source, line, col, path, finding.text, finding.type)
 
     def items(self) -> Iterator[Document]:
         """The objects of a List, or this one object."""
         data = self.data
-        if not (isinstance(data, dict) and isinstance(data.get("items"), list)):
+        kind = data.get("kind") if isinstance(data, dict) else None
+        items = data.get("items", ()) if isinstance(kind, str) and kind.endswith("List") else ()
+        if items is None:
+            return  # as empty as []
+        if not isinstance(items, list):
             yield self
             return
-        kind = data.get("kind")
-        if not (isinstance(kind, str) and kind.endswith("List")):
-            yield self
-            return
-        for index, item in enumerate(data["items"]):
+        for index, item in enumerate(items):
             if kind == "PodList" and isinstance(item, dict):  # items of typed lists are untyped
                 item = {"apiVersion": "v1", "kind": "Pod"} | item
             yield Document(item, self.source, self._item(index), (*self.prefix, "items", index))
@@ -121,6 +128,10 @@ class _SyntaxError(Exception):
         super().__init__(text)
         self.line, self.col, self.text = line, col, text
         self.before: list[Document] = []  # documents that end before the place
+
+
+class _LimitError(_SyntaxError):
+    """Of a limit, so there is no sense in reading the text in another way."""
 
 
 def read(content: bytes | str, source: str) -> tuple[list[Document], list[Problem]]:
@@ -157,28 +168,36 @@ def _read_text(text: str, source: str) -> tuple[list[Document], list[Problem]]:
         return _read_yaml(text, source)
     try:
         return _read_json(text, source)
+    except _LimitError:
+        raise
     except _SyntaxError as json_error:
         # A flow mapping is YAML as well; if it is neither, it was probably meant as JSON.
         try:
             return _read_yaml(text, source)
         except _SyntaxError:
+            if "\n---" in text:  # only YAML has that
+                raise
             raise json_error from None
 
 
 # --- JSON --------------------------------------------------------------------------------------
 
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+# A string that does not end is a token too: else each of its quotes would be tried as a start.
+_JSON_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 _JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
     import json
 
-    depth = 0
+    depth = nodes = 0
     for token in _JSON_TOKEN.finditer(text):  # json itself would recurse
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
-        if depth > MAX_DEPTH:
-            raise _SyntaxError(*_position(text, token.start()), "not JSON: nested too deeply")
+        word = token[0]
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(word, 0)
+        nodes += word not in "}],:"
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            message = _TOO_MANY if nodes > MAX_NODES else _TOO_DEEP
+            raise _LimitError(*_position(text, token.start()), message)
 
     duplicates = False  # where they stand is found out afterwards
 
@@ -194,6 +213,7 @@ def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
     decoder = json.JSONDecoder(
         object_pairs_hook=pairs, parse_constant=constant, parse_int=_json_int
     )
+    escapes = "\\u" in text
     documents: list[Document] = []
     at = _end_of_space(text, 0)
     while at < len(text):
@@ -204,7 +224,7 @@ def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
             raise _SyntaxError(error.lineno, error.colno, f"not JSON: {message}") from None
         except ValueError as error:
             raise _SyntaxError(*_position(text, at), f"not JSON: {error}") from None
-        if "\\u" in text:
+        if escapes:
             _refuse_half_characters(data, text, at)
         documents.append(Document(data, source, _json_places(text, at, end)))
         at = _end_of_space(text, end)
@@ -212,7 +232,7 @@ def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
     if duplicates:
         problems = [
             _syntax(source, line, col, f"key {show(key)} already set in line {first}")
-            for key, line, col, first in _json_duplicates(text)
+            for key, line, col, first in islice(_json_duplicates(text), MAX_FINDINGS)
         ]
     return documents, problems
 
@@ -466,7 +486,7 @@ class _Composer:
 
     def alias(self, event: Any) -> None:
         if event.anchor not in self._anchors:
-            self._fail(event, f"unknown alias *{event.anchor}")
+            self._fail(event, f"unknown alias *{event.anchor}: put it in quotes if it is text")
         node = self._anchors[event.anchor]
         if node is None:
             self._fail(event, f"alias *{event.anchor} stands inside its own anchor")
@@ -477,7 +497,7 @@ class _Composer:
         if event.tag not in (None, "!", _STANDARD + ("map" if is_mapping else "seq")):
             self._fail(event, f"tag {event.tag} is not read here")
         if len(self._stack) >= MAX_DEPTH:
-            self._fail(event, "nested too deeply")
+            self._fail(event, _TOO_DEEP, kind="")
         if event.anchor:
             self._anchors[event.anchor] = None
         data: Any = {} if is_mapping else []
@@ -504,6 +524,8 @@ class _Composer:
 
     def _add(self, node: _Node, event: Any) -> None:
         self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._fail(event, _TOO_MANY, kind="")
         if not self._stack:
             if node.data is not None:  # an empty document between two "---" is nothing
                 place = node.place
@@ -514,7 +536,7 @@ class _Composer:
         if len(parent.sizes) > 256:
             parent.sizes[:] = [sum(parent.sizes)]
         if node.size + self._nodes > MAX_NODES or sum(parent.sizes) > MAX_NODES:
-            self._fail(event, f"more than {MAX_NODES} values, with aliases followed")
+            self._fail(event, f"{_TOO_MANY}, with aliases followed", kind="")
         if isinstance(parent.data, list):
             parent.data.append(node.data)
             parent.place.items.append(node.place)
@@ -528,7 +550,7 @@ class _Composer:
             if isinstance(key, _Merge):
                 self._merge(parent, node, event)
                 return
-            if key in parent.own:
+            if key in parent.own and len(self.problems) < MAX_FINDINGS:
                 path = render(tuple(self._path(key)))
                 first = parent.own[key]
                 text = f"key {show(key)} already set in line {first}"
@@ -583,9 +605,9 @@ class _Composer:
             self._fail(event, f"{show(text)} is no !!{kind}")
         return value
 
-    def _fail(self, event: Any, text: str) -> NoReturn:
+    def _fail(self, event: Any, text: str, kind: str = "not YAML: ") -> NoReturn:
         mark = event.start_mark
-        raise _SyntaxError(mark.line + 1, mark.column + 1, f"not YAML: {text}")
+        raise _SyntaxError(mark.line + 1, mark.column + 1, kind + text)
 
 
 _HANDLERS: dict[str, Callable[[_Composer, Any], None]] = {
@@ -619,11 +641,30 @@ class _Shape(NamedTuple):
     zeros: dict[str, Any]  # of the fields that have no default
 
 
+class _Findings(list[Finding]):
+    """As many as anybody wants to see; then the reading ends."""
+
+    def append(self, finding: Finding) -> None:
+        if len(self) == MAX_FINDINGS:
+            raise _EnoughError
+        super().append(finding)
+
+
+class _EnoughError(Exception):
+    """Raised and caught in this module only."""
+
+
 def decode(data: Any, type_: type[T]) -> tuple[T, list[Finding]]:
-    """Read plain data strictly. What is wrong is a finding and counts as not set."""
-    findings: list[Finding] = []
-    value = _read_struct(type_, data, (), findings)
-    return value, findings
+    """Read plain data strictly. What is wrong is a finding and counts as not set.
+
+    With `MAX_FINDINGS` of them the object is an empty one: it was not read to its end.
+    """
+    findings = _Findings()
+    try:
+        value = _read_struct(type_, data, (), findings)
+    except _EnoughError:
+        value = _read_struct(type_, {}, (), findings)
+    return value, list(findings)
 
 
 _shapes: dict[type[v1.Model], _Shape] = {}
@@ -901,4 +942,6 @@ def encode_pods(pods: list[v1.Pod], form: str) -> str:
 
 def kind_finding(kind: str) -> Finding:
     """A kind that is read but not run."""
+    if kind.lower() in ("pod", "pods"):
+        return not_supported(("kind",), kind, ["Pod"])
     return said(("kind",), f"{kind} is not run yet: Pod only")

@@ -23,6 +23,9 @@ class Key(str):
 Path = tuple[str | int, ...]  # field names, indexes, and Keys
 
 SHOWN = 200  # characters of a bad value that a message repeats
+MAX_FINDINGS = 1000  # in one text or object: who gets more has not written them by hand
+_PATH = 500  # characters of a path that a line shows; Kubernetes' longest key has 317
+_TEXT = 2000
 
 
 class Severity(enum.StrEnum):
@@ -58,13 +61,14 @@ class Finding(Struct, frozen=True):
     text: str
     severity: Severity = Severity.ERROR
     suggestion: str = ""  # of an unknown field: the name that was probably meant
+    place: Path | None = None  # where it stands, for rules that Kubernetes says of a parent
 
     @property
     def at_name(self) -> bool:
         return self.type in _AT_NAME
 
     def __str__(self) -> str:
-        return join(self.type, render(self.path), self.text)
+        return join(self.type, _shown(render(self.path), _PATH), _shown(self.text, _TEXT))
 
 
 class Problem(Struct, frozen=True):
@@ -79,8 +83,9 @@ class Problem(Struct, frozen=True):
     type: Type = Type.SYNTAX
 
     def __str__(self) -> str:
-        place = f"{self.source}:{self.line}:{self.col}" if self.line else self.source
-        said = join(self.type, self.path, self.text)
+        source = printable(self.source)
+        place = f"{source}:{self.line}:{self.col}" if self.line else source
+        said = join(self.type, _shown(self.path, _PATH), _shown(self.text, _TEXT))
         return f"{place}: {self.severity}: {said}" if place else f"{self.severity}: {said}"
 
 
@@ -88,6 +93,19 @@ def join(kind: Type, path: str, text: str) -> str:
     if not path:
         return text
     return f"{path} {text}" if kind is Type.SAID else f"{path}: {text}"
+
+
+def printable(text: str) -> str:
+    """As one line that cannot steer a terminal: other people write keys and names of files."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _shown(text: str, limit: int) -> str:
+    return printable(text if len(text) <= limit else text[:limit] + "…")
 
 
 def render(path: Path) -> str:

@@ -668,7 +668,7 @@ class ContainerStatus(Model, frozen=True, kw_only=True):
 
 
 class PodCondition(Model, frozen=True, kw_only=True):
-    last_probe_time: Time | None = None
+    last_probe_time: Time | None = field(default_factory=lambda: None)  # written as null
     last_transition_time: Time | None = None
     message: str = ""
     observed_generation: int = 0

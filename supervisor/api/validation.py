@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
 
 from supervisor.api import codec, fields, quantity, v1
 from supervisor.api.problems import (
+    MAX_FINDINGS,
     Finding,
     Key,
     Path,
@@ -47,6 +49,8 @@ def admit(data: Any) -> tuple[v1.Pod | None, list[Finding]]:
     if wrong_kind is not None:
         return None, [wrong_kind]
     pod, misread = codec.decode(data, v1.Pod)
+    if len(misread) >= MAX_FINDINGS:
+        return None, misread
     judged, found = _judge(pod)
     findings = misread + [finding for finding in found if not _follows_from(finding, misread)]
     failed = any(finding.severity is Severity.ERROR for finding in findings)
@@ -60,7 +64,9 @@ def check(pod: v1.Pod) -> tuple[v1.Pod, list[Finding]]:
 
 def _judge(pod: v1.Pod) -> tuple[v1.Pod, list[Finding]]:
     pod_with_defaults = with_defaults(pod)
-    rules = list(_check_pod(pod_with_defaults))
+    rules = list(islice(_check_pod(pod_with_defaults), MAX_FINDINGS))
+    if len(rules) == MAX_FINDINGS:
+        return pod_with_defaults, rules
     # A field that breaks a rule is not also said to be refused.
     broken = {finding.path for finding in rules if finding.severity is Severity.ERROR}
     table = [finding for finding in fields.findings(pod) if finding.path not in broken]
@@ -75,9 +81,11 @@ def _check_kind(data: Any) -> Finding | None:
         return required(("kind",), "such as Pod")
     if not isinstance(kind, str) or not isinstance(version, (str, type(None))):
         return None  # a wrong type: the decoder says it better
-    if kind != "Pod" or (version is not None and "/" in version):
-        return codec.kind_finding(kind)
-    return None
+    if kind in ("List", "PodList"):  # whose items could not be taken out
+        if "items" not in data:
+            return required(("items",))
+        return invalid(("items",), data["items"], "must be a list")
+    return None if kind == "Pod" else codec.kind_finding(kind)
 
 
 def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
@@ -85,6 +93,10 @@ def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
     for cause in misread:
         length = len(cause.path)
         if finding.path[:length] == cause.path:
+            return True
+        if cause.type is Type.UNKNOWN and finding.path == cause.path[:-1]:
+            return True  # "must specify one of": the unknown one was meant
+        if finding.type is Type.NOT_FOUND and cause.path[:2] == ("spec", "volumes"):
             return True
         meant = (*cause.path[:-1], cause.suggestion) if cause.suggestion else None
         if finding.path == meant and finding.type is Type.REQUIRED:
@@ -350,6 +362,11 @@ def _all(path: Path, value: object, details: Iterable[str]) -> Iterator[Finding]
     return (invalid(path, value, detail) for detail in details)
 
 
+def _of_key(path: Path, key: str, details: Iterable[str]) -> Iterator[Finding]:
+    """Kubernetes says it of the map; it stands at the key."""
+    return (replace(invalid(path, key, detail), place=(*path, Key(key))) for detail in details)
+
+
 def _named(path: Path, name: str, details: Iterable[str]) -> Iterator[Finding]:
     """A name that must be set and have a form."""
     if not name:
@@ -401,10 +418,10 @@ def _check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
         yield from _all((*path, "name"), meta.name, _subdomain(meta.name))
     yield from _all((*path, "namespace"), meta.namespace, _label(meta.namespace))
     for key, value in meta.labels.items():
-        yield from _all((*path, "labels"), key, _qualified_name(key))
+        yield from _of_key((*path, "labels"), key, _qualified_name(key))
         yield from _all((*path, "labels", Key(key)), value, _label_value(value))
     for key in meta.annotations:
-        yield from _all((*path, "annotations"), key, _qualified_name(key.lower()))
+        yield from _of_key((*path, "annotations"), key, _qualified_name(key.lower()))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
     if size > 256 * 1024:
         yield too_long((*path, "annotations"), 256 * 1024)
@@ -443,7 +460,8 @@ def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
         yield from _check_pod_security(spec.security_context, (*at, "securityContext"))
     if spec.share_process_namespace and spec.host_pid:
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
-        yield invalid((*at, "securityContext", "shareProcessNamespace"), True, detail)
+        path = (*at, "securityContext", "shareProcessNamespace")  # its place in the API's model
+        yield replace(invalid(path, True, detail), place=(*at, "shareProcessNamespace"))
     yield from _check_names_of_spec(spec)
     if spec.os is not None and not spec.os.name:
         yield required((*at, "os", "name"), "cannot be empty")
@@ -877,10 +895,14 @@ def _check_resources(resources: v1.ResourceRequirements, at: Path) -> Iterator[F
         if limit_text is None or request is None or limit is None:
             continue
         if request.nano > limit.nano:
-            detail = f"must be less than or equal to {name} limit of {limit_text}"
-            yield invalid((*at, "requests"), text, detail)
+            relation = "less than or equal"
         elif "/" in name and request.nano != limit.nano:
-            yield invalid((*at, "requests"), text, f"must be equal to {name} limit of {limit_text}")
+            relation = "equal"
+        else:
+            continue
+        detail = f"must be {relation} to {name} limit of {limit_text}"
+        finding = invalid((*at, "requests"), text, detail)
+        yield replace(finding, place=(*at, "requests", Key(name)))
 
 
 def _check_amount(name: str, text: str, path: Path) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ annotations; it returns, or raises `typer.Exit` or a `PodvisorError`.
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import signal
 import sys
 import traceback
@@ -78,26 +80,57 @@ def _root(
 def die_silently_on_signals() -> None:
     """Let the signals that end a program do so without a traceback, also pending ones."""
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for signum in (*ending, signal.SIGPIPE):  # `podvisor fields | head -1` ends as `ls` would
-        signal.signal(signum, signal.SIG_DFL)
+    for signum in ending:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `podvisor fields | head -1` ends as `ls` would
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    if "run" not in sys.argv[1:2]:
+    if sys.argv[1:2] != ["run"] or not {"-h", "--help"}.isdisjoint(sys.argv):
         die_silently_on_signals()  # `run` takes them itself
+    for stream in (sys.stdout, sys.stderr):
+        # File names and manifests may hold what the locale's encoding cannot say.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(int(_guarded()))
+
+
+def _guarded() -> int:
     command: Any = typer.main.get_command(app)
     try:
         # Usage errors, --help and typer.Exit leave through SystemExit.
         command(args=sys.argv[1:], prog_name="podvisor")
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else ExitCode.USAGE
     except PodvisorError as error:
         # What is wrong with manifests was told line by line; only the sum is left to say.
         prefix = "" if isinstance(error, ManifestError) else "podvisor: "
-        print(f"{prefix}{error}", file=sys.stderr)
-        sys.exit(int(error.exit_code))
+        complain(f"{prefix}{error}")
+        code = error.exit_code
+    except OSError as error:  # a full disk behind stdout, no descriptors, no processes
+        complain(f"podvisor: cannot go on: {error}")
+        return ExitCode.NODE
     except Exception:
-        traceback.print_exc()
-        print("podvisor: this is a bug of podvisor's own; nothing is left running", file=sys.stderr)
-        sys.exit(int(ExitCode.BUG))
-    sys.exit(0)
+        complain(traceback.format_exc())
+        complain("podvisor: this is a bug of podvisor's own; nothing is left running")
+        code = ExitCode.BUG
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        complain(f"podvisor: cannot write: {error.strerror}")
+        # What could not be written must not be tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or ExitCode.NODE
+    return code
+
+
+def complain(text: str) -> None:
+    """One message on stderr; where that cannot be written, the exit code has to do."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

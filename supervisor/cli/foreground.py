@@ -11,7 +11,6 @@ import os
 import pwd
 import re
 import signal
-import sys
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import codec, v1
-from supervisor.cli import hints, manifests, narration
+from supervisor.cli import complain, hints, manifests, narration
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
@@ -40,6 +39,8 @@ from supervisor.runtime.launch import Launcher, ProcessRuntime
 _TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
 # How long a signalled process may take before it is told who it is and why it still lives.
 _PATIENCE = 0.5
+# How long killing may take before the node is left as it is: the launcher then kills the rest.
+_LAST_RESORT = 3.0
 # How long what is still to be written may take when the end is asked for again.
 _LAST_WORDS = 0.5
 _NODE_NAME = "podvisor"
@@ -63,7 +64,7 @@ def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
     with SignalWatch() as signals:
         loaded = manifests.load(files)
         for problem in loaded.problems:
-            print(problem, file=sys.stderr)
+            complain(str(problem))
         if manifests.refused(loaded.problems):
             raise ManifestError(manifests.summary(loaded.problems))
         signals.hold()
@@ -114,6 +115,7 @@ class _Session:
         self._output: Output
         self._hint: hints.Once
         self._tasks: TaskGroup
+        self._life: anyio.CancelScope  # of the node
 
     async def run(self) -> ExitCode:
         async with anyio.create_task_group() as self._tasks:
@@ -148,20 +150,37 @@ class _Session:
                 "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
                 "will not show; `podvisor doctor` says why",
             )
+            self._refuse_the_hosts_init()
         policy = NodePolicy(node_name=_NODE_NAME)
-        async with Node(runtime, self._make_spec, policy=policy, observer=self) as node:
-            self._node = node
-            if not self._asked:
-                self._start(node)
-            self._tasks.start_soon(self._explain, node)
-            self._tasks.start_soon(self._watch_reader)
-            lost: NodeError | None = None
-            try:
-                await node.wait()
-            except NodeError as error:
-                lost = error
-            self._over = True
+        node = Node(runtime, self._make_spec, policy=policy, observer=self)
+        lost: NodeError | None = None
+        with anyio.CancelScope() as self._life:
+            async with node:
+                self._node = node
+                if not self._asked:
+                    self._start(node)
+                self._tasks.start_soon(self._explain, node)
+                self._tasks.start_soon(self._watch_reader)
+                try:
+                    await node.wait()
+                except NodeError as error:
+                    lost = error
+        self._over = True
         return self._conclude(node, lost)
+
+    def _refuse_the_hosts_init(self) -> None:
+        """In mode group /proc/1 is not the container's main. Raises ManifestError."""
+        problems = [
+            f"{home.source}: error: pod {home.pod.metadata.name}, container {c.name}: {problem}"
+            for home in self._loaded.pods
+            for c in (*home.pod.spec.init_containers, *home.pod.spec.containers)
+            if (problem := spec.proc_one_problem(c)) is not None
+        ]
+        for problem in problems:
+            complain(problem)
+        if problems:
+            count = f"{len(problems)} error{'s' if len(problems) > 1 else ''}"
+            raise ManifestError(f"{count}; nothing was started")
 
     def _start(self, node: Node) -> None:
         pods = [home.pod for home in self._loaded.pods]
@@ -177,7 +196,7 @@ class _Session:
                 for container in (*pod.spec.init_containers, *pod.spec.containers)
             ]
         )
-        for label, text in hints.port_conflicts(pods):
+        for label, text in hints.port_conflicts(zip(labels, pods, strict=True)):
             self._hint(label, text)
         for label, home in zip(labels, self._loaded.pods, strict=True):
             worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
@@ -247,6 +266,14 @@ class _Session:
         else:
             self._output.say("podvisor", "killing")
             self._node.delete_all(0, kill=True)
+            self._tasks.start_soon(self._give_up)
+
+    async def _give_up(self) -> None:
+        """Leave a node that cannot even kill: a stopped launcher, a parked pod."""
+        await anyio.sleep(_LAST_RESORT)
+        if not self._over:
+            self._output.say("podvisor", "the node does not answer: leaving it to be killed")
+            self._life.cancel()
 
     def _say_stopping(self, record: PodRecord) -> None:
         grace = self._options.grace_period
@@ -287,7 +314,10 @@ class _Session:
         for line in narration.changes(before, worker.record):
             label = f"{pod}/{line.container}" if line.container else pod
             if line.closes is not None:
-                self._output.end(ContainerId(uid, line.container, line.closes))
+                ended = ContainerId(uid, line.container, line.closes)
+                self._output.end(ended)
+                self._specs.pop(ended, None)
+                self._explained.discard(ended)
                 self._hint_about_end(worker, line.container)
             self._output.say(label, line.text)
             if line.opens is not None:
@@ -375,13 +405,10 @@ class _Session:
     def _policy(self, project: manifests.Project, policy: NodePolicy) -> NodePolicy:
         """The node's policy for one pod: the command line before podvisor.toml."""
         options = self._options
-        return replace(
-            policy,
-            backoff_initial=options.backoff_initial
-            or project.backoff_initial
-            or policy.backoff_initial,
-            backoff_max=options.backoff_max or project.backoff_max or policy.backoff_max,
-        )
+        first = options.backoff_initial or project.backoff_initial or policy.backoff_initial
+        longest = options.backoff_max or project.backoff_max or policy.backoff_max
+        # Who asks for a long first delay has not asked for a shorter longest one.
+        return replace(policy, backoff_initial=first, backoff_max=max(first, longest))
 
 
 def _waits_for_gates(status: v1.PodStatus) -> bool:

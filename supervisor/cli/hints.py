@@ -19,18 +19,19 @@ SILENT_AFTER = 5.0
 LISTENS_AFTER = 1.0
 
 
-def port_conflicts(pods: Iterable[v1.Pod]) -> list[tuple[str, str]]:
+def port_conflicts(pods: Iterable[tuple[str, v1.Pod]]) -> list[tuple[str, str]]:
     """(label, hint) for ports that the host already uses, or that two containers declare.
 
-    Pods share the host's network, so a port can be bound once on this machine.
+    Each pod comes with its label. Pods share the host's network, so a port can be bound
+    once on this machine.
     """
     hints: list[tuple[str, str]] = []
     declared: dict[tuple[str, int], str] = {}
-    for pod in pods:
+    for name, pod in pods:
         for container in (*pod.spec.init_containers, *pod.spec.containers):
             if container in pod.spec.init_containers and not v1.is_sidecar(container):
                 continue  # it has ended when the others run
-            label = f"{pod.metadata.name}/{container.name}"
+            label = f"{name}/{container.name}"
             for port in container.ports:
                 key = (port.protocol, port.container_port)
                 other = declared.setdefault(key, label)

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from supervisor.api import codec, v1, validation
 from supervisor.api.problems import (
+    MAX_FINDINGS,
     Finding,
     Path,
     Problem,
@@ -33,6 +34,7 @@ __all__ = ["Ids", "Loaded", "LoadedPod", "Project", "duration", "load", "refused
 
 SUFFIXES = (".yaml", ".yml", ".json")
 CONFIG = "podvisor.toml"
+MAX_CONFIG = 16 * 1024  # bytes of it
 STDIN = "stdin"
 
 refused = has_errors
@@ -80,6 +82,10 @@ class _Loader:
     def __init__(self, stdin: BinaryIO | None, ids: Ids) -> None:
         self._stdin = stdin
         self._ids = ids
+        try:
+            self._here = os.getcwd()
+        except OSError:
+            self._here = ""  # was deleted: good enough for files with absolute names
         self._pods: list[LoadedPod] = []
         self._problems: list[Problem] = []
         self._places: dict[tuple[str, str], str] = {}  # namespace and name -> where it was first
@@ -94,16 +100,23 @@ class _Loader:
                 if content is not None:
                     home = project.root if project.found else folder
                     self._read(content, source, home, project)
-        project = first or self._project(os.getcwd())
+        project = first or self._project(self._here or "/")
         return Loaded(tuple(self._pods), tuple(self._problems), project)
 
     # --- files --------------------------------------------------------------------------------
 
     def _contents(self, path: str) -> Iterator[tuple[str, str, bytes | None]]:
         """Source, folder and content of each file; None for one that cannot be read."""
+        if not self._here and not os.path.isabs(path):
+            source = STDIN if path == "-" else path
+            self._complain(source, "cannot read: the current folder is gone")
+            return
         if path == "-":
-            stream = self._stdin or sys.stdin.buffer
-            yield STDIN, os.getcwd(), self._bytes(STDIN, stream)
+            stream = self._stdin or getattr(sys.stdin, "buffer", None)
+            if stream is None:
+                self._complain(STDIN, "cannot read: it is closed")
+            else:
+                yield STDIN, self._here, self._bytes(STDIN, stream)
             return
         for name in self._names(path):
             content = None
@@ -111,8 +124,9 @@ class _Loader:
                 with open(name, "rb") as stream:
                     content = self._bytes(name, stream)
             except OSError as error:
-                self._complain(name, f"cannot read: {error.strerror}")
-            yield name, os.path.dirname(os.path.abspath(name)), content
+                self._complain(name or "''", f"cannot read: {error.strerror}")
+            folder = os.path.dirname(os.path.normpath(os.path.join(self._here, name)))
+            yield name, folder, content
 
     def _bytes(self, source: str, stream: BinaryIO) -> bytes | None:
         try:
@@ -145,6 +159,8 @@ class _Loader:
         if not documents and not problems:
             self._complain(source, "no documents")
         for document in documents:
+            if len(problems) > MAX_FINDINGS:
+                break
             pod, findings = validation.admit(document.data)
             if pod is not None:
                 findings = [*findings, *self._check_here(pod, document)]
@@ -152,14 +168,18 @@ class _Loader:
             if pod is not None and not has_errors(findings):
                 self._pods.append(LoadedPod(pod, source, folder, project))
         problems.sort(key=lambda problem: (problem.line, problem.col))
-        self._problems += problems
+        self._problems += problems[:MAX_FINDINGS]
+        if len(problems) >= MAX_FINDINGS:
+            self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
 
     def _check_here(self, pod: v1.Pod, document: codec.Document) -> Iterator[Finding]:
         meta = pod.metadata
         path = ("metadata", "name")
-        line, _ = document.locate(path)
-        first = self._places.setdefault((meta.namespace, meta.name), f"{document.source}:{line}")
-        if first != f"{document.source}:{line}":
+        first = self._places.get((meta.namespace, meta.name))
+        if first is None:
+            place = f"{document.source}:{document.locate(path)[0]}"
+            self._places[meta.namespace, meta.name] = place
+        else:  # also the same file named twice: its pods would run twice
             clash = duplicate(path, meta.name)
             text = f"{clash.text}: namespace {meta.namespace} has it from {first} already"
             yield Finding(clash.type, path, text)
@@ -177,21 +197,21 @@ class _Loader:
         path = os.path.join(folder, CONFIG)
         try:
             with open(path, "rb") as stream:
-                content = stream.read()
+                content = stream.read(MAX_CONFIG + 1)
         except (FileNotFoundError, NotADirectoryError):
             parent = os.path.dirname(folder)
-            return self._project(parent) if parent != folder else Project(root=os.getcwd())
+            return self._project(parent) if parent != folder else Project(root=self._here or "/")
         except OSError as error:
-            self._complain(_short(path), f"cannot read: {error.strerror}")
+            self._complain(_short(path, self._here), f"cannot read: {error.strerror}")
             return Project(root=folder, found=True)
-        project, problems = read_project(content, _short(path), folder)
+        project, problems = read_project(content, _short(path, self._here), folder)
         self._problems += problems
         return project
 
 
-def _short(path: str) -> str:
+def _short(path: str, here: str) -> str:
     """A path as one would type it here."""
-    short = os.path.relpath(path)
+    short = os.path.relpath(path, here or "/")
     return path if short.startswith("..") else short
 
 
@@ -237,6 +257,7 @@ def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
 _KEYS = ("pass-env", "backoff-initial", "backoff-max")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
+_FOREVER = 1e9  # seconds; beyond it clocks overflow
 _AT_LINE = re.compile(r" \(at line ([0-9]+), column ([0-9]+)\)$")
 
 
@@ -250,8 +271,11 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
         problems.append(Problem(Severity.ERROR, source, line, col, path, text))
 
     project = Project(root=root, found=True)
+    if len(content) > MAX_CONFIG:
+        complain(f"cannot read: larger than {MAX_CONFIG // 1024} KiB", 0)
+        return project, problems
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")
         data = tomllib.loads(text)
     except UnicodeDecodeError:
         complain("cannot read: not UTF-8", 1)
@@ -262,6 +286,9 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
         line, col = (int(at[1]), int(at[2])) if at else (text.count("\n") + 1, 1)
         message = _AT_LINE.sub("", message)
         complain(f"not TOML: {message[:1].lower()}{message[1:]}", line, col)
+        return project, problems
+    except (ValueError, RecursionError):  # of numbers and brackets that nobody means
+        complain("not TOML: a number is too long, or values are nested too deeply", 0)
         return project, problems
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -279,9 +306,13 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
 def _setting(key: str, value: Any) -> Any:
     if key != "pass-env":
         return parse_duration(value)
-    if isinstance(value, list) and all(isinstance(name, str) and name for name in value):
+    if isinstance(value, list) and all(_is_variable(name) for name in value):
         return tuple(value)
     raise ValueError('must be a list of names, such as ["HTTP_PROXY"]')
+
+
+def _is_variable(name: Any) -> bool:
+    return isinstance(name, str) and bool(name) and not {"=", "\0"} & set(name)
 
 
 def _line_of(key: str, text: str) -> int:
@@ -300,23 +331,23 @@ def parse_duration(value: object) -> float:
     """Seconds of `1.5`, `"90s"`, `"1m30s"`, `"500ms"`; more than none. Raises ValueError."""
     seconds = -1.0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(value) if value < _FOREVER else -1.0
     elif isinstance(value, str):
         parts = _DURATION.findall(value)
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
             seconds = float(value)
         elif parts and "".join(number + unit for number, unit in parts) == value:
             seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if not 0 < seconds < float("inf"):
+    if not 0 < seconds < _FOREVER:
         raise ValueError("must be a duration greater than 0, such as 10s, 1m30s or 500ms")
     return seconds
 
 
-def duration(option: str | None) -> float | None:
+def duration(option: str, value: str | None) -> float | None:
     """Seconds of a duration on the command line. Raises UsageError."""
-    if option is None:
+    if value is None:
         return None
     try:
-        return parse_duration(option)
+        return parse_duration(value)
     except ValueError as error:
-        raise UsageError(f"cannot use {option!r}: {error}") from None
+        raise UsageError(f"cannot use {option} {value!r}: {error}") from None

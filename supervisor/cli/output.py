@@ -14,10 +14,12 @@ import os
 import queue
 import select
 import threading
+from collections.abc import Iterator
 
 import anyio
 from msgspec import Struct
 
+from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.logs import Follower, Joiner, Record
 
@@ -48,19 +50,25 @@ class _Source:
     def __init__(self, path: str, prefix: bytes, *, timestamps: bool) -> None:
         self.follower = Follower(path)
         self.silent = True  # nothing has been read yet
+        self.unreadable = False  # that was said
         self._joiner = Joiner()
         self._prefix = prefix
         self._timestamps = timestamps
 
-    def read(self, *, final: bool = False) -> bytes:
+    def read(self) -> bytes:
         """New lines, ready to be written; empty when there are none."""
-        records = self.follower.read(final=final)
-        lines = self._joiner.feed(records)
-        if final and not records:
-            lines += self._joiner.flush()
-        if records:
-            self.silent = False
-        return self._format(lines)
+        return self._lines(self.follower.read())
+
+    def finish(self) -> Iterator[bytes]:
+        """All that is left, also a last line that was never ended."""
+        # Pieces of a long line give no text until its end: only no records means the end.
+        while records := self.follower.read(final=True):
+            yield self._lines(records)
+        yield self._format(self._joiner.flush())
+
+    def _lines(self, records: list[Record]) -> bytes:
+        self.silent = self.silent and not records
+        return self._format(self._joiner.feed(records))
 
     def _format(self, lines: list[Record]) -> bytes:
         prefix = self._prefix
@@ -184,20 +192,20 @@ class Output:
             try:
                 data = source.read()
             except OSError as error:
-                data = f"cannot read {source.follower.path}: {error.strerror}\n".encode()
+                if not source.unreadable:
+                    source.unreadable = True
+                    chunks.append(_complaint(source, f"cannot read: {error.strerror}"))
+                continue
             if data:
                 chunks.append((self._log_fd, data))
 
     def _finish(self, source: _Source, chunks: list[tuple[int, bytes]]) -> None:
         try:
-            while data := source.read(final=True):
-                chunks.append((self._log_fd, data))
+            chunks += ((self._log_fd, data) for data in source.finish() if data)
         except OSError as error:
-            text = f"cannot read {source.follower.path}: {error.strerror}\n"
-            chunks.append((_STDERR, text.encode()))
+            chunks.append(_complaint(source, f"cannot read: {error.strerror}"))
         if source.follower.lost:
-            text = f"{source.follower.path}: rotated away before it could be shown\n"
-            chunks.append((_STDERR, text.encode()))
+            chunks.append(_complaint(source, "rotated away before it could be shown"))
         source.follower.close()
 
     def _log_prefix(self, label: str) -> bytes:
@@ -233,7 +241,11 @@ class _Writer:
         self._answer = 0
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="podvisor-output", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # RLIMIT_NPROC, pids.max
+            os.close(self._done)
+            raise NodeError(f"cannot start: {error}") from error
 
     async def write(self, chunks: list[tuple[int, bytes]]) -> int:
         """Write everything; return the errno if that ended because stdout's reader is gone."""
@@ -255,6 +267,10 @@ class _Writer:
             self._answer = _write_all(chunks)
             os.eventfd_write(self._done, 1)
         os.close(self._done)
+
+
+def _complaint(source: _Source, text: str) -> tuple[int, bytes]:
+    return _STDERR, f"{source.follower.path}: {text}\n".encode()
 
 
 def _wants_colour(fd: int) -> bool:

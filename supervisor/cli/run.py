@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.errors import ExitCode
+from supervisor.errors import ExitCode, UsageError
 from supervisor.runtime.cri import Isolation
 
 NO_ARGS_IS_HELP = True
@@ -36,7 +36,12 @@ def command(
     ],
     grace_period: Annotated[
         int | None,
-        typer.Option(min=0, metavar="SECONDS", help="Grace at Ctrl-C instead of each pod's own."),
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            metavar="SECONDS",
+            help="Grace at Ctrl-C instead of each pod's own.",
+        ),
     ] = None,
     output: Annotated[
         Output | None,
@@ -84,7 +89,11 @@ def command(
     try:
         from supervisor.cli import foreground, manifests
 
-        initial, longest = manifests.duration(backoff_initial), manifests.duration(backoff_max)
+        initial = manifests.duration("--backoff-initial", backoff_initial)
+        longest = manifests.duration("--backoff-max", backoff_max)
+        for name in pass_env or ():
+            if not name or "=" in name or "\0" in name:
+                raise UsageError(f"cannot use --pass-env {name!r}: not the name of a variable")
 
         code = foreground.run(
             files,

@@ -20,7 +20,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from supervisor.errors import ExitCode
+from supervisor.errors import ExitCode, NodeError
 
 ENDING = {
     signal.SIGINT: ExitCode.INTERRUPTED,
@@ -28,12 +28,16 @@ ENDING = {
     signal.SIGHUP: ExitCode.HANGUP,
 }
 
+_WAKE = signal.SIGURG  # ignored by default, so nobody minds it: ends the thread
+
 
 class SignalWatch:
     """Takes the ending signals while its context lasts. They are blocked after it too."""
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # readable: something to take
+        # Not those that were ignored when we were started: see __main__.
+        self._awaited = {s for s in ENDING if signal.getsignal(s) is not signal.SIG_IGN}
         self._received: deque[signal.Signals] = deque()
         self._held = threading.Lock()  # somebody is between the look at `_holding` and the deed
         self._holding = False
@@ -42,8 +46,12 @@ class SignalWatch:
 
     def __enter__(self) -> Self:
         # Before the thread, which inherits it, and so does every later one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        self._thread.start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*self._awaited, _WAKE})
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # RLIMIT_NPROC, pids.max
+            os.close(self.fd)
+            raise NodeError(f"cannot start: {error}") from error
         return self
 
     def __exit__(
@@ -54,7 +62,7 @@ class SignalWatch:
     ) -> None:
         self._over = True
         assert self._thread.ident is not None
-        signal.pthread_kill(self._thread.ident, signal.SIGTERM)  # wakes it; no other thread
+        signal.pthread_kill(self._thread.ident, _WAKE)  # no other thread
         self._thread.join()
         os.close(self.fd)
 
@@ -76,9 +84,11 @@ class SignalWatch:
 
     def _watch(self) -> None:
         while True:
-            received = signal.Signals(signal.sigwait(ENDING))
+            received = signal.Signals(signal.sigwait({*self._awaited, _WAKE}))
             if self._over:
                 return
+            if received not in ENDING:
+                continue
             with self._held:
                 if not self._holding:
                     os._exit(ENDING[received])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from supervisor.cli import complain
 from supervisor.errors import ExitCode
 
 NO_ARGS_IS_HELP = True
@@ -30,15 +30,16 @@ def command(
 
       kubectl get pod web -o yaml | podvisor validate -
     """
+    from supervisor.api.problems import printable
     from supervisor.cli import manifests
 
     loaded = manifests.load(files)
     for problem in loaded.problems:
-        print(problem, file=sys.stderr)
+        complain(str(problem))
     if loaded.problems:
-        print(manifests.summary(loaded.problems), file=sys.stderr)
+        complain(manifests.summary(loaded.problems))
     if manifests.refused(loaded.problems):
         raise typer.Exit(ExitCode.REFUSED)
     for item in loaded.pods:
         meta = item.pod.metadata
-        print(f"{item.source}: pod {meta.namespace}/{meta.name} is valid")
+        print(f"{printable(item.source)}: pod {meta.namespace}/{meta.name} is valid")

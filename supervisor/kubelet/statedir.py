@@ -36,9 +36,11 @@ class StateDir:
         for _ in range(10):
             try:
                 self._make()
-            except FileNotFoundError:
-                continue  # another node's end removed the empty folder between two steps
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and os.path.isdir(
+                    os.path.dirname(self._base)
+                ):
+                    continue  # another node's end removed the empty folder between two steps
                 raise NodeError(
                     f"cannot make a state folder in {self._base}: {error.strerror}"
                 ) from error
@@ -46,7 +48,8 @@ class StateDir:
         raise NodeError(f"cannot make a state folder in {self._base}: it keeps vanishing")
 
     def _make(self) -> None:
-        os.makedirs(self._base, mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._base, mode=0o700)
         _require_own(self._base)
         self.path = tempfile.mkdtemp(prefix="node-", dir=self._base)
         # Locked before it has its name: a sweep must never find the name without the lock.
@@ -83,7 +86,8 @@ class StateDir:
 def _base_directory() -> str:
     parent = os.environ.get("XDG_RUNTIME_DIR") or ""
     if not (os.path.isabs(parent) and os.access(parent, os.W_OK | os.X_OK)):
-        parent = tempfile.gettempdir()
+        # Not tempfile.gettempdir: that falls back to the current folder without a word.
+        parent = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
     return os.path.join(parent, f"podvisor-{os.geteuid()}")
 
 

@@ -18,6 +18,7 @@ from typing import Protocol
 import anyio
 
 from supervisor.api import v1
+from supervisor.errors import NodeError
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.prober import Prober, RunProbe
 from supervisor.lifecycle import reasons
@@ -195,7 +196,7 @@ class PodWorker:
         try:
             fact = await self._do(action)
         except Exception as error:
-            if not isinstance(error, OSError):
+            if not isinstance(error, (OSError, NodeError)):
                 self.host.report_bug(repr(action), traceback.format_exc())
             fact = ActionFailed(
                 at=self.host.clock.now(), action=action, error=str(error) or repr(error)
@@ -247,7 +248,6 @@ class PodWorker:
             at=news.at,
             id=news.id,
             exit_code=news.exit_code,
-            oom_killed=news.oom_killed,
             message=message,
             log_complete=news.drained,
             log_dropped=news.dropped,

@@ -25,9 +25,15 @@ class Instant(Struct, frozen=True):
         return Instant(self.wall + seconds, self.boot + seconds)
 
 
+_LAST_SECOND = 253_402_300_799
+
+
 def rfc3339(at: Instant) -> str:
     """The time as the API shows it: UTC, whole seconds, the fraction cut off."""
-    return datetime.fromtimestamp(int(at.wall), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # A grace period may be any number; a date ends with the year 9999.
+    return datetime.fromtimestamp(min(int(at.wall), _LAST_SECOND), UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
 
 
 class ContainerId(Struct, frozen=True, order=True):
@@ -114,7 +120,6 @@ class ContainerExited(Struct, frozen=True, tag_field="fact"):
     at: Instant
     id: ContainerId
     exit_code: int  # 0-255; death by signal n is 128+n
-    oom_killed: bool = False
     message: str = ""  # termination message, already cut to its limits
     log_complete: bool = True  # False: the wait for the last of its log was given up
     log_dropped: int = 0  # log records that could not be written

@@ -84,7 +84,6 @@ def go_duration(seconds: float) -> str:
 
 COMPLETED = "Completed"
 ERROR = "Error"
-OOM_KILLED = "OOMKilled"
 START_ERROR = "StartError"
 START_ERROR_CODE = 128
 STATUS_UNKNOWN = "ContainerStatusUnknown"

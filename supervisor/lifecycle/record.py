@@ -482,7 +482,7 @@ def _exited(record: PodRecord, fact: ContainerExited) -> PodRecord:
     ended = Ended(
         attempt=fact.id.attempt,
         exit_code=fact.exit_code,
-        reason=reasons.OOM_KILLED if fact.oom_killed else reason,
+        reason=reason,
         message=fact.message,
         started=_start_of(container, fact.id),
         finished=fact.at,

@@ -1,6 +1,8 @@
 """Text becomes data with places, data becomes pods or findings, and nothing is a traceback."""
 
+import json
 import textwrap
+import time
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.api import codec, v1, validation
+from supervisor.api.problems import MAX_FINDINGS
 
 
 def data_of(text: str) -> list[Any]:
@@ -92,7 +95,8 @@ def test_a_flow_mapping_is_not_taken_for_broken_json() -> None:
             id="a tab that indents",
         ),
         pytest.param(
-            "a: *x", "pod.yaml:1:4: error: not YAML: unknown alias *x", id="an unknown alias"
+            "a: *x", "pod.yaml:1:4: error: not YAML: unknown alias *x: put it in quotes if it is "
+            "text", id="an unknown alias"
         ),
         pytest.param(
             "a: &a [*a]", "pod.yaml:1:8: error: not YAML: alias *a stands inside its own anchor",
@@ -110,10 +114,12 @@ def test_a_flow_mapping_is_not_taken_for_broken_json() -> None:
             "a: !!int x", 'pod.yaml:1:4: error: not YAML: "x" is no !!int', id="a tag that lies"
         ),
         pytest.param(
-            "[" * 500, "pod.yaml:1:101: error: not YAML: nested too deeply", id="deep YAML"
+            "[" * 500, "pod.yaml:1:101: error: cannot read: nested deeper than 100 levels",
+            id="deep YAML",
         ),
         pytest.param(
-            '{"a":' * 500, "pod.yaml:1:501: error: not JSON: nested too deeply", id="deep JSON"
+            '{"a":' * 500, "pod.yaml:1:501: error: cannot read: nested deeper than 100 levels",
+            id="deep JSON",
         ),
         pytest.param(
             '{"a": 1,\n "a": 2}', 'pod.yaml:2:2: error: key "a" already set in line 1',
@@ -159,7 +165,7 @@ def test_aliases_cannot_grow_without_bound() -> None:
     for before, name in zip("abcdefgh", "bcdefghi", strict=True):
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]")
     (problem,) = problems_of("\n".join(lines))
-    assert problem.endswith(": error: not YAML: more than 500000 values, with aliases followed")
+    assert problem.endswith(": error: cannot read: more than 250000 values, with aliases followed")
 
 
 def test_documents_before_a_syntax_error_are_read() -> None:
@@ -504,3 +510,62 @@ def test_any_strings_survive_writing_and_reading(labels: dict[str, str]) -> None
     (document,), problems = codec.read(codec.dump(plain, "yaml"), "x")
     assert problems == []
     assert codec.decode(document.data, v1.Pod) == (plain, [])
+
+
+MIB = 1024**2
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param(
+            '{"a": "' + '\\"' * MIB, "pod.yaml:1:7: error: not JSON: unterminated string starting",
+            id="a string of quotes that does not end",
+        ),
+        pytest.param(
+            '{"\\u0061": 1}' + "{}" * MIB, f"cannot read: more than {codec.MAX_NODES} values",
+            id="a million JSON documents",
+        ),
+        pytest.param(
+            '{"kind": "List", "items": [' + "{}," * 900_000 + "{}]}",
+            f"cannot read: more than {codec.MAX_NODES} values", id="a list of a million objects",
+        ),
+        pytest.param(
+            "---\na\n" * 500_000, f"cannot read: more than {codec.MAX_NODES} values",
+            id="half a million YAML documents",
+        ),
+    ],
+)  # fmt: skip
+def test_time_is_bounded_for_any_text(text: str, problem: str) -> None:
+    started = time.monotonic()
+    assert problems_of(text)[-1].endswith(problem)
+    assert time.monotonic() - started < 20  # an attack took minutes; it takes less than two
+
+
+def test_reading_ends_at_so_many_mistakes() -> None:
+    unknown = {f"field{index}": 1 for index in range(MAX_FINDINGS + 50)}
+    pod, findings = codec.decode({"metadata": {"name": "web"}, "spec": unknown}, v1.Pod)
+    assert len(findings) == MAX_FINDINGS
+    assert pod == codec.decode({}, v1.Pod)[0]
+    assert len(problems_of("{" + '"a": 1, ' * (MAX_FINDINGS + 50) + '"a": 1}')) == MAX_FINDINGS
+    assert len(problems_of("a: 1\n" * (MAX_FINDINGS + 50))) == MAX_FINDINGS
+
+
+def test_the_place_of_a_mistake_after_a_document_marker_is_yamls() -> None:
+    assert problems_of('{"a": 1}\n---\n{"b": ]}\n')[-1].startswith("pod.yaml:3:7: error: not YAML")
+
+
+@pytest.mark.parametrize("items", ["", " []"])
+def test_a_list_without_items_has_no_documents(items: str) -> None:
+    assert data_of(f"kind: List\nitems:{items}\n") == []
+
+
+def test_a_message_is_one_line_that_cannot_steer_a_terminal() -> None:
+    key = "\x1b[2Jname\n\u202e\x9b"
+    (document,) = codec.read(json.dumps({"metadata": {key: 1, "n" * 5000: 1}}), "x\x1b.json")[0]
+    _, findings = codec.decode(document.data, v1.Pod)
+    assert [str(document.problem(finding)) for finding in findings] == [
+        r"x\x1b.json:1:15: error: metadata.\x1b[2Jname\n\u202e\x9b: Unknown field",
+        rf"x\x1b.json:1:49: error: metadata.{'n' * 491}…: Unknown field",
+    ]
+    assert str(findings[0]) == r"metadata.\x1b[2Jname\n\u202e\x9b: Unknown field"

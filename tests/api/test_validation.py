@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from supervisor.api import codec, v1, validation
+from supervisor.api.problems import MAX_FINDINGS
 
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
@@ -930,3 +931,75 @@ def test_a_pod_built_in_python_is_judged_alike() -> None:
     with pytest.raises(AttributeError):
         stored.kind = "x"  # type: ignore[misc]
     assert msgspec.structs.replace(stored) == stored
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            {"apiVersion": "apps/v1", **{k: v for k, v in pod().items() if k != "apiVersion"}},
+            ['apiVersion: Unsupported value: "apps/v1": supported values: "v1"'],
+            id="a Pod of another group",
+        ),
+        pytest.param(
+            pod() | {"kind": "pod"},
+            ['kind: Unsupported value: "pod": supported values: "Pod"'],
+            id="kinds are written as they are",
+        ),
+        pytest.param(
+            pod() | {"kind": "Job"}, ["kind Job is not run yet: Pod only"], id="another kind"
+        ),
+        pytest.param(
+            {"kind": "List", "items": {}},
+            ["items: Invalid value: {}: must be a list"],
+            id="items that are no list",
+        ),
+        pytest.param({"kind": "PodList"}, ["items: Required value"], id="a list without items"),
+        pytest.param(
+            env(valueFrom={"fieldReff": {}}),
+            [
+                "spec.containers[0].env[0].valueFrom.fieldReff: Unknown field "
+                "(did you mean fieldRef?)"
+            ],
+            id="a misspelt source is not also a missing one",
+        ),
+    ],
+)
+def test_one_mistake_is_one_problem(data: object, expected: list[str]) -> None:
+    assert errors(data) == expected
+
+
+def test_a_mount_of_a_volume_that_cannot_be_read_is_not_also_lost() -> None:
+    data = pod(
+        volumes=[{"name": 1, "emptyDir": {}}],
+        containers=[{**C, "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+    )
+    assert not any("Not found" in error for error in errors(data))
+
+
+def test_there_are_never_more_findings_than_anybody_reads() -> None:
+    many = [{"name": "A=B"}] * (2 * MAX_FINDINGS)
+    assert len(errors(container(env=many))) == MAX_FINDINGS
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("metadata: {name: a, labels: {\n a: b,\n -c: d}}", 3, id="a label's key"),
+        pytest.param(
+            "spec: {containers: [{name: a, command: [a], resources: {limits: {cpu: 1},\n"
+            " requests: {\n memory: 1,\n cpu: 2}}}]}",
+            4,
+            id="a request",
+        ),
+        pytest.param(
+            "spec: {containers: [],\n shareProcessNamespace: true,\n hostPID: true}",
+            2,
+            id="a field that Kubernetes keeps elsewhere",
+        ),
+    ],
+)
+def test_what_kubernetes_says_of_a_parent_has_its_own_place(text: str, line: int) -> None:
+    (document,) = codec.read(f"{{kind: Pod, apiVersion: v1, {text}}}", "pod.yaml")[0]
+    lines = [document.problem(finding).line for finding in validation.admit(document.data)[1]]
+    assert line in lines

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from supervisor.api.problems import MAX_FINDINGS
 from supervisor.cli import fields, manifests, validate
 from supervisor.errors import UsageError
 
@@ -203,6 +205,53 @@ def test_other_ids_are_refused_without_root() -> None:
     ]
 
 
+def test_a_file_named_twice_is_two_pods_of_one_name() -> None:
+    name = write("pod.yaml", GOOD.replace("NAME", "web"))
+    (problem,) = problems(name, name)
+    assert problem.endswith(
+        'Duplicate value: "web": namespace default has it from pod.yaml:4 already'
+    )
+
+
+def test_two_pods_of_one_name_in_one_line() -> None:
+    pod = '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[{"name":'
+    write("pods.json", (pod + '"a","command":["true"]}]}}') * 2)
+    assert [problem.partition(": namespace")[0] for problem in problems("pods.json")] == [
+        'pods.json:1:166: error: metadata.name: Duplicate value: "web"'
+    ]
+
+
+def test_a_closed_standard_input_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert problems("-") == ["stdin: error: cannot read: it is closed"]
+
+
+def test_a_deleted_current_folder_matters_only_where_it_is_needed(here: Path) -> None:
+    write("pod.yaml", GOOD.replace("NAME", "web"))
+    os.mkdir("gone")
+    os.chdir("gone")
+    os.rmdir(here / "gone")
+    assert problems(str(here / "pod.yaml")) == []
+    assert problems("pod.yaml") == ["pod.yaml: error: cannot read: the current folder is gone"]
+    assert problems("-") == ["stdin: error: cannot read: the current folder is gone"]
+
+
+def test_an_empty_name_is_shown() -> None:
+    assert problems("") == ["'': error: cannot read: No such file or directory"]
+
+
+def test_problems_of_one_file_end_somewhere() -> None:
+    write("pods.yaml", "---\n{}\n" * (2 * MAX_FINDINGS))
+    found = problems("pods.yaml")
+    assert len(found) == MAX_FINDINGS + 1
+    assert found[-1] == "pods.yaml: error: more than 1000 problems: the rest is not shown"
+
+
+def test_a_name_that_is_not_utf8_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(write("\udcff.yaml", GOOD.replace("NAME", "web"))) == 0
+    assert capsys.readouterr().out == "\\udcff.yaml: pod default/web is valid\n"
+
+
 # --- podvisor.toml -----------------------------------------------------------------------------
 
 
@@ -250,17 +299,56 @@ def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param(
+            "backoff-max = " + "9" * 400,
+            ":1:1: error: backoff-max: "
+            "must be a duration greater than 0, such as 10s, 1m30s or 500ms",
+            id="a number that no float holds",
+        ),
+        pytest.param(
+            "x = " + "9" * 5000,
+            ": error: not TOML: a number is too long, or values are nested too deeply",
+            id="a number that Python does not read",
+        ),
+        pytest.param(
+            "x = " + "[" * 5000,
+            ": error: not TOML: a number is too long, or values are nested too deeply",
+            id="brackets that exhaust the stack",
+        ),
+        pytest.param(
+            "a." * 50_000 + "b = 1", ": error: cannot read: larger than 16 KiB", id="too large"
+        ),
+        pytest.param(
+            'pass-env = ["A=B"]',
+            ':1:1: error: pass-env: must be a list of names, such as ["HTTP_PROXY"]',
+            id="no variable has such a name",
+        ),
+    ],
+)
+def test_no_podvisor_toml_is_too_much(text: str, problem: str) -> None:
+    write("podvisor.toml", text)
+    assert problems(write("pod.yaml", GOOD.replace("NAME", "web"))) == ["podvisor.toml" + problem]
+
+
+def test_a_byte_order_mark_is_no_part_of_podvisor_toml() -> None:
+    write("podvisor.toml", "\ufeffpass-env = []\n")
+    assert problems(write("pod.yaml", GOOD.replace("NAME", "web"))) == []
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"),
     [("10s", 10.0), ("1m30s", 90.0), ("500ms", 0.5), ("1.5h", 5400.0), ("2", 2.0), ("0.5", 0.5)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert manifests.duration(text) == seconds
+    assert manifests.duration("--x", text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "s", "1s2", "inf", "1 s", "0s"])
 def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match=r"^cannot use .*: must be a duration greater than 0"):
-        manifests.duration(text)
+        manifests.duration("--x", text)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -1,0 +1,121 @@
+"""Every example of the repository is executed, and shows what it says it shows."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from tests.support import ROOT, Place, Way, in_group, in_pidns, one_way
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+def copied(place: Place, name: str) -> str:
+    """An example where every user can read it; its programs are looked up beside it."""
+    folder = f"{place.folder}/examples/{name}"
+    shutil.copytree(ROOT / "examples" / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return f"{folder}/pod.yaml"
+
+
+def test_every_example_is_here():
+    assert sorted(os.listdir(ROOT / "examples")) == ["crashloop", "pid1", "web"]
+
+
+@one_way
+def test_make_run_shows_a_whole_life_and_ends_by_itself(place: Place):
+    if shutil.which("make") is None:
+        pytest.skip("no make")
+    dry = subprocess.run(
+        ["make", "--dry-run", "--always-make", "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    program, *words = dry.stdout.strip().splitlines()[-1].split()
+    assert program == ".venv/bin/podvisor"
+    # Ports of its own: somebody else may be at the same.
+    session = place.podvisor(*words, cwd=str(ROOT), start={"net": True})
+    finished = session.wait(0)
+    lines = finished.out.splitlines()
+
+    assert lines[:4] == [
+        *(f"web/migrate | schema is at version {version}" for version in (1, 2, 3)),
+        "web/app     | pid 1 serves on port 18080",
+    ]
+    answers = [line for line in lines if line.startswith("web/visitor | the app says: hello from")]
+    assert len(answers) >= 2
+    assert [line for line in lines if line.startswith("web/app")][-2:] == [
+        "web/app     | time is up: closing the listener, finishing what was begun",
+        "web/app     | bye",
+    ]
+    assert "web         * Succeeded" in finished.err
+    assert {name: row[:3] for name, row in finished.table().items()} == {
+        "web/migrate": ["0", "0", "Completed"],
+        "web/visitor": ["0", "0", "Completed"],
+        "web/app": ["0", "0", "Completed"],
+    }
+
+
+@in_pidns
+def test_the_pid1_example_shows_who_hears_sigterm_and_who_does_not(place: Place, way: Way):
+    ours, theirs = pty.openpty()
+    words = ("run", f"--isolation={way.isolation}", copied(place, "pid1"))
+    try:
+        session = place.podvisor(*words, stdin=theirs, tty=True)
+        session.until(lambda: session.out.count("| up") == 3, "three containers to be up")
+        session.until(lambda: session.out.count("| serving") == 2, "two servers")
+        os.write(ours, b"\x03")
+        finished = session.wait(130)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+    rows = {name: row[1:3] for name, row in finished.table().items()}
+    assert rows == {
+        "pid1/shell": ["137", "Error"],
+        "pid1/handler": ["0", "Completed"],
+        "pid1/sleep": ["137", "Error"],
+    }
+    assert "pid1/handler | SIGTERM received, closing down" in finished.out
+    assert "pid1/shell   | SIGTERM received" not in finished.out
+    for name, program in (("shell  ", "sh -c …"), ("sleep  ", "sleep 1000")):
+        why = f"pid1/{name} * pid 1 `{program}` has no SIGTERM handler, so the kernel drops it; "
+        assert why in finished.err
+        killed = re.search(
+            rf"^pid1/{name} \* SIGKILL (\d\.\d) s after SIGTERM", finished.err, re.MULTILINE
+        )
+        assert killed is not None
+        assert float(killed[1]) >= 4.9  # its grace is 5 s
+
+
+@in_group
+def test_without_namespaces_the_pid1_example_hides_what_a_cluster_would_show(
+    place: Place, way: Way
+):
+    session = place.podvisor("run", f"--isolation={way.isolation}", copied(place, "pid1"))
+    session.until(lambda: session.out.count("| serving") == 2, "two servers")
+    session.signal(signal.SIGINT)
+    finished = session.wait(130)
+
+    assert [row[1] for row in finished.table().values()] == ["143", "0", "143"]
+    assert "a missing SIGTERM handler will not show" in finished.err
+
+
+@one_way
+def test_the_crash_loop_example_waits_longer_and_longer(place: Place):
+    session = place.podvisor("run", copied(place, "crashloop"), "--backoff-initial", "100ms")
+    session.until_said("back-off 200ms restarting")
+    session.signal(signal.SIGTERM)
+    finished = session.wait(143)
+
+    waits = re.findall(r"CrashLoopBackOff: back-off (\w+) restarting", finished.err)
+    assert waits[:2] == ["100ms", "200ms"]
+    assert "crashloop/app | cannot reach the database" in finished.out
+    assert re.search(r"exited with code 1 after 1\.\d s: .*cannot reach the database", finished.err)
