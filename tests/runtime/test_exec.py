@@ -433,7 +433,7 @@ async def test_what_cannot_be_executed_is_an_error_in_known_words(way: Way, fold
         assert await run(node, spec, "echo", "fine") == ExecResult(0, b"fine\n")
         await run(node, spec, "true")
         await until(lambda: len(minders(node)) == 1, "the others to end")
-        assert launcher_fds(node) <= before + 1
+        await until(lambda: launcher_fds(node) <= before + 1, "the launcher to close all")
 
 
 async def test_a_directory_that_is_gone_is_an_error(way: Way, folder: str) -> None:
