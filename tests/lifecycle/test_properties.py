@@ -225,7 +225,7 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
         lambda: facts.ContainerStarted(when, who, 1),
         lambda: facts.ContainerStarted(when, who, 1),
         lambda: facts.StartFailed(when, who, "StartError", "no", draw(st.booleans())),
-        lambda: facts.ContainerExited(when, who, draw(codes), draw(st.booleans())),
+        lambda: facts.ContainerExited(when, who, draw(codes), log_complete=draw(st.booleans())),
         lambda: facts.ContainerExited(when, who, draw(codes)),
         lambda: facts.ContainerLost(when, who),
         lambda: facts.StopSignalled(when, who),

@@ -153,12 +153,11 @@ def test_a_lost_container_ended_with_137_and_counts_as_an_attempt():
 
 
 @pytest.mark.parametrize(
-    ("code", "oom", "reason"),
-    [(0, False, "Completed"), (1, False, "Error"), (143, False, "Error"), (137, True, "OOMKilled")],
+    ("code", "reason"), [(0, "Completed"), (1, "Error"), (143, "Error"), (137, "Error")]
 )
-def test_the_reason_of_an_end(code, oom, reason):
+def test_the_reason_of_an_end(code, reason):
     """§2.3"""
-    known = observe(plain(a=running()), facts.ContainerExited(NOW, instance("a"), code, oom, "bye"))
+    known = observe(plain(a=running()), facts.ContainerExited(NOW, instance("a"), code, "bye"))
     (a,) = known.containers
     assert a.ended is not None
     assert (a.ended.reason, a.ended.exit_code, a.ended.message) == (reason, code, "bye")
