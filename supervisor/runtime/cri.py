@@ -25,7 +25,11 @@ class Isolation(enum.StrEnum):
 
 
 class LaunchSpec(Struct, frozen=True):
-    """Everything needed to start one instance; made by spec.py, pure data."""
+    """Everything needed to start one instance; made by spec.py, pure data.
+
+    Text stands for its UTF-8 bytes, other bytes for their surrogate escapes, whatever the locale;
+    only log_path and termination_file are paths as `os` takes them.
+    """
 
     id: ContainerId
     argv: tuple[str, ...]  # argv[0] is looked up in PATH of `env`, relative to `cwd`
@@ -58,7 +62,6 @@ class Exit(Struct, frozen=True):
     id: ContainerId
     at: Instant
     exit_code: int  # 0-255; death by signal n is 128+n
-    oom_killed: bool = False
     drained: bool = True  # False: the log was not complete when the wait for it was given up
     dropped: int = 0  # log records that could not be written
 

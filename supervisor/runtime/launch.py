@@ -28,10 +28,13 @@ import errno
 import fcntl
 import marshal
 import os
+import re
+import resource
 import select
 import shutil
 import signal as signals
 import sys
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator
@@ -63,9 +66,12 @@ _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher
 _PROTOCOL = 1
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 15.0  # the launcher itself gives stubborn containers 10
 _STOP_TIMEOUT = 6.0  # a minder itself gives programs that it may not kill 5
 _KILLED = 128 + signals.SIGKILL
+# The launcher itself gives stubborn containers 2.
+_CLOSE_TIMEOUT, _KILL_TIMEOUT = 3.0, 0.5
+_NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
+_DESCRIPTORS = 65536  # more than all containers need; what inherits a huge limit may loop over it
 LOG_MAX_SIZE = 10 << 20
 LOG_MAX_FILES = 5
 
@@ -91,9 +97,12 @@ def diagnose() -> tuple[Trial, ...]:
     """Try every mode of isolation, for `podvisor doctor`. Changes nothing, takes some 20 ms."""
     import subprocess
 
-    done = subprocess.run(
-        _command("doctor"), capture_output=True, text=True, env=_environment(), check=False
-    )
+    try:
+        done = subprocess.run(
+            _command("doctor"), capture_output=True, text=True, env=_environment(), check=False
+        )
+    except OSError as error:
+        raise NodeError(f"cannot run the launcher: {error.strerror}") from error
     if done.returncode:
         raise NodeError(f"cannot run the launcher: {done.stderr.strip()[-2000:]}")
     trials = []
@@ -125,6 +134,7 @@ class Launcher:
         self.channel.setblocking(False)
         self.logs_fd = logs_fd  # eventfd, counts up when log files have grown
         self._panic_fd = panic_fd
+        self._words: str | None = None  # what it said at its end
         self.closed = False
         _launchers.add(self)
 
@@ -134,34 +144,60 @@ class Launcher:
             self.channel.shutdown(_socket.SHUT_RDWR)
         except OSError:  # it is gone already
             pass
+        self._signal(signals.SIGCONT)  # a stopped one would not hear of it
 
     def close(self) -> None:
         """End the launcher, and wait until it and every container are gone."""
         if self.closed:
             return
         self.hang_up()
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        if not poller.poll(_CLOSE_TIMEOUT * 1000):
-            signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
-        self.reap()
+        if not _readable(self.pidfd, _CLOSE_TIMEOUT):
+            self.kill()
+            _readable(self.pidfd, _KILL_TIMEOUT)
+        self.free()
+
+    def kill(self) -> None:
+        """Kill a launcher that does not end, and whatever is below it."""
+        # Stopped, so that it reaps nobody meanwhile; what reapers leave behind comes to it.
+        self._signal(signals.SIGSTOP)
+        deadline = time.monotonic() + _KILL_TIMEOUT
+        while _kill_below(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._signal(signals.SIGKILL)
+
+    def _signal(self, signum: int) -> None:
+        try:
+            signals.pidfd_send_signal(self.pidfd, signum)
+        except OSError:
+            pass
 
     def reap(self) -> str:
-        """Free all that is left of a launcher that has ended; return what it said at its end."""
-        if self.closed:
-            return ""
-        self.closed = True
-        words = ""
-        try:
-            _, status = os.waitpid(self.pid, 0)
-            code = os.waitstatus_to_exitcode(status)
-            if code:
-                words = f"exit code {code}" if code > 0 else signals.Signals(-code).name
-        except ChildProcessError:  # a waitpid(-1) of the embedding program was faster
-            pass
-        panic = os.pread(self._panic_fd, 65536, 0).decode(errors="replace").strip()
-        self._close_fds()
-        return f"{words}\n{panic[-2000:]}".strip()
+        """Collect the exit status of a launcher that has ended; return what it said at its end.
+
+        Its descriptors stay: others still wait for them, and a number that is closed under a
+        waiting event loop is an error there, or soon another file.
+        """
+        if self._words is None:
+            self._words = ""
+            try:
+                # Not waited for: what cannot even be killed shall not hold us.
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                code = os.waitstatus_to_exitcode(status) if pid else 0
+                if code:
+                    self._words = f"exit code {code}" if code > 0 else signals.Signals(-code).name
+            except ChildProcessError:  # a waitpid(-1) of the embedding program was faster
+                pass
+            panic = os.pread(self._panic_fd, 65536, 0).decode(errors="replace").strip()
+            self._words = f"{self._words}\n{panic[-2000:]}".strip()
+        return self._words
+
+    def free(self) -> None:
+        """Leave nothing of a launcher that has ended. Nobody waits for its descriptors now."""
+        if not self.closed:
+            self.closed = True
+            self.reap()
+            self._close_fds()
+            _lower_descriptor_limit()
 
     def _close_fds(self) -> None:
         self.channel.close()
@@ -187,6 +223,60 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
+def _kill_below(root: int) -> bool:
+    """Kill the descendants of a process; False when none of them lives."""
+    from supervisor.runtime.launcher import descendants
+
+    handles: dict[int, int] = {}
+    for pid in descendants(root):
+        try:
+            handles[pid] = os.pidfd_open(pid)
+        except OSError:  # it ended, or we are out of descriptors
+            pass
+    still = descendants(root)  # by now these pids cannot come to mean somebody else
+    alive = False
+    for pid, handle in handles.items():
+        if pid in still and not _readable(handle):
+            alive = True
+            try:
+                signals.pidfd_send_signal(handle, signals.SIGKILL)
+            except OSError:
+                pass
+        os.close(handle)
+    return alive
+
+
+class _Raised:
+    """The soft limit of open files while there are launchers: one is needed per container."""
+
+    launchers = 0
+    original = 0
+    now = 0
+
+
+def _raise_descriptor_limit() -> int:
+    """Make room for many containers. Returns the soft limit that they are to get."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not _Raised.launchers or soft != _Raised.now:  # else it is our own doing
+        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+        _Raised.original = soft
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            except (OSError, ValueError):  # above fs.nr_open
+                pass
+        _Raised.now = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    _Raised.launchers += 1
+    return _Raised.original
+
+
+def _lower_descriptor_limit() -> None:
+    _Raised.launchers -= 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not _Raised.launchers and soft == _Raised.now:  # else somebody else has set it since
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_Raised.original, hard))
+
+
 def spawn_launcher(
     isolation: str = "auto",
     *,
@@ -196,12 +286,15 @@ def spawn_launcher(
     """Start a launcher for this process. Cheap, synchronous, needs no event loop.
 
     It ends with this process, however that ends. `log_max_size` below 1: no rotation.
-    Raises UsageError where there is no Linux, OSError where no process can be started.
+    While there is a launcher, this process may open as many files as its hard limit allows;
+    containers get the limit of before. Raises UsageError where there is no Linux, NodeError where
+    no process can be started.
     """
     if sys.platform != "linux":
         raise UsageError("cannot start processes on this platform: podvisor needs Linux")
-    ours = theirs = logs = panic = me = -1
+    pid = ours = theirs = logs = panic = me = -1
     high: list[int] = []
+    soft_limit = _raise_descriptor_limit()
     try:
         pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         ours, theirs = (end.detach() for end in pair)
@@ -216,7 +309,8 @@ def spawn_launcher(
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(high, 2)),
         ]
-        command = _command(isolation, str(log_max_size), str(log_max_files))
+        numbers = (log_max_size, log_max_files, soft_limit)
+        command = _command(isolation, *map(str, numbers))
         pid = os.posix_spawn(
             command[0],
             command,
@@ -227,20 +321,23 @@ def spawn_launcher(
             setsigmask=signals.valid_signals(),
         )
         launcher = Launcher(pid, ours, logs, panic)
-    except BaseException:
+    except BaseException as error:
         for fd in (ours, logs, panic):
-            if fd >= 0:
-                os.close(fd)
+            _close(fd)
+        _lower_descriptor_limit()
+        if pid > 0:  # it ends at once: nobody is there to talk to
+            os.waitpid(pid, 0)
+        if isinstance(error, OSError):
+            raise NodeError(f"cannot start the launcher: {error.strerror}") from error
         raise
     finally:
         for fd in (theirs, me, *high):
-            if fd >= 0:
-                os.close(fd)
+            _close(fd)
     return launcher
 
 
 class _Instance:
-    """A started instance, until its exit is acknowledged."""
+    """A started instance, until its exit is acknowledged. `pidfd` -1: there was none to be had."""
 
     def __init__(self, pid: int, pidfd: int, at: Instant, spec: LaunchSpec) -> None:
         self.pid, self.pidfd, self.at, self.spec = pid, pidfd, at, spec
@@ -291,6 +388,7 @@ class ProcessRuntime:
         self._outputs: dict[int, _Exec] = {}  # by descriptor
         self._lost: NodeError | None = None
         self._closing = False
+        self._no_room = False  # what waits in the outbox waits for memory, not for the launcher
         self._wake: Event
         self._outgoing: Event
         self._tasks: TaskGroup
@@ -361,9 +459,10 @@ class ProcessRuntime:
                 with anyio.move_on_after(_CLOSE_TIMEOUT) as waiting:
                     await anyio.wait_readable(launcher.pidfd)
                 if waiting.cancelled_caught:
-                    signals.pidfd_send_signal(launcher.pidfd, signals.SIGKILL)
-                    await anyio.wait_readable(launcher.pidfd)
-                launcher.reap()
+                    launcher.kill()
+                    with anyio.move_on_after(_KILL_TIMEOUT):
+                        await anyio.wait_readable(launcher.pidfd)
+                launcher.free()
         self._drop_instances()
         self._poll.close()
         while self._outbox:
@@ -371,6 +470,8 @@ class ProcessRuntime:
 
     def _drop_instances(self) -> None:
         for instance in self._instances.values():
+            if instance.pidfd < 0:
+                continue
             # For what the parent-death signal missed: programs that are set-uid lose it.
             try:
                 signals.pidfd_send_signal(instance.pidfd, signals.SIGKILL)
@@ -386,7 +487,6 @@ class ProcessRuntime:
         await anyio.wait_readable(self._launcher.pidfd)
         self._take_all()  # what it said before it died counts
         self._drop_instances()
-        anyio.notify_closing(self._launcher.channel)
         words = self._launcher.reap()
         self._lost = NodeError(f"cannot reach the launcher any more: it died ({words})")
         self._fail_pending(self._lost)
@@ -421,8 +521,11 @@ class ProcessRuntime:
     async def remove_sandbox(self, pod_uid: str) -> None:
         import anyio
 
-        # In a thread: a pod's folder may hold many files.
-        await anyio.to_thread.run_sync(shutil.rmtree, self._sandbox(pod_uid), True)
+        try:
+            # In a thread: a pod's folder may hold many files.
+            await anyio.to_thread.run_sync(shutil.rmtree, self._sandbox(pod_uid), True)
+        except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must go anyway
+            shutil.rmtree(self._sandbox(pod_uid), ignore_errors=True)
 
     def _sandbox(self, pod_uid: str) -> str:
         return os.path.join(self._state_dir, "pods", pod_uid)
@@ -437,6 +540,7 @@ class ProcessRuntime:
                 if self._lost is not None:
                     raise self._lost
                 pending = _Pending(anyio.Event(), spec)
+                _forget_attempts(spec)
                 self._request_start(spec)
                 self._pending[id] = pending
             await pending.ready.wait()
@@ -488,7 +592,12 @@ class ProcessRuntime:
             self._send(("signal", _key(id), int(signum)))
             return True
         # A zombie takes signals without a word: ask whether it has ended.
-        if instance.ended or _readable(instance.pidfd):
+        if instance.ended:
+            return False
+        if instance.pidfd < 0:
+            self._send(("signal", _key(id), int(signum)))
+            return True
+        if _readable(instance.pidfd):
             return False
         try:
             signals.pidfd_send_signal(instance.pidfd, signum)
@@ -505,7 +614,7 @@ class ProcessRuntime:
         instance = self._instances.get(id)
         if instance is not None and instance.ended:
             del self._instances[id]
-            os.close(instance.pidfd)
+            _close(instance.pidfd)
             self._send(("ack", _key(id)))
 
     async def news(self) -> AsyncIterator[News]:
@@ -528,13 +637,13 @@ class ProcessRuntime:
         key = _key(spec.id)
         try:
             fields = {
-                "argv": [os.fsencode(word) for word in spec.argv],
-                "env": [(os.fsencode(k), os.fsencode(v)) for k, v in spec.env],
-                "cwd": os.fsencode(spec.cwd),
+                "argv": [_encode(word) for word in spec.argv],
+                "env": [(_encode(k), _encode(v)) for k, v in spec.env],
+                "cwd": _encode(spec.cwd),
                 "log": os.fsencode(spec.log_path),
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
                 "state_dir": os.fsencode(self._state_dir),
-                "termination_path": os.fsencode(spec.termination_path),
+                "termination_path": _encode(spec.termination_path),
                 "termination_file": os.fsencode(spec.termination_file),
                 "uid": spec.uid,
                 "gid": spec.gid,
@@ -559,7 +668,7 @@ class ProcessRuntime:
         readers: list[int] = []
         rights: list[int] = []
         try:
-            words = [os.fsencode(word) for word in argv]
+            words = [_encode(word) for word in argv]
             packet = marshal.dumps(words, 2)
             for _ in range(2):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -624,9 +733,11 @@ class ProcessRuntime:
             rights = array.array("i", fds)
             ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
             try:
-                if not self._launcher.closed:
+                if self._lost is None and not self._launcher.closed:
                     self._launcher.channel.sendmsg([packet], ancillary)
             except OSError as error:
+                # ENOBUFS, ETOOMANYREFS: the socket would call itself writable all the time.
+                self._no_room = error.errno != errno.EAGAIN
                 if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
                     return False
                 # It is gone; _watch_launcher tells.
@@ -639,12 +750,11 @@ class ProcessRuntime:
 
         while True:
             await self._outgoing.wait()
-            if self._launcher.closed:
+            if self._lost is not None:
                 return
-            try:
-                await anyio.wait_writable(self._launcher.channel)
-            except anyio.ClosedResourceError:
-                return
+            if self._no_room:
+                await anyio.sleep(_NO_ROOM)
+            await anyio.wait_writable(self._launcher.channel)
             if self._flush():
                 self._outgoing = anyio.Event()
 
@@ -654,18 +764,15 @@ class ProcessRuntime:
         import anyio
 
         while True:
-            try:
-                await anyio.wait_readable(self._launcher.channel)
-            except anyio.ClosedResourceError:
-                return
+            await anyio.wait_readable(self._launcher.channel)
             if not self._take_all():
                 return
 
     def _take_all(self) -> bool:
         """Take what has come; False at the end."""
-        while not self._launcher.closed:
+        while self._lost is None:
             try:
-                packet, ancillary, flags, _ = self._launcher.channel.recvmsg(
+                packet, ancillary, _, _ = self._launcher.channel.recvmsg(
                     65536, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
@@ -679,14 +786,14 @@ class ProcessRuntime:
                 if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                     fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
             message = marshal.loads(packet)  # noqa: S302  (our own launcher)
-            self._take(message, fds.tolist(), bool(flags & _socket.MSG_CTRUNC))
+            self._take(message, fds.tolist())
         return False
 
-    def _take(self, message: tuple[Any, ...], fds: list[int], truncated: bool) -> None:
+    def _take(self, message: tuple[Any, ...], fds: list[int]) -> None:
         id = ContainerId(*message[1])
         match message:
             case ("started", _, pid, wall, boot):
-                self._take_started(id, pid, Instant(wall, boot), fds, truncated)
+                self._take_started(id, pid, Instant(wall, boot), fds)
             case ("failed", _, created, stage, number, detail):
                 pending = self._pending.pop(id, None)
                 if pending is not None:
@@ -707,32 +814,18 @@ class ProcessRuntime:
             case ("drop", _, wall, boot, number):
                 self._tell(LogDrop(id, Instant(wall, boot), os.strerror(number)))
 
-    def _take_started(
-        self, id: ContainerId, pid: int, at: Instant, fds: list[int], truncated: bool
-    ) -> None:
+    def _take_started(self, id: ContainerId, pid: int, at: Instant, fds: list[int]) -> None:
         pending = self._pending.pop(id, None)
         if pending is None:  # only what we asked for is started
             _close(*fds)
             return
         if id in self._instances:
             _close(*fds)
-        elif truncated or not fds:
-            # We are out of descriptors, or were.
-            try:
-                # Not reaped before we acknowledge it: the pid is surely its own.
-                fds = [os.pidfd_open(pid)]
-            except OSError as error:
-                self._send(("signal", _key(id), int(signals.SIGKILL)))
-                pending.error = StartError(
-                    "CreateContainerError",
-                    f"cannot watch the container: {error.strerror}",
-                    created=False,
-                )
-                pending.ready.set()
-                return
-            self._instances[id] = _Instance(pid, fds[0], at, pending.spec)
         else:
-            self._instances[id] = _Instance(pid, fds[0], at, pending.spec)
+            # None when we are out of descriptors, or were. It runs all the same: reporting a
+            # failure would have it run once more.
+            fd = fds[0] if fds else self._open_pidfd(pid)
+            self._instances[id] = _Instance(pid, fd, at, pending.spec)
         pending.ready.set()
 
     # --- from programs run in containers ------------------------------------------------------
@@ -825,6 +918,18 @@ class ProcessRuntime:
         if self._outputs.pop(fd, None) is not None and not self._poll.closed:
             self._poll.unregister(fd)
 
+    def _open_pidfd(self, pid: int) -> int:
+        """-1 when there is no descriptor to be had; signals then go through the launcher."""
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            return -1
+        if _readable(self._launcher.pidfd):
+            # It keeps pids from being reused, and it may have been gone already.
+            os.close(fd)
+            return -1
+        return fd
+
     def _tell(self, news: News) -> None:
         self._news.append(news)
         self._wake.set()
@@ -855,10 +960,45 @@ def _memfd(content: bytes) -> int:
     return memfd
 
 
-def _readable(fd: int) -> bool:
+def _readable(fd: int, patience: float = 0) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    return bool(poller.poll(0))
+    return bool(poller.poll(patience * 1000))
+
+
+def _forget_attempts(spec: LaunchSpec) -> None:
+    """Before an attempt starts, remove what older ones left, but for the one before it."""
+    last = spec.id.attempt - 2
+    if last < 0:
+        return
+    logs = os.path.dirname(spec.log_path)
+    own = os.path.dirname(spec.termination_file)
+    for folder, names in (
+        (logs, r"(\d+)\.(?:log(?:\..*)?|spawn(?:\.tmp)?)"),
+        (os.path.dirname(own), r"(\d+)"),
+    ):
+        try:
+            entries = os.listdir(folder)
+        except OSError:
+            continue
+        for entry in entries:
+            match = re.fullmatch(names, entry)
+            if match is None or int(match[1]) > last:
+                continue
+            path = os.path.join(folder, entry)
+            try:
+                os.unlink(path) if folder == logs else shutil.rmtree(path)
+            except OSError:  # the next attempt tries again
+                pass
+
+
+def _encode(text: str) -> bytes:
+    """What manifests say is Unicode: the same bytes for the program whatever our own locale is."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 def _start_error(
@@ -875,14 +1015,14 @@ def _explain(
     """Put the launcher's (stage, errno) into the words users know from container runtimes."""
     # The kernel's sentences begin with a capital, Go's do not.
     why = os.strerror(number) if number else ""
-    why = why[:1].lower() + why[1:] or os.fsdecode(detail)
+    why = why[:1].lower() + why[1:] or _decode(detail)
     program = argv[0] if argv else ""
-    path = os.fsdecode(detail) or program
+    path = _decode(detail) or program
     match stage:
         case "lookup":
             return f'exec: "{program}": executable file not found in $PATH'
         case "size":
-            return f"cannot execute {program}: {os.fsdecode(detail)}"
+            return f"cannot execute {program}: {_decode(detail)}"
         case "interpreter":
             return f'exec: "{path}": the interpreter that its first line names does not exist'
         case "exec" if not number:

@@ -1,6 +1,6 @@
 """The launcher: parent of all containers. Beside it, forked from it, the logger and the reapers.
 
-This file stands alone. It is run as ``python -I -S`` by `handle.py`, imports only C modules of
+This file stands alone. It is run as ``python -I -S`` by `launch.py`, imports only C modules of
 the standard library (every other import would be paid for at each ``podvisor run``), has one
 thread and one loop, and never blocks on a child, on the supervisor or on a disk.
 
@@ -38,6 +38,7 @@ import errno
 import fcntl
 import gc
 import marshal
+import mmap
 import posix
 import resource
 import select
@@ -53,12 +54,15 @@ VERSION = 1
 PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
 MODES = (PIDNS, ROOTLESS, GROUP)
 
-# Our descriptors, as handle.py arranges them. 0 and 1 are /dev/null, 2 is a file.
+# Our descriptors, as launch.py arranges them. 0 and 1 are /dev/null, 2 is a file.
 SOCKET_FD, SUPERVISOR_FD, LOGS_FD = 3, 4, 5
 
 MAX_PACKET = 65536
 LINGER = 3.0  # seconds a minder waits for more before it offers to end
 DRAIN_CAP = 2.0  # seconds an exit waits for the logger
+END_CAP = 2.0  # seconds that our own end waits for containers
+NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
+NUDGE = 0.2  # seconds between reminders to a reaper whose main has ended
 CLOCK_BOOTTIME = 7
 
 # --- what Python does not offer: a few libc functions, without the ctypes package ---------------
@@ -75,7 +79,7 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 O_PATH = 0o10000000
 P_PIDFD = 3
-SIGKILL, SIGSTOP = 9, 19
+SIGKILL, SIGCONT, SIGSTOP = 9, 18, 19
 FIONREAD, F_SETPIPE_SZ = 0x541B, 1031
 
 _exit = posix._exit  # noqa: SLF001
@@ -211,6 +215,7 @@ class Channel:
         self.fd = fd
         self.queue: list[tuple[bytes, tuple[int, ...]]] = []
         self.broken = False
+        self.no_room = False  # what is queued waits for memory, not for the peer
 
     def send(self, message: "tuple[Any, ...] | str", *fds: int) -> None:
         self.queue.append((marshal.dumps(message, 2), fds))
@@ -226,11 +231,18 @@ class Channel:
                 self.socket.sendmsg([packet], ancillary)
             except OSError as error:
                 # ETOOMANYREFS: too many descriptors of this user are in flight; they will land.
+                # But the socket calls itself writable meanwhile: that is nothing to wait for.
+                self.no_room = error.errno != errno.EAGAIN
                 if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
                     return
                 self.broken = True  # the peer is gone; reading will say so
                 return
             del self.queue[0]
+
+    def events(self) -> int:
+        """What to wait for."""
+        waits = self.queue and not self.broken and not self.no_room
+        return select.EPOLLIN | (select.EPOLLOUT if waits else 0)
 
     def receive(self) -> "tuple[bytes, list[int], bool] | None":
         """One packet, its descriptors, whether some were lost; None when there is none now.
@@ -343,12 +355,14 @@ def measure(argv: "list[bytes]", env: "dict[bytes, bytes]") -> bytes:
 class Origin:
     """How we were started: what containers get back although the launcher changed it."""
 
-    def __init__(self) -> None:
-        # Descriptors and the big log area must not fail on limits meant for programs.
+    def __init__(self, soft_files: int) -> None:
+        # Descriptors and logs must not fail on limits meant for programs. The supervisor has
+        # raised its own limit of descriptors, which we inherited, and says what it was.
         self.limits = []
         for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
             soft, hard = resource.getrlimit(kind)
-            self.limits.append((kind, soft, hard))
+            original = soft_files if kind == resource.RLIMIT_NOFILE else soft
+            self.limits.append((kind, original, hard))
             try:
                 resource.setrlimit(kind, (hard, hard))
             except (OSError, ValueError):  # a hard limit above fs.nr_open
@@ -640,6 +654,8 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
         close_all_but({control, out, err, status})
         set_process_name(b"podvisor-reaper")
         call(_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # The container may have stopped us by the time that the launcher dies.
+        call(_prctl, PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0)
         release, release_write = posix.pipe2(posix.O_CLOEXEC)
         try:
             main = posix.fork()
@@ -966,14 +982,19 @@ def read_words(fd: int) -> "list[bytes]":
 
 
 # --- the logger ---------------------------------------------------------------------------------
-# One read of a pipe at a time goes through an area of memory that the launcher keeps (a memfd)
-# and a new logger finds again. The order of stores makes every kill -9 resolvable:
+# One read of a pipe at a time goes through an area of memory that the launcher shares with every
+# logger it forks. The order of stores makes every kill -9 resolvable:
 #
 #   IDLE     nothing is under way
-#   READING  the last bytes of the area to be read hold a nonce. The logger is the pipe's only
-#            reader and reads only what is surely there, so the kernel delivers all or nothing:
-#            nonce there = nothing was read, nonce gone = all was
+#   READING  the last bytes of the area to be read hold a nonce. Only what is surely there is asked
+#            for, so the kernel delivers all or nothing: nonce there = nothing was read, nonce
+#            gone = all was
 #   WRITING  all was read, and the log file was `offset` bytes long: cut it there and write again
+#
+# A container can break the word "surely": it may read its own pipe, or turn it into one of packets
+# (O_DIRECT). So the number of bytes that came is what counts, no read ever blocks, and nothing
+# beyond them is looked at: the area holds what other containers printed. Only a container that
+# does so can lose anything by it: what a logger had read in the very moment of its death.
 #
 # The unfinished last line of a stream (`tail`) has two places; one byte, stored last, says which
 # counts. That store is the commit: it turns "read and written" into "done".
@@ -990,6 +1011,7 @@ AREA_BUFFER = AREA_STREAMS + SLOTS * 2 * STREAM_BYTES
 AREA_TAILS = AREA_BUFFER + READ_SIZE
 AREA_SIZE = AREA_TAILS + SLOTS * 2 * 2 * MAX_LINE  # about 130 MiB, of which little is ever touched
 NONCE = 16
+UNKNOWN = 2**64 - 1  # the size of a log file that cannot be asked for it: nothing is cut off then
 
 
 class LogFile:
@@ -1010,7 +1032,7 @@ class LogFile:
             self.open()
             return posix.lseek(self.fd, 0, 2)
         except OSError:
-            return -1
+            return UNKNOWN
 
     def append(self, records: bytes, offset: int) -> "tuple[int, int]":
         """Write all, or as many whole records as there is room for.
@@ -1025,7 +1047,7 @@ class LogFile:
                     written += posix.write(self.fd, view[written:])
         except OSError as error:
             kept = records.rfind(b"\n", 0, written) + 1
-            if written:
+            if written and offset != UNKNOWN:
                 try:
                     posix.ftruncate(self.fd, offset + kept)
                 except OSError:
@@ -1034,7 +1056,7 @@ class LogFile:
         return 0, written
 
     def cut(self, offset: int) -> None:
-        if self.size() > offset:
+        if UNKNOWN != offset < self.size():
             try:
                 posix.ftruncate(self.fd, offset)
             except OSError:  # then records come twice, which is better than no logger
@@ -1112,11 +1134,9 @@ def has_long_line(lines: bytes) -> bool:
 class Logger:
     """Reads every log pipe, writes CRI log files. A process of its own; never returns."""
 
-    def __init__(self, control: Channel, area: int) -> None:
-        import mmap  # here, not above: only this process needs it
-
+    def __init__(self, control: Channel, area: "mmap.mmap") -> None:
         self.control = control
-        self.map = mmap.mmap(area, AREA_SIZE)
+        self.map = area
         self.view = memoryview(self.map)
         # Fault the pages in now: a fault in the middle of a read could tear it when killed.
         for at in (0, *range(AREA_BUFFER, AREA_TAILS, 4096), AREA_TAILS - 1):
@@ -1148,22 +1168,31 @@ class Logger:
         self.note(stream, selected, want, final=False)
         area[32 : 32 + NONCE] = nonce
         area[0] = READING
-        posix.readv(stream.fd, [self.view[AREA_BUFFER:end]])
-        self.finish(stream, selected, want, final=False)
-        return want
+        try:
+            got = posix.readv(stream.fd, [self.view[AREA_BUFFER:end]])
+        except BlockingIOError:
+            got = 0
+        if got <= 0:
+            area[0] = IDLE
+            return 0
+        if got < want:
+            area[12:16] = got.to_bytes(4, "little")
+        self.finish(stream, selected, got, final=False)
+        return got
 
     def available(self, stream: Stream) -> int:
         answer = fcntl.ioctl(stream.fd, FIONREAD, b"\0\0\0\0")
         return int.from_bytes(answer, sys.byteorder)
 
     def look(self, stream: Stream, want: int) -> bytes:
+        seen = b""
         try:
-            if call(_tee, stream.fd, self.peek_write, want, 2) == want:
-                return posix.read(self.peek, want)
-            posix.read(self.peek, want)
+            call(_tee, stream.fd, self.peek_write, want, 2)
+            while part := posix.read(self.peek, want):  # to the end: several if they are packets
+                seen += part
         except OSError:
             pass
-        return b""
+        return seen if len(seen) == want else b""
 
     def note(self, stream: Stream, selected: int, want: int, *, final: bool) -> None:
         self.map[1] = selected
@@ -1186,7 +1215,7 @@ class Logger:
             data = area[place : place + length] + data
         records, rest = format_records(data, self.prefix(stream), final)
         if records:
-            offset = max(stream.file.size(), 0)
+            offset = stream.file.size()
             area[16:24] = offset.to_bytes(8, "little")
             area[0] = WRITING
             failed, kept = stream.file.append(records, offset)
@@ -1206,7 +1235,7 @@ class Logger:
         area[at + 2 + other * 2 : at + 4 + other * 2] = len(rest).to_bytes(2, "little")
         area[at] = other  # the commit
         area[0] = IDLE
-        if 0 < stream.file.max_size <= offset + len(records):
+        if offset != UNKNOWN and 0 < stream.file.max_size <= offset + len(records):
             stream.file.rotate()
 
     def count_dropped(self, stream: Stream, records: int) -> None:
@@ -1290,7 +1319,8 @@ class Logger:
         control = self.control
         self.poll.register(control.fd, select.EPOLLIN)
         while not (self.orphaned and not self.streams):
-            ready = self.poll.poll(5.0 if self.orphaned else None)
+            patience = NO_ROOM if control.queue and control.no_room else None
+            ready = self.poll.poll(5.0 if self.orphaned else patience)
             if self.orphaned and not ready:
                 return
             moved = 0
@@ -1308,10 +1338,7 @@ class Logger:
                 self.bump()
             if control.queue and not self.orphaned:
                 control.flush()
-                if control.queue:
-                    self.poll.modify(control.fd, select.EPOLLIN | select.EPOLLOUT)
-                else:
-                    self.poll.modify(control.fd, select.EPOLLIN)
+                self.poll.modify(control.fd, control.events())
 
     def closed(self, fd: int) -> bool:
         """All writers are gone and nothing is left (asked anew: the last may just have written)."""
@@ -1358,6 +1385,7 @@ class Container:
         self.drained: bool | None = None
         self.dropped = 0  # log records that could not be written
         self.deadline = 0.0
+        self.nudge_at = 0.0
         self.told = False
 
     def close(self) -> None:
@@ -1370,7 +1398,12 @@ class Container:
 
 class Launcher:
     def __init__(
-        self, channel: Channel, isolation: str, origin: Origin, rotation: "tuple[int, int]"
+        self,
+        channel: Channel,
+        isolation: str,
+        origin: Origin,
+        area: "mmap.mmap",
+        rotation: "tuple[int, int]",
     ) -> None:
         self.channel, self.isolation, self.origin = channel, isolation, origin
         self.rotation = rotation
@@ -1381,10 +1414,10 @@ class Launcher:
         self.minders: set[int] = set()  # pidfds (not in group mode, where reapers have them)
         self.joining: dict[int, int] = {}  # pidfd of a joining child -> where it tells the minder
         self.free = list(range(SLOTS - 1, -1, -1))
+        self.headless: set[Container] = set()  # group mode: the main has ended, the reaper not
         self.ending = False
         self.boot_id = b""
-        self.area = posix.memfd_create("podvisor-logs", posix.MFD_CLOEXEC)
-        posix.ftruncate(self.area, AREA_SIZE)
+        self.area = area
         self.logger = self.logger_pidfd = -1
         self.logger_channel: Channel | None = None
         self.logger_started = 0.0
@@ -1395,12 +1428,12 @@ class Launcher:
     # -- the loop --
 
     def watch(self, fd: int, handler: "Callable[[], None]") -> None:
+        self.poll.register(fd, select.EPOLLIN)  # fails where fs.epoll.max_user_watches is reached
         self.handlers[fd] = handler
-        self.poll.register(fd, select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
-        del self.handlers[fd]
-        self.poll.unregister(fd)
+        if self.handlers.pop(fd, None) is not None:
+            self.poll.unregister(fd)
 
     def run(self) -> None:
         while not self.ending:
@@ -1415,11 +1448,9 @@ class Launcher:
 
     def rearm(self, channel: Channel) -> None:
         """Wait for room only while something waits for it."""
-        if channel.queue:
-            channel.flush()
+        channel.flush()
         if channel.fd in self.handlers:
-            wanted = select.EPOLLIN | (select.EPOLLOUT if channel.queue else 0)
-            self.poll.modify(channel.fd, wanted)
+            self.poll.modify(channel.fd, channel.events())
 
     def timeout(self) -> "float | None":
         deadlines = [
@@ -1427,10 +1458,17 @@ class Launcher:
         ]
         if self.logger_due is not None:
             deadlines.append(self.logger_due)
+        deadlines += [c.nudge_at for c in self.headless]
+        for channel in (self.channel, self.logger_channel):
+            if channel is not None and channel.queue and channel.no_room:
+                deadlines.append(boottime() + NO_ROOM)
         return max(0.0, min(deadlines) - boottime()) + 0.001 if deadlines else None
 
     def expire(self) -> None:
         now = boottime()
+        for container in self.headless:
+            if now >= container.nudge_at:
+                self.nudge(container)
         if self.logger_due is not None and now >= self.logger_due:
             self.logger_due = None
             self.start_logger()
@@ -1536,7 +1574,9 @@ class Launcher:
         ends.append(err)
         container.status, status = posix.pipe2(posix.O_CLOEXEC)
         ends.append(status)
-        posix.set_blocking(container.status, False)
+        # The read ends of the log pipes too: a container may have read them empty itself.
+        for end in (container.out, container.err, container.status):
+            posix.set_blocking(end, False)
         for end in (out, err):
             if order.uid is not None or order.gid is not None:
                 # Or /proc/1/fd/1 could not be opened by the container's user.
@@ -1577,7 +1617,8 @@ class Launcher:
             container.main, container.main_pidfd = pid, pidfd
         container.child, container.child_pidfd = pid, pidfd
         slot = container.slot = self.free.pop()
-        posix.pwrite(self.area, b"\0" * (2 * STREAM_BYTES), AREA_STREAMS + slot * 2 * STREAM_BYTES)
+        at, length = AREA_STREAMS + slot * 2 * STREAM_BYTES, 2 * STREAM_BYTES
+        self.area[at : at + length] = b"\0" * length
         self.slots[slot] = container
         self.containers[container.key] = container
         self.watch(container.status, lambda: self.on_status(container))
@@ -1623,10 +1664,11 @@ class Launcher:
                 self.unwatch(container.control)
                 close(container.control)
                 container.control = -1
-            try:
-                _signal.pidfd_send_signal(container.child_pidfd, SIGKILL)
-            except OSError:
-                pass
+            send_by(container.child_pidfd, SIGKILL)
+            if container.child_pidfd not in self.handlers:
+                # Its end cannot be watched, but it comes soon: nothing was executed.
+                readable(container.child_pidfd, boottime() + 1.0)
+                self.on_exit(container)
             return  # on_exit tells
         close(container.out, container.err)
         container.close()
@@ -1642,12 +1684,25 @@ class Launcher:
         try:
             container.main = int(answer)
             container.main_pidfd = posix.pidfd_open(container.main, 0)
+            self.watch(container.main_pidfd, lambda: self.on_main(container))
             self.record(container)
             posix.write(container.control, b"g")
         except OSError as error:
             container.failure = (False, "record", error.errno or 0, b"")
             close(container.control)
             container.control = -1
+
+    def on_main(self, container: Container) -> None:
+        """Group mode: the main has ended. Its reaper ends next, if nobody keeps it stopped."""
+        self.unwatch(container.main_pidfd)
+        self.headless.add(container)
+        self.nudge(container)
+
+    def nudge(self, container: Container) -> None:
+        # Over and over: whoever stops it (`kill -STOP $PPID`) may do so again until it is swept.
+        container.nudge_at = boottime() + NUDGE
+        if container.exit is None:
+            send_by(container.child_pidfd, SIGCONT)
 
     def on_status(self, container: Container) -> None:
         if container.status < 0:
@@ -1757,6 +1812,8 @@ class Launcher:
         self.unwatch(container.child_pidfd)
         if container.control >= 0 and container.control in self.handlers:
             self.on_reaper(container)
+        self.unwatch(container.main_pidfd)
+        self.headless.discard(container)
         self.on_status(container)
         if container.status >= 0:  # held by somebody who cannot be: never wait for it
             self.unwatch(container.status)
@@ -1782,10 +1839,10 @@ class Launcher:
             logs = (bool(container.drained), container.dropped)
             self.channel.send(("exit", container.key, *container.exit, *logs))
 
-    def sweep_orphans(self) -> None:
+    def sweep_orphans(self, patience: float = 1.0) -> None:
         """A reaper was killed: what it left behind has come to us, its own sub-reaper."""
         known = {self.logger} | {c.child for c in self.containers.values()}
-        give_up = boottime() + 1.0
+        give_up = boottime() + patience
         while boottime() < give_up:
             lost = [pid for pid in children(posix.getpid()) if pid not in known]
             if not lost:
@@ -1826,9 +1883,9 @@ class Launcher:
         try:
             set_process_name(b"podvisor-logger")
             pipes = {fd for c in self.slots.values() for fd in (c.out, c.err)}
-            close_all_but({control, self.area, LOGS_FD} | pipes)
+            call(_prctl, PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0)  # stopped, it would outlive us
+            close_all_but({control, LOGS_FD} | pipes)
             logger = Logger(Channel(control), self.area)
-            posix.close(self.area)
             for container in self.slots.values():
                 order = container.order
                 logger.attach(
@@ -1882,7 +1939,11 @@ class Launcher:
     # -- the end --
 
     def shut_down(self) -> None:
-        """Kill everything, and end only when it is gone: our end is the supervisor's proof."""
+        """Kill everything, and end only when it is gone: our end is the supervisor's proof.
+
+        But not for ever: what cannot be killed (a disk that does not answer, another user's
+        program) is left after a while.
+        """
         # Minders before the mains, which their zombies would hold.
         for pidfd in list(self.joining):
             if readable(pidfd, boottime() + 1.0):
@@ -1894,27 +1955,38 @@ class Launcher:
                 self.on_minder(pidfd)
         live = [c for c in self.containers.values() if c.exit is None]
         for container in live:
-            for fd in {container.main_pidfd, container.child_pidfd}:
-                # A reaper ends by itself, after its sweep, once the main or its socket is gone.
-                if fd >= 0 and (self.isolation != GROUP or fd == container.main_pidfd):
-                    try:
-                        _signal.pidfd_send_signal(fd, SIGKILL)
-                    except OSError:
-                        pass
+            # A reaper ends by itself, after its sweep, once the main or its socket is gone.
+            send_by(container.main_pidfd, SIGKILL)
             close(container.control)
             container.control = -1
-        deadline = boottime() + 10.0
+            send_by(container.child_pidfd, SIGCONT if self.isolation == GROUP else SIGKILL)
+        deadline = boottime() + END_CAP
         for container in live:
-            if not readable(container.child_pidfd, deadline):
-                _signal.pidfd_send_signal(container.child_pidfd, SIGKILL)
+            while not readable(container.child_pidfd, min(deadline, boottime() + NUDGE)):
+                if boottime() >= deadline:
+                    break
+                send_by(container.child_pidfd, SIGCONT)
         if self.isolation == GROUP:
-            self.sweep_orphans()
+            for container in live:
+                if not readable(container.child_pidfd, 0.0):
+                    for pid in descendants(container.child):
+                        send(pid, SIGKILL)
+                    send_by(container.child_pidfd, SIGKILL)
+            self.sweep_orphans(0.3)
         if self.logger_channel is not None:
             self.logger_channel.socket.close()  # it ends when it has read all pipes to their end
-            if not readable(self.logger_pidfd, boottime() + 1.0):
-                _signal.pidfd_send_signal(self.logger_pidfd, SIGKILL)
-                readable(self.logger_pidfd, boottime() + 1.0)
+            if not readable(self.logger_pidfd, boottime() + 0.5):
+                send_by(self.logger_pidfd, SIGKILL)
+                readable(self.logger_pidfd, boottime() + 0.2)
         reap()  # leave no zombie to an init that is slow or none
+
+
+def send_by(pidfd: int, signum: int) -> None:
+    if pidfd >= 0:
+        try:
+            _signal.pidfd_send_signal(pidfd, signum)
+        except OSError:  # it has ended, or may not be signalled
+            pass
 
 
 def readable(fd: int, deadline: float) -> bool:
@@ -2107,21 +2179,29 @@ def choose(wanted: str) -> "tuple[str | None, list[tuple[str, str, int]]]":
 
 
 def main(arguments: "list[str]") -> None:
-    """`launcher doctor`, or `launcher MODE LOG_SIZE LOG_FILES` with our descriptors in place."""
+    """`launcher doctor`, or, with our descriptors in place, MODE LOG_SIZE LOG_FILES SOFT_NOFILE."""
     if arguments == ["doctor"]:
         for mode, step, number in map(attempt, MODES):
             sys.stdout.write(f"{mode}\t{number}\t{step}\n")
         sys.stdout.flush()
         return
-    wanted, size, files = arguments[0], int(arguments[1]), int(arguments[2])
+    wanted = arguments[0]
+    size, files, soft_files = (int(word) for word in arguments[1:])
     posix.closerange(6, 0x7FFFFFFF)
     for fd in (SOCKET_FD, SUPERVISOR_FD, LOGS_FD):
         posix.set_inheritable(fd, False)
     posix.chdir("/")
     set_process_name(b"podvisor-launch")
-    origin = Origin()
+    origin = Origin(soft_files)
     channel = Channel(SOCKET_FD)
     isolation, trials = choose(wanted)
+    try:
+        # Not a memfd: RLIMIT_FSIZE is for all files, and a hard one cannot be raised. Of its 130
+        # MiB only what is touched takes memory.
+        area = mmap.mmap(-1, AREA_SIZE)
+    except OSError as error:  # RLIMIT_AS
+        trials.append((isolation or wanted, "reserve memory for logs", error.errno or 0))
+        isolation = None
     channel.send(("hello", VERSION, isolation, tuple(trials)))
     if isolation is None:
         return
@@ -2132,7 +2212,7 @@ def main(arguments: "list[str]") -> None:
             prepare_dev()
         except (OSError, CannotStartError):
             pass  # then each container makes the place for itself, or says why it cannot
-    launcher = Launcher(channel, isolation, origin, (size, files))
+    launcher = Launcher(channel, isolation, origin, area, (size, files))
     gc.freeze()
     launcher.start_logger()
     try:

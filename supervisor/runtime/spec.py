@@ -12,6 +12,8 @@ as functions (`user_problem`, `proc_one_problem`), so that they can be said befo
 
 from __future__ import annotations
 
+import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +25,7 @@ from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NAME_MAX = 255  # bytes of a file name; names of pods and namespaces are ASCII
 HOSTNAME_LENGTH = 63  # the kernel's limit for host names is 64, with the NUL
 
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TERM"})  # and LC_*
@@ -90,7 +93,7 @@ def launch_spec(
         problem = _proc_one((*argv, *variables.values()))
         if problem is not None:
             raise _refused(problem)
-    cwd = posixpath.normpath(posixpath.join(node.working_dir, container.working_dir))
+    cwd = posixpath.normpath(posixpath.join(_as_utf8(node.working_dir), container.working_dir))
     _require_sayable(argv, environ, cwd)
     meta = pod.metadata
     return LaunchSpec(
@@ -109,7 +112,7 @@ def launch_spec(
 
 def log_path(state_dir: str, namespace: str, pod_name: str, id: ContainerId) -> str:
     """The log file of an instance, named as the kubelet names it."""
-    pod = f"{namespace}_{pod_name}_{id.pod_uid}"
+    pod = _file_name(f"{namespace}_{pod_name}_{id.pod_uid}")
     return posixpath.join(state_dir, "logs", pod, id.name, f"{id.attempt}.log")
 
 
@@ -121,15 +124,33 @@ def termination_file(state_dir: str, id: ContainerId) -> str:
     )
 
 
+def _file_name(name: str) -> str:
+    """The name itself if a file can have it; else its beginning, and a hash of all of it."""
+    if len(name) <= NAME_MAX:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name[: NAME_MAX - 1 - len(digest)]}-{digest}"
+
+
 # --- environment -------------------------------------------------------------------------------
 
 
 def inherited(environ: Mapping[str, str], pass_env: Iterable[str] = ()) -> dict[str, str]:
-    """Of podvisor's own environment, what every container gets; `pass_env` names more."""
+    """Of podvisor's own environment, what every container gets; `pass_env` names more.
+
+    `environ` is as in os.environ; the result is in the encoding of LaunchSpec.
+    """
     names = _INHERITED.union(pass_env)
     return {
-        name: value for name, value in environ.items() if name in names or name.startswith("LC_")
+        _as_utf8(name): _as_utf8(value)
+        for name, value in environ.items()
+        if name in names or name.startswith("LC_")
     }
+
+
+def _as_utf8(text: str) -> str:
+    """The same bytes as Python's locale-bound text from the system, read as UTF-8."""
+    return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
@@ -179,11 +200,11 @@ def _environ(
         user = node.user(uid)
         environ.pop("USER", None)
         if user is not None:
-            environ["USER"] = user.name
-        environ["HOME"] = user.home if user is not None and user.home else "/"
+            environ["USER"] = _as_utf8(user.name)
+        environ["HOME"] = _as_utf8(user.home) if user is not None and user.home else "/"
     elif "HOME" not in environ:
         user = node.user(node.uid)
-        environ["HOME"] = user.home if user is not None and user.home else "/"
+        environ["HOME"] = _as_utf8(user.home) if user is not None and user.home else "/"
     environ["HOSTNAME"] = hostname(pod)
     return environ | variables
 

@@ -24,7 +24,7 @@ def copied(place: Place, name: str) -> str:
 
 
 def test_every_example_is_here():
-    assert sorted(os.listdir(ROOT / "examples")) == ["crashloop", "pid1", "web"]
+    assert sorted(os.listdir(ROOT / "examples")) == ["crashloop", "health", "pid1", "web"]
 
 
 @one_way

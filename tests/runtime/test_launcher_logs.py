@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import anyio
 import pytest
 
+from supervisor.runtime import launcher
 from supervisor.runtime.cri import Isolation
 from tests.runtime.conftest import Way, open_node, read_log, text_of, until
 
@@ -257,7 +259,10 @@ async def test_a_full_disk_stops_nobody_and_is_told_once(way: Way, folder: str) 
                 pass
             exit = await node.exit(spec)
             assert (exit.exit_code, exit.drained) == (6, True)
-            assert exit.dropped == 100_000 - content.count(b"\n"), "each is written or counted"
+            with open(spec.log_path, "rb") as file:
+                later = file.read()[1000:].count(b"\n") - 1  # what was still in the pipe
+            written = content.count(b"\n") + later
+            assert exit.dropped == 100_000 - written, "each is written or counted"
             assert [(drop.id, drop.error) for drop in node.drops] == [
                 (spec.id, "No space left on device")
             ]
@@ -294,3 +299,77 @@ async def test_heavy_logs_starve_nobody(few: Way, folder: str) -> None:
         for spec in heavy:
             node.runtime.signal(spec.id, 9)
             assert (await node.exit(spec)).drained
+
+
+# --- containers that meddle with their own pipe --------------------------------------------------
+
+STEAL = """
+import os
+mine = os.open("/proc/self/fd/1", os.O_RDONLY | os.O_NONBLOCK)
+for i in range(20000):
+    os.write(1, b"thief %d %s\\n" % (i, b"t" * (i % 3000)))
+    try:
+        os.read(mine, 100 + i % 5000)
+    except BlockingIOError:
+        pass
+"""
+PACKETS = """
+import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)
+for i in range(20000):
+    os.write(1, b"packet %d %s\\n" % (i, b"p" * (i % 3000)))
+"""
+
+
+async def test_who_reads_its_own_pipe_gets_no_bytes_of_others_and_stops_no_log(
+    few: Way, folder: str
+) -> None:
+    dice = random.Random(11)
+    async with open_node(few, folder, log_max_size=0) as node:
+        honest = node.spec(PYTHON, "-c", COUNTER, "60000", "small")
+        thief = node.spec(PYTHON, "-c", STEAL)
+        for spec in (honest, thief):
+            await node.start(spec)
+
+        async def kill() -> None:
+            while True:
+                await anyio.sleep(dice.uniform(0.005, 0.03))
+                node.kill_logger()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill)
+            for spec in (honest, thief):
+                assert (await node.exit(spec)).drained
+            tasks.cancel_scope.cancel()
+    check_count(honest.log_path, 60000, big=False)
+    records = read_log(thief.log_path)
+    assert records
+    for record in records:
+        assert b"\0" not in record.content
+        assert b"x" not in record.content, "the honest one's output"
+
+
+async def test_a_pipe_of_packets_is_read_to_the_last_byte(few: Way, folder: str) -> None:
+    async with open_node(few, folder, log_max_size=0) as node:
+        other = node.spec(PYTHON, "-c", COUNTER, "20000", "small")
+        spec = node.spec(PYTHON, "-c", PACKETS)
+        for each in (other, spec):
+            await node.start(each)
+        for each in (other, spec):
+            assert (await node.exit(each)).drained
+    check_count(other.log_path, 20000, big=False)
+    expected = b"".join(b"packet %d %s\n" % (i, b"p" * (i % 3000)) for i in range(20000))
+    assert text_of(read_log(spec.log_path), "stdout") == expected
+
+
+def test_recovery_cuts_nothing_off_a_file_whose_size_was_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"old\n")
+    file = launcher.LogFile(0, bytes(path / "not here"), 0, 5)
+    assert file.size() == launcher.UNKNOWN
+    file = launcher.LogFile(0, bytes(path), 0, 5)
+    file.cut(launcher.UNKNOWN)
+    assert path.read_bytes() == b"old\n"
+    file.cut(2)
+    assert path.read_bytes() == b"ol"
+    file.close()
