@@ -125,7 +125,7 @@ class _LocalExec:
         self,
         argv: tuple[str, ...],
         *,
-        timeout: float | None,  # noqa: ASYNC109  (as Runtime.exec)
+        timeout: float | None,
         limit: int,
     ) -> ExecResult:
         try:

@@ -940,8 +940,10 @@ def _key(id: ContainerId) -> tuple[str, str, int]:
 
 
 def _close(*fds: int) -> None:
+    """Close what there is; -1 stands for none."""
     for fd in fds:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
 
 
 def _give(pipe: int, spec: LaunchSpec) -> None:
