@@ -989,7 +989,13 @@ def _forget_attempts(spec: LaunchSpec) -> None:
                 continue
             path = os.path.join(folder, entry)
             try:
-                os.unlink(path) if folder == logs else shutil.rmtree(path)
+                if folder != logs:
+                    shutil.rmtree(path)
+                elif entry.endswith(".spawn"):
+                    # The next one takes its place on the disk if the disk is full by then.
+                    os.rename(path, os.path.join(folder, "spare"))
+                else:
+                    os.unlink(path)
             except OSError:  # the next attempt tries again
                 pass
 

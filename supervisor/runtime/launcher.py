@@ -1546,6 +1546,7 @@ class Launcher:
                 posix.write(container.release, b"r")
                 close(container.release)
                 container.release = -1
+                self.set_aside(container)
         except Exception as error:
             number = (error.errno or 0) if isinstance(error, OSError) else 0
             detail = b"" if number else repr(error).encode("utf-8", "replace")
@@ -1640,19 +1641,36 @@ class Launcher:
         inode = posix.fstat(container.main_pidfd).st_ino
         text = b"pid %d\nstart %s\nboot %s\npidfs %d\n" % (pid, started, self.boot_id, inode)
         path = container.order.record
-        temporary = path + b".tmp"
+        temporary, spare = path + b".tmp", spare_of(path)
         try:
-            posix.unlink(temporary)
-        except FileNotFoundError:
-            pass
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
-        fd = posix.open(temporary, flags, 0o600)
-        try:
-            if posix.write(fd, text) != len(text):
-                raise OSError(errno.ENOSPC, "")
-        finally:
-            posix.close(fd)
+            write_new(temporary, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # A full disk must not end services: an earlier start has set this aside.
+            try:
+                posix.rename(spare, temporary)
+            except OSError:
+                raise error from None
+            fd = posix.open(temporary, posix.O_WRONLY | posix.O_CLOEXEC)
+            try:
+                posix.write(fd, text)
+                posix.ftruncate(fd, len(text))
+            finally:
+                posix.close(fd)
         posix.rename(temporary, path)
+
+    def set_aside(self, container: Container) -> None:
+        """Have room for the record of the container's next start, if there is any now.
+
+        Later ones get the place of a record that is no longer needed (launch.py sees to it).
+        """
+        spare = spare_of(container.order.record)
+        if not posix.access(spare, posix.F_OK):
+            try:
+                write_new(spare, b"\n" * 128)
+            except OSError:
+                pass
 
     def abandon(self, container: Container) -> None:
         """A start that failed on our side. The child, if there is one, ends for want of a word."""
@@ -1687,6 +1705,7 @@ class Launcher:
             self.watch(container.main_pidfd, lambda: self.on_main(container))
             self.record(container)
             posix.write(container.control, b"g")
+            self.set_aside(container)
         except OSError as error:
             container.failure = (False, "record", error.errno or 0, b"")
             close(container.control)
@@ -1993,6 +2012,28 @@ def readable(fd: int, deadline: float) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(max(0, int((deadline - boottime()) * 1000))))
+
+
+def spare_of(record: bytes) -> bytes:
+    return parent(record) + b"/spare"
+
+
+def write_new(path: bytes, text: bytes) -> None:
+    """Write a file that is not there, or leave none."""
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        pass
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+    fd = posix.open(path, flags, 0o600)
+    try:
+        if posix.write(fd, text) != len(text):
+            raise OSError(errno.ENOSPC, "")
+    except OSError:
+        posix.unlink(path)
+        raise
+    finally:
+        posix.close(fd)
 
 
 def make_folders(path: bytes) -> None:

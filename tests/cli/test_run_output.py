@@ -278,8 +278,8 @@ def test_all_mistakes_are_told_with_their_places_and_nothing_is_started(place: P
         (["--output", "xml", "x.yaml"], "xml"),
         (["--grace-period", "-1", "x.yaml"], "--grace-period"),
         (["--isolation", "vm", "x.yaml"], "vm"),
-        (["{good}", "--backoff-initial", "soon"], "cannot use 'soon'"),
-        (["{good}", "--backoff-max", "0"], "cannot use '0'"),
+        (["{good}", "--backoff-initial", "soon"], "cannot use --backoff-initial 'soon'"),
+        (["{good}", "--backoff-max", "0"], "cannot use --backoff-max '0'"),
     ],
     ids=str,
 )

@@ -309,10 +309,38 @@ async def test_only_the_last_dead_attempt_is_kept(way: Way, folder: str) -> None
             await node.start(spec)
             await node.finish(spec)
     logs = os.listdir(os.path.dirname(first.log_path))
-    assert {name.split(".")[0] for name in logs} == {"3", "4"}, logs
+    assert {name.split(".")[0] for name in logs} == {"3", "4", "spare"}, logs
     container = os.path.dirname(os.path.dirname(first.termination_file))
     assert set(os.listdir(container)) == {"3", "4"}
     assert os.path.exists(other.log_path), "another container's"
+
+
+async def test_services_are_restarted_on_a_full_disk(way: Way, folder: str) -> None:
+    if way.uid != 0:
+        pytest.skip("mounting a small disk needs root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "x", folder], check=True)
+    try:
+        async with open_node(way, folder) as node:
+            first = node.spec("/bin/sh", "-c", "echo up; exit 3")
+            for number in range(6):
+                spec = attempt(first, number)
+                await node.start(spec)
+                assert (await node.finish(spec)).code == 3
+                with open(spec.log_path.replace(".log", ".spawn")) as file:
+                    fields = [line.split()[0] for line in file]
+                assert fields == ["pid", "start", "boot", "pidfs"]
+                with open(f"{folder}/filler", "ab", buffering=0) as file, suppress(OSError):
+                    while True:
+                        file.write(b"x" * 4096)
+            with pytest.raises(StartError) as caught:
+                await node.start(node.spec("true"))
+            assert not caught.value.created
+            said = "cannot write the spawn record: no space left on device"
+            assert caught.value.message == said
+            os.unlink(f"{folder}/filler")
+            assert (await node.shell("echo well")).out == "well\n"
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 # --- text ----------------------------------------------------------------------------------------

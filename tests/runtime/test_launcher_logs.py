@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import pytest
@@ -368,6 +372,73 @@ async def test_a_pipe_of_packets_is_read_to_the_last_byte(few: Way, folder: str)
     check_count(other.log_path, 20000, big=False)
     expected = b"".join(b"packet %d %s\n" % (i, b"p" * (i % 3000)) for i in range(20000))
     assert text_of(read_log(spec.log_path), "stdout") == expected
+
+
+@pytest.fixture
+def logger(tmp_path: Path) -> Iterator[launcher.Logger]:
+    """A logger in this process, with one container attached: its area is full of secrets."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    area = mmap.mmap(-1, launcher.AREA_SIZE)
+    area[launcher.AREA_BUFFER : launcher.AREA_TAILS] = b"S" * launcher.READ_SIZE
+    logger = launcher.Logger(launcher.Channel(ours.detach()), area)
+    ends = [os.pipe2(os.O_NONBLOCK) for _ in range(2)]
+    logger.attach(0, bytes(tmp_path / "0.log"), 0, 5, ends[0][0], ends[1][0])
+    logger.writer = ends[0][1]  # type: ignore[attr-defined]
+    yield logger
+    logger.files[0].close()
+    logger.poll.close()
+    logger.control.socket.close()
+    theirs.close()
+    for fd in (logger.peek, logger.peek_write, *ends[0], *ends[1]):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("stolen", [1, 12, 17, 5000])
+def test_what_somebody_else_has_read_is_not_made_up(
+    logger: launcher.Logger, tmp_path: Path, stolen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = next(iter(logger.streams.values()))
+    monkeypatch.setattr(logger, "available", lambda _: 6 + stolen)  # it was there when we asked
+    assert logger.pump(stream) == 0
+    os.write(logger.writer, b"hello\n")  # type: ignore[attr-defined]
+    assert logger.pump(stream) == 6
+    (record,) = read_log(str(tmp_path / "0.log"))
+    assert record.content == b"hello"
+
+
+@pytest.mark.parametrize("stolen", [0, 5000])
+@pytest.mark.parametrize("moment", ["read", "note", "write"])
+def test_a_successor_makes_nothing_up_either(
+    logger: launcher.Logger,
+    tmp_path: Path,
+    stolen: int,
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The logger is killed right after it has read, has noted how much, or has written."""
+    stream = next(iter(logger.streams.values()))
+    monkeypatch.setattr(logger, "available", lambda _: 6 + stolen)
+    os.write(logger.writer, b"hello\n")  # type: ignore[attr-defined]
+
+    def die(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "read":
+            real = os.readv
+            patch.setattr(launcher.posix, "readv", lambda *a: die(real(*a)))
+        elif moment == "note":
+            patch.setattr(logger, "finish", die)
+        else:
+            append = stream.file.append
+            patch.setattr(stream.file, "append", lambda *a: die(append(*a)))
+        with pytest.raises(KeyboardInterrupt):
+            logger.pump(stream)
+    logger.recover()
+    stream.file.open()
+    contents = [r.content for r in read_log(str(tmp_path / "0.log"))]
+    # Between the read and the note nobody can tell how much of what was there was stolen.
+    assert contents == ([] if stolen and moment == "read" else [b"hello"])
 
 
 def test_recovery_cuts_nothing_off_a_file_whose_size_was_not_known(tmp_path: Path) -> None:

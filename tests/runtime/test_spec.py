@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from supervisor.runtime.spec import (
     hostname,
     inherited,
     launch_spec,
+    log_path,
     proc_one_problem,
     user_problem,
 )
@@ -347,6 +349,25 @@ def test_logs_and_last_words_have_their_own_places():
     assert made.termination_file == "/state/pods/u-1/containers/app/2/termination"
     assert made.termination_path == "/dev/termination-log"
     assert made.id == ContainerId("u-1", "app", 2)
+
+
+def test_names_too_long_for_a_folder_are_cut_and_told_apart_by_a_hash():
+    id = ContainerId("8f14e45f-ceea-467f-9a05-2f1c9b1f3c11", "app", 0)
+
+    def folder(name: str) -> str:
+        return posixpath.basename(posixpath.dirname(posixpath.dirname(path(name))))
+
+    def path(name: str) -> str:
+        return log_path("/state", "default", name, id)
+
+    fits = "a" * (255 - len(f"default__{id.pod_uid}"))
+    assert folder(fits) == f"default_{fits}_{id.pod_uid}"
+    assert len(folder(fits)) == 255
+    long, other = fits + "a", fits + "b"
+    assert len(folder(long)) == 255
+    assert folder(long).startswith("default_aaaa")
+    assert folder(long) == folder(long) != folder(other)
+    assert path(long).endswith("/app/0.log")
 
 
 @pytest.mark.parametrize(
