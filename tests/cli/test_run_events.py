@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.api import v1, validation
-from supervisor.cli.foreground import _node_info
+from supervisor.cli.foreground import node_info
 from supervisor.kubelet.node import Node
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import NodePolicy
@@ -33,7 +33,7 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
     assert not problems
     launcher = spawn_launcher(way.isolation.value)
     async with ProcessRuntime(launcher, folder) as runtime:
-        info = replace(_node_info(runtime.isolation, folder), environ=(("PATH", PATH),))
+        info = replace(node_info(runtime.isolation, folder), environ=(("PATH", PATH),))
 
         def make_spec(pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:
             return spec.launch_spec(pod, container, id, info)
