@@ -47,6 +47,7 @@ torture: .venv/dev ## signals at hundreds of random moments, about twenty minute
 
 bench: .venv/dev ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.probes
 
 clean: ## remove the environment and everything made
 	rm -rf .venv build *.egg-info
