@@ -647,13 +647,14 @@ async def test_leaving_the_context_ends_what_runs(way: Way, folder: str, mark: s
 
 
 async def test_a_killed_launcher_takes_it_along(way: Way, folder: str, mark: str) -> None:
-    errors: list[Exception] = []
+    ends: list[object] = []
 
     async def one(node: Node, spec: LaunchSpec) -> None:
         try:
-            await run(node, spec, PYTHON, "-c", STUBBORN, mark, timeout=None)
-        except NodeError as error:
-            errors.append(error)
+            done = await run(node, spec, PYTHON, "-c", STUBBORN, mark, timeout=None)
+            ends.append(done.exit_code)
+        except NodeError:
+            ends.append(NodeError)
 
     async with open_node(way, folder) as node:
         spec = await sleeper(node)
@@ -661,7 +662,8 @@ async def test_a_killed_launcher_takes_it_along(way: Way, folder: str, mark: str
             tasks.start_soon(one, node, spec)
             await until(lambda: len(marked(mark)) > 3, "the program")
             os.kill(node.launcher_pid, 9)
-        assert len(errors) == 1
+        # Its own end may be known before the launcher's.
+        assert ends in ([NodeError], [137])
         await until(lambda: not marked(mark), "all to end")
         with pytest.raises(NodeError):
             await run(node, spec, "true")

@@ -361,6 +361,25 @@ async def test_who_reads_its_own_pipe_gets_no_bytes_of_others_and_stops_no_log(
         assert b"x" not in record.content, "the honest one's output"
 
 
+async def test_the_logger_can_block_on_no_pipe(few: Way, folder: str) -> None:
+    if few.uid != os.getuid():
+        pytest.skip("only root looks into other processes")
+    async with open_node(few, folder) as node:
+        await node.start(node.spec("sleep", "1000"))
+        await until(lambda: node.helper("podvisor-logger"), "the logger")
+        logger = f"/proc/{node.helper('podvisor-logger')}"
+
+        def pipes() -> list[str]:
+            names = os.listdir(f"{logger}/fd")
+            return [n for n in names if os.readlink(f"{logger}/fd/{n}").startswith("pipe:")]
+
+        await until(lambda: len(pipes()) == 4, "two of the container, two of its own")
+        for name in pipes():
+            with open(f"{logger}/fdinfo/{name}") as file:
+                flags = next(line.split()[1] for line in file if line.startswith("flags"))
+            assert int(flags, 8) & os.O_NONBLOCK
+
+
 async def test_a_pipe_of_packets_is_read_to_the_last_byte(few: Way, folder: str) -> None:
     async with open_node(few, folder, log_max_size=0) as node:
         other = node.spec(PYTHON, "-c", COUNTER, "20000", "small")
