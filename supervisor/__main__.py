@@ -11,7 +11,12 @@ from __future__ import annotations
 # Not `signal`: that imports enum, which takes longer than all of Python's own start so far, and
 # meanwhile Ctrl-C would still be a traceback.
 import _signal  # type: ignore[import-not-found]
+import gc
 import posix
+
+# What is imported stays; looking through it for garbage again and again is a tenth of the
+# start-up. Whoever goes on for longer turns it on again.
+gc.disable()
 
 # What is ignored (nohup, a background job of a script) stays so: blocked, it would be taken.
 _signal.pthread_sigmask(

@@ -7,6 +7,7 @@ annotations; it returns, or raises `typer.Exit` or a `PodvisorError`.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -91,6 +92,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     if sys.argv[1:2] != ["run"] or not {"-h", "--help"}.isdisjoint(sys.argv):
         die_silently_on_signals()  # `run` takes them itself
+        gc.enable()
     for stream in (sys.stdout, sys.stderr):
         # File names and manifests may hold what the locale's encoding cannot say.
         if isinstance(stream, io.TextIOWrapper):

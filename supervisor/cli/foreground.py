@@ -7,6 +7,7 @@ waiting comes from the record, and why a process does not end from /proc.
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import re
@@ -61,6 +62,8 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
     """Run pods until they end; return the exit code. Raises ManifestError and NodeError."""
+    gc.freeze()  # the modules are here to stay
+    gc.enable()
     with SignalWatch() as signals:
         loaded = manifests.load(files)
         for problem in loaded.problems:

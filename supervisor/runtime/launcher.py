@@ -7,7 +7,7 @@ thread and one loop, and never blocks on a child, on the supervisor or on a disk
     supervisor --socket--> launcher --clone--> main process of a container (pid 1 in pidns modes)
                             | | \\---fork----> reaper --fork--> main process (group mode only)
                             | \\----fork----> minder --vfork-> programs run in a container (exec)
-                            \\------fork----> logger, the only reader of every log pipe
+                            \\------fork----> logger, reads every log pipe
 
 Why a process of its own: it forks, and only a single-threaded program with little memory can fork
 cheaply and safely; it is the parent, so exits are kept by the kernel as zombies until the
@@ -1963,14 +1963,15 @@ class Launcher:
         But not for ever: what cannot be killed (a disk that does not answer, another user's
         program) is left after a while.
         """
+        deadline = boottime() + END_CAP
         # Minders before the mains, which their zombies would hold.
         for pidfd in list(self.joining):
-            if readable(pidfd, boottime() + 1.0):
+            if readable(pidfd, min(deadline, boottime() + 1.0)):
                 self.on_joined(pidfd)
         for pidfd in self.minders:
-            _signal.pidfd_send_signal(pidfd, SIGKILL)
+            send_by(pidfd, SIGKILL)
         for pidfd in list(self.minders):
-            if readable(pidfd, boottime() + 1.0):
+            if readable(pidfd, min(deadline, boottime() + 1.0)):
                 self.on_minder(pidfd)
         live = [c for c in self.containers.values() if c.exit is None]
         for container in live:
@@ -1979,7 +1980,6 @@ class Launcher:
             close(container.control)
             container.control = -1
             send_by(container.child_pidfd, SIGCONT if self.isolation == GROUP else SIGKILL)
-        deadline = boottime() + END_CAP
         for container in live:
             while not readable(container.child_pidfd, min(deadline, boottime() + NUDGE)):
                 if boottime() >= deadline:
