@@ -6,8 +6,8 @@ follows from containers being plain processes of this host, and is ours: what is
 which users can be had without being root.
 
 Pure: everything about the machine comes in as `NodeInfo`, gathered once by the shell. What cannot
-be started is a StartError with reason CreateContainerConfigError; the same findings are offered
-as functions (`user_problem`, `proc_one_problem`), so that they can be said before anything runs.
+be started is a StartError with reason CreateContainerConfigError; `proc_one_problem` is offered as
+a function too, so that it can be said before anything runs.
 """
 
 from __future__ import annotations
@@ -260,15 +260,6 @@ def _resource(
 
 
 # --- users -------------------------------------------------------------------------------------
-
-
-def user_problem(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> str | None:
-    """Why the container cannot run as the user that the manifest asks for, if so."""
-    try:
-        _identity(pod, container, node)
-    except StartError as error:
-        return error.message
-    return None
 
 
 def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
