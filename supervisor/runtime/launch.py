@@ -350,6 +350,7 @@ class _Pending:
     def __init__(self, ready: Event, spec: LaunchSpec) -> None:
         self.ready, self.spec = ready, spec
         self.error: Exception | None = None
+        self.instance: _Instance | None = None
 
 
 class _Exec:
@@ -534,7 +535,8 @@ class ProcessRuntime:
         import anyio
 
         id = spec.id
-        if id not in self._instances:
+        instance = self._instances.get(id)
+        if instance is None:
             pending = self._pending.get(id)
             if pending is None:
                 if self._lost is not None:
@@ -546,7 +548,9 @@ class ProcessRuntime:
             await pending.ready.wait()
             if pending.error is not None:
                 raise pending.error
-        instance = self._instances[id]
+            # Not looked up: the launcher may have died since, and its instances be dropped.
+            instance = pending.instance
+            assert instance is not None
         return instance.pid, instance.at
 
     async def exec(
@@ -826,6 +830,7 @@ class ProcessRuntime:
             # failure would have it run once more.
             fd = fds[0] if fds else self._open_pidfd(pid)
             self._instances[id] = _Instance(pid, fd, at, pending.spec)
+        pending.instance = self._instances[id]
         pending.ready.set()
 
     # --- from programs run in containers ------------------------------------------------------

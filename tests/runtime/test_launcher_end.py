@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 
 import anyio
@@ -297,6 +298,29 @@ async def test_a_start_under_way_fails_when_the_launcher_dies(way: Way, folder: 
             tasks.start_soon(start)
             await anyio.sleep(0.01)
             os.kill(node.launcher_pid, signal.SIGKILL)
+
+
+async def test_a_start_that_was_answered_before_the_launchers_death_is_a_start(
+    way: Way, folder: str
+) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec("sh", "-c", f"echo > {folder}/up; sleep 1000")
+        pids: list[int] = []
+
+        async def start() -> None:
+            pids.append((await node.runtime.start(spec))[0])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(start)
+            await anyio.sleep(0)
+            await anyio.sleep(0)
+            # The loop stands still meanwhile: it finds the answer and the death at once.
+            deadline = time.monotonic() + 10
+            while not os.path.exists(f"{folder}/up") and time.monotonic() < deadline:
+                time.sleep(0.005)
+            os.kill(node.launcher_pid, signal.SIGKILL)
+            time.sleep(0.05)
+        assert len(pids) == 1
 
 
 async def test_a_killed_reaper_takes_its_container_along(way: Way, folder: str, mark: str) -> None:
