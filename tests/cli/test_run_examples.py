@@ -53,10 +53,10 @@ def test_make_run_shows_a_whole_life_and_ends_by_itself(place: Place):
     ]
     answers = [line for line in lines if line.startswith("web/visitor | the app says: hello from")]
     assert len(answers) >= 2
-    assert [line for line in lines if line.startswith("web/app")][-2:] == [
-        "web/app     | time is up: closing the listener, finishing what was begun",
-        "web/app     | bye",
-    ]
+    app = [line for line in lines if line.startswith("web/app")]
+    # A last request may still be answered in between.
+    assert "web/app     | time is up: closing the listener, finishing what was begun" in app[-3:-1]
+    assert app[-1] == "web/app     | bye"
     assert "web         * Succeeded" in finished.err
     assert {name: row[:3] for name, row in finished.table().items()} == {
         "web/migrate": ["0", "0", "Completed"],
