@@ -42,7 +42,7 @@ check: .venv/dev ## format, lint, types, layers, rules
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.rules
 
-torture: .venv/dev ## signals at hundreds of random moments, about twenty minutes
+torture: .venv/dev ## signals at hundreds of random moments, some minutes
 	$(BIN)/python -m tests.torture
 
 bench: .venv/dev ## timings beside what they are compared with

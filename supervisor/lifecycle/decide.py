@@ -75,7 +75,7 @@ from supervisor.lifecycle.status import (
     wait_before_next,
 )
 
-__all__ = ["Awaited", "Plan", "decide", "verdict", "waiting_for"]
+__all__ = ["Awaited", "Plan", "decide", "waiting_for"]
 
 AFTER_SIGNAL = 2.0  # seconds a process has at least between stop signal and SIGKILL (§7.2.2)
 KILL_AGAIN = 5.0  # seconds until SIGKILL is sent again to what does not end
@@ -132,12 +132,6 @@ def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
         for c in record.containers
         if c.running is not None and (end := _end_of(c.running, record.termination)) is not None
     )
-
-
-def verdict(record: PodRecord) -> str | None:
-    """Succeeded or Failed once the pod has ended, else None."""
-    phase = record.status.phase
-    return phase if phase in reasons.TERMINAL_PHASES else None
 
 
 class _Agenda:

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec import Struct
 
 from supervisor.errors import NodeError, UsageError
+from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
     ExecError,
@@ -660,7 +661,9 @@ class ProcessRuntime:
             memfd = _memfd(marshal.dumps(fields, 2))
         except (OSError, ValueError) as error:  # ValueError: not encodable
             raise StartError(
-                "CreateContainerError", f"cannot create the container: {error}", created=False
+                reasons.CREATE_CONTAINER_ERROR,
+                f"cannot create the container: {error}",
+                created=False,
             ) from error
         self._post(marshal.dumps(("start", key, None), 2), memfd)
 
@@ -1017,7 +1020,7 @@ def _decode(text: bytes) -> str:
 def _start_error(
     spec: LaunchSpec, created: bool, stage: str, number: int, detail: bytes
 ) -> StartError:
-    reason = "StartError" if created else "CreateContainerError"
+    reason = reasons.START_ERROR if created else reasons.CREATE_CONTAINER_ERROR
     text = _explain(spec, spec.argv, stage, number, detail)
     return StartError(reason, text, created=created)
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from msgspec import Struct
 
 from supervisor.api import quantity, v1
+from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 
@@ -342,4 +343,4 @@ def _require_sayable(argv: tuple[str, ...], environ: Mapping[str, str], cwd: str
 
 
 def _refused(message: str) -> StartError:
-    return StartError("CreateContainerConfigError", message, created=False)
+    return StartError(reasons.CREATE_CONTAINER_CONFIG_ERROR, message, created=False)

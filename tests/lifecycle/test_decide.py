@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from supervisor.lifecycle.decide import decide, verdict, waiting_for
+from supervisor.lifecycle.decide import decide, waiting_for
 from supervisor.lifecycle.facts import (
     CreateSandbox,
     FinishPod,
@@ -423,14 +423,6 @@ def test_what_a_termination_waits_for_is_told():
     assert (second.id, second.signalled, second.kill_at) == (instance("a", 1), at(100), BOOT + 102)
     assert second.pid == 101
     assert waiting_for(full(**DONE)) == ()
-
-
-def test_the_verdict_of_a_pod_is_known_when_it_has_ended():
-    """§1.1.7"""
-    known = plain("Never", a=ended(0), b=ended(0))
-    assert verdict(known) is None
-    status = decide(known, NOW).status
-    assert verdict(replace(known, status=status)) == "Succeeded"
 
 
 def test_done_means_that_the_sandbox_is_stopped_and_nothing_is_in_flight():
