@@ -78,20 +78,25 @@ def _root(
 ) -> None: ...
 
 
-def die_silently_on_signals() -> None:
-    """Let the signals that end a program do so without a traceback, also pending ones."""
+def die_silently_on_signals(*, also_of_pipes: bool) -> None:
+    """Let the signals that end a program do so without a traceback, also pending ones.
+
+    `also_of_pipes`: then `podvisor fields | head -1` ends as `ls` would. Not for commands that
+    talk to other programs: a socket whose other end is gone raises the same signal.
+    """
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for signum in ending:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `podvisor fields | head -1` ends as `ls` would
+    if also_of_pipes:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     if sys.argv[1:2] != ["run"] or not {"-h", "--help"}.isdisjoint(sys.argv):
-        die_silently_on_signals()  # `run` takes them itself
+        die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # `run` takes them itself
         gc.enable()
     for stream in (sys.stdout, sys.stderr):
         # File names and manifests may hold what the locale's encoding cannot say.

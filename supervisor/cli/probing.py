@@ -159,6 +159,8 @@ class _LocalExec:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            # Its end is told by a thread of asyncio's, which must not find the loop closed.
+            await process.wait()
         code = process.returncode or 0
         return ExecResult(code if code >= 0 else 128 - code, (out + err)[:limit])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ spec:
     command: [x]
     readinessProbe: {{exec: {{command: [no-such-program]}}}}
     livenessProbe: {{exec: {{command: [sh, -c, 'sleep 60 & sleep 60']}}}}
+    startupProbe: {{exec: {{command: [sh, -c, 'grep SigIgn /proc/$PPID/status']}}}}
 """
 
 
@@ -106,6 +108,13 @@ def test_a_program_that_takes_too_long_is_killed(tmp_path: pathlib.Path) -> None
     code, said = probe(tmp_path, 1, "web/other", "liveness")
     assert code == 1
     assert 'command timed out: "sh -c sleep 60 & sleep 60" timed out after 1s' in said
+
+
+def test_a_peer_that_goes_away_does_not_end_podvisor(tmp_path: pathlib.Path) -> None:
+    # Seen as exit code -13: sockets whose other end is gone raise SIGPIPE.
+    _, said = probe(tmp_path, 1, "web/other", "startup")
+    ignored = int(said.split("SigIgn:")[1].split()[0], 16)
+    assert ignored & 1 << signal.SIGPIPE - 1
 
 
 @pytest.mark.parametrize(
