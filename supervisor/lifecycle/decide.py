@@ -13,17 +13,18 @@ The law, in the order in which `decide` asks:
         c. init containers come one by one: the next one is owed when the one before has
            succeeded or, a sidecar, has started (passed its startup probe if it has one); app
            containers are owed when the last one has. An earlier sidecar that ended is owed again
-           beside all that;
-        d. an instance that failed its startup or liveness probe for good is stopped, alone, by
-           its own deadline, as in 4 a and b. Nobody else waits for it.
+           beside all that. A start includes the postStart: nobody starts while one is owed;
+        d. an instance that failed its startup or liveness probe for good, or its postStart, is
+           stopped, alone, by its own deadline, as in 4 a and b. Nobody else waits for it.
      4. While it is ending:
-        a. everything that runs gets the stop signal once: app and init containers at once, a
+        a. a postStart is waited for no longer; everything that runs gets its preStop at once, all
+           side by side, and then the stop signal once: app and init containers at once, a
            sidecar when it is its turn (no app container and no later sidecar runs any more), at
            the deadline at the latest. What was being stopped alone goes on being stopped;
         b. everything gets SIGKILL from the deadline on, but not within two seconds of its stop
            signal; and again every few seconds while the end does not come;
-        c. when nothing runs, the sandbox is stopped.
-     5. Probes run for what runs, as probing.py says which.
+        c. when nothing runs and no hook is owed, the sandbox is stopped.
+     5. Probes run for what runs, as probing.py says which; hooks as hooks.py says.
      6. Whatever is in flight is not asked for again; what failed on our side waits its time.
 
 `decide` is level-triggered: it looks at the whole record each time and remembers nothing, so after
@@ -38,12 +39,14 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from supervisor.api import v1
-from supervisor.lifecycle import probing, reasons, restart
+from supervisor.lifecycle import hooks, probing, reasons, restart
 from supervisor.lifecycle.facts import (
     Action,
     ContainerId,
     CreateSandbox,
     FinishPod,
+    HookKind,
+    HookTarget,
     Instant,
     KillContainer,
     ProbeTarget,
@@ -55,6 +58,9 @@ from supervisor.lifecycle.record import (
     Cause,
     ContainerRecord,
     EventDraft,
+    HookClosed,
+    Kill,
+    KillCause,
     Kind,
     Plan,
     PodRecord,
@@ -62,6 +68,7 @@ from supervisor.lifecycle.record import (
     Sandbox,
     Termination,
     container_event,
+    hooks_closed,
     spec_grace,
     specs,
 )
@@ -85,18 +92,27 @@ def decide(record: PodRecord, now: Instant) -> Plan:
     """Everything that should be true or done next, given all that is known."""
     owed, end = _owed(record)
     termination = _termination(record, now, end)
-    agenda = _Agenda(record, now)
+    closed = frozenset(_overdue(record, now, termination))
+    if closed:
+        record = hooks_closed(record, closed, now)
+        owed, _ = _owed(record)
+    agenda = _Agenda(record, now, termination)
     _watch_deadline(agenda, termination)
     if termination is None:
         _start(agenda, owed)
         _replace(agenda)
     else:
         _stop(agenda, termination)
+    for container in record.containers:
+        if container.running is None:
+            _await_hooks(agenda, container)
     status = project(record, now, termination)
     agenda.tell(*_back_offs(record, backing_off(status)))
     return Plan(
         actions=tuple(agenda.actions),
         probing=_probing(record, ending=termination is not None),
+        hooks=frozenset(_hooks(record, now, termination)),
+        closed=closed,
         status=status,
         events=(*record.owed_events, *agenda.events),
         wake_at=agenda.wake_at,
@@ -106,6 +122,7 @@ def decide(record: PodRecord, now: Instant) -> Plan:
             and record.sandbox is Sandbox.STOPPED
             and not record.in_flight
             and nothing_runs(record)
+            and not any(c.owes for c in record.containers)
         ),
     )
 
@@ -115,7 +132,8 @@ class Awaited(Struct, frozen=True):
 
     id: ContainerId
     pid: int
-    signalled: Instant | None  # the stop signal was sent; None: it waits for its turn
+    signalled: Instant | None  # the stop signal was sent; None: it waits for its turn, or its hook
+    hook: bool  # its preStop is being run
     kill_at: float  # boot time of SIGKILL, at the latest
 
 
@@ -127,7 +145,8 @@ def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
             id=ContainerId(uid, c.name, c.attempt),
             pid=c.running.pid,
             signalled=c.running.signalled,
-            kill_at=_kill_at(c.running, end),
+            hook=_is_owed(c, HookKind.PRE_STOP),
+            kill_at=_kill_at(c, c.running, end),
         )
         for c in record.containers
         if c.running is not None and (end := _end_of(c.running, record.termination)) is not None
@@ -137,9 +156,10 @@ def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
 class _Agenda:
     """Collects one plan."""
 
-    def __init__(self, record: PodRecord, now: Instant) -> None:
+    def __init__(self, record: PodRecord, now: Instant, termination: Termination | None) -> None:
         self.record = record
         self.now = now
+        self.termination = termination
         self.actions: list[Action] = []
         self.events: list[EventDraft] = []
         self.wake_at: float | None = None
@@ -182,8 +202,8 @@ def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
     inits = [p for p in parts if p[0].kind is not Kind.APP]
     apps = [p for p in parts if p[0].kind is Kind.APP]
     owed: list[ContainerRecord] = []
-    past_init = any(c.attempt >= 0 for c, _ in apps)
-    reached = max((i for i, (c, _) in enumerate(inits) if c.attempt >= 0), default=-1)
+    past_init = any(c.is_made for c, _ in apps)
+    reached = max((i for i, (c, _) in enumerate(inits) if c.is_made), default=-1)
     for container, spec in inits[: reached + 1]:
         ended = container.ended
         if container.running is not None or ended is None:
@@ -204,7 +224,7 @@ def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
     for container, spec in apps:
         if container.running is not None:
             alive = True
-        elif container.ended is None or runs_again(record, spec, container):
+        elif not container.is_made or runs_again(record, spec, container):
             alive = True
             owed.append(container)
     return (owed, None) if alive else ([], Cause.COMPLETION)
@@ -214,7 +234,11 @@ def _is_done(container: ContainerRecord, spec: v1.Container) -> bool:
     """Whether the next init container may start: this one succeeded or, a sidecar, started."""
     running, ended = container.running, container.ended
     if container.kind is Kind.SIDECAR:
-        return running is not None and probing.has_started(spec, running.probes)
+        return (
+            running is not None
+            and not hooks.holds_back(spec, container.hooks)
+            and probing.has_started(spec, running.probes)
+        )
     return running is None and ended is not None and ended.exit_code == 0
 
 
@@ -270,8 +294,10 @@ def _start(agenda: _Agenda, owed: Iterable[ContainerRecord]) -> None:
     if record.sandbox is not Sandbox.READY:
         agenda.want(CreateSandbox())
         return
-    free = starting(record) is None
+    free = starting(record) is None and not _any_post_start(record)
     for container in owed:
+        if container.owes:
+            continue  # the next instance comes when the hooks of this one have ended
         due = 0.0
         if container.ended is not None:
             due = container.ended.finished.boot + wait_before_next(record, container)
@@ -283,6 +309,16 @@ def _start(agenda: _Agenda, owed: Iterable[ContainerRecord]) -> None:
             uid = record.pod.metadata.uid
             instance = ContainerId(uid, container.name, container.attempt + 1)
             free = not agenda.want(StartContainer(instance))
+
+
+def _any_post_start(record: PodRecord) -> bool:
+    """Whether the start of some instance is not over, because its postStart is not."""
+    for spec, container in zip(specs(record), record.containers, strict=True):
+        if container.running is not None and hooks.holds_back(spec, container.hooks):
+            hook = hooks.find(container.hooks, HookKind.POST_START)
+            if hook is None or hook.is_owed:
+                return True
+    return False
 
 
 def _back_offs(record: PodRecord, shown: dict[str, int]) -> Iterator[EventDraft]:
@@ -310,9 +346,84 @@ def _probing(record: PodRecord, *, ending: bool) -> frozenset[ProbeTarget]:
             due=running.since.boot + probe.initial_delay_seconds,
         )
         for spec, container in zip(specs(record), record.containers, strict=True)
-        if (running := container.running) is not None and container.kind is not Kind.INIT
+        if (running := container.running) is not None
+        and container.kind is not Kind.INIT
+        and not hooks.holds_back(spec, container.hooks)
         for kind, probe in probing.wanted(spec, running.probes, ending=ending)
     )
+
+
+# --- hooks -------------------------------------------------------------------------------------
+
+
+def _is_owed(container: ContainerRecord, which: HookKind) -> bool:
+    hook = hooks.find(container.hooks, which)
+    return hook is not None and hook.is_owed
+
+
+def _overdue(
+    record: PodRecord, now: Instant, termination: Termination | None
+) -> Iterator[HookClosed]:
+    """The owed hooks that are waited for no longer."""
+    uid = record.pod.metadata.uid
+    for container in record.containers:
+        id = ContainerId(uid, container.name, container.attempt)
+        for hook in container.hooks:
+            if not hook.is_owed:
+                continue
+            until = _hook_until(container, hook, termination)
+            if until is not None and now.boot >= until:
+                yield HookClosed(id, hook.which, hooks.HookEnd.DEADLINE)
+            elif (
+                hook.which is HookKind.POST_START
+                and container.running is not None
+                and termination is not None
+            ):
+                yield HookClosed(id, hook.which, hooks.HookEnd.CANCELLED)
+
+
+def _hook_until(
+    container: ContainerRecord, hook: hooks.Hook, termination: Termination | None
+) -> float | None:
+    """Boot time of an owed hook's deadline; None when it has none."""
+    limit = hook.until
+    if hook.which is HookKind.PRE_STOP:
+        if container.running is not None:
+            end = _end_of(container.running, termination)
+            limit = end.deadline if end is not None else limit
+        elif limit is not None and termination is not None:
+            limit = min(limit, termination.deadline)
+    return hooks.deadline(hook, limit)
+
+
+def _hooks(
+    record: PodRecord, now: Instant, termination: Termination | None
+) -> Iterator[HookTarget]:
+    """The hooks that should be running: those owed, and those that this plan begins to owe."""
+    uid = record.pod.metadata.uid
+    for spec, container in zip(specs(record), record.containers, strict=True):
+        id = ContainerId(uid, container.name, container.attempt)
+        running = container.running
+        for hook in container.hooks:
+            left = hook.end is hooks.HookEnd.DEADLINE and running is not None
+            if hook.is_owed or (left and _is_ours(record, hook)):
+                yield HookTarget(id, hook.which, hook.runs)
+        if running is None:
+            continue
+        end = _end_of(running, termination)
+        wanted = HookKind.POST_START if end is None else HookKind.PRE_STOP
+        if end is not None and (
+            end.kill_now is not None or running.signalled is not None or now.boot >= end.deadline
+        ):
+            continue
+        if hooks.handler_of(spec, wanted) and hooks.find(container.hooks, wanted) is None:
+            yield HookTarget(id, wanted, 1)
+
+
+def _is_ours(record: PodRecord, hook: hooks.Hook) -> bool:
+    """Whether a hook ended in this life of the node: what an earlier one left is not begun."""
+    assert hook.ended is not None
+    return record.adopted is None or hook.ended.boot >= record.adopted.boot
 
 
 # --- stopping ----------------------------------------------------------------------------------
@@ -340,19 +451,28 @@ def _end_with_pod(running: Running, termination: Termination) -> _End:
 
 
 def _replace(agenda: _Agenda) -> None:
-    """Stop the instances that failed a probe for good."""
+    """Stop the instances that failed a probe or their postStart."""
     record = agenda.record
     for spec, container in zip(specs(record), record.containers, strict=True):
         running = container.running
         if running is None or running.kill is None:
             continue
-        message = reasons.probe_kill(
-            container.name,
-            running.kill.failed,
-            sidecar=container.kind is not Kind.APP,
-            again=restart.after_kill(spec, record.pod.spec.restart_policy),
-        )
-        _stop_one(agenda, _End(running.kill.deadline), container, running, message, is_turn=True)
+        message = _kill_message(record, spec, container, running.kill)
+        end = _End(running.kill.deadline)
+        _stop_one(agenda, end, spec, container, running, message, is_turn=True)
+
+
+def _kill_message(
+    record: PodRecord, spec: v1.Container, container: ContainerRecord, kill: Kill
+) -> str:
+    if kill.cause is KillCause.POST_START:
+        return reasons.FAILED_POST_START_HOOK
+    return reasons.probe_kill(
+        container.name,
+        kill.cause,
+        sidecar=container.kind is not Kind.APP,
+        again=restart.after_kill(spec, record.pod.spec.restart_policy),
+    )
 
 
 def _stop(agenda: _Agenda, termination: Termination) -> None:
@@ -360,27 +480,40 @@ def _stop(agenda: _Agenda, termination: Termination) -> None:
     start = starting(record)
     turns = []
     occupied = False  # somebody runs, or is about to, for whom sidecars before it wait
-    for container in reversed(record.containers):
+    for spec, container in zip(reversed(specs(record)), reversed(record.containers), strict=True):
         running = container.running
         if running is not None:
             is_turn = container.kind is not Kind.SIDECAR or not occupied or running.kill is not None
-            turns.append((container, running, is_turn))
+            turns.append((spec, container, running, is_turn))
         elif start is None or start.id.name != container.name:
             continue
         occupied |= container.kind is not Kind.INIT
-    for container, running, is_turn in reversed(turns):
+    for spec, container, running, is_turn in reversed(turns):
         end = _end_with_pod(running, termination)
         message = reasons.stopping(container.name)
-        _stop_one(agenda, end, container, running, message, is_turn=is_turn)
+        _stop_one(agenda, end, spec, container, running, message, is_turn=is_turn)
     # What is in flight besides is answered first, so that nothing reaches a finished pod.
-    quiet = nothing_runs(record) and record.in_flight <= {FinishPod()}
+    quiet = (
+        nothing_runs(record)
+        and record.in_flight <= {FinishPod()}
+        and not any(c.owes for c in record.containers)
+    )
     if quiet and record.sandbox is not Sandbox.STOPPED:
         agenda.want(FinishPod())
+
+
+def _await_hooks(agenda: _Agenda, container: ContainerRecord) -> None:
+    """Wake up when an owed hook's time is over."""
+    for hook in container.hooks:
+        until = _hook_until(container, hook, agenda.termination) if hook.is_owed else None
+        if until is not None:
+            agenda.wake(until)
 
 
 def _stop_one(
     agenda: _Agenda,
     end: _End,
+    spec: v1.Container,
     container: ContainerRecord,
     running: Running,
     message: str,
@@ -389,17 +522,26 @@ def _stop_one(
 ) -> None:
     now = agenda.now.boot
     instance = ContainerId(agenda.record.pod.metadata.uid, container.name, container.attempt)
-    stop = StopContainer(instance)
+    stop = StopContainer(instance, stop_signal(spec))
+    pre_stop = hooks.find(container.hooks, HookKind.PRE_STOP)
+    if pre_stop is None and now < end.deadline and hooks.handler_of(spec, HookKind.PRE_STOP):
+        comes_first = True  # this plan begins to owe it
+    else:
+        comes_first = pre_stop is not None and pre_stop.is_owed
     if running.announced != message:
         agenda.tell(container_event(container, reasons.NORMAL, reasons.KILLING, message))
     if end.kill_now is not None:
         _kill(agenda, container, running, instance)
+    elif running.signalled is None and comes_first:
+        if now < end.deadline:
+            agenda.wake(end.deadline)
+        _await_hooks(agenda, container)
     elif running.signalled is None and not (now >= end.deadline and agenda.failed(stop)):
         if is_turn or now >= end.deadline:
             agenda.want(stop)
         if now < end.deadline:
             agenda.wake(end.deadline)
-    elif now < (kill_at := _kill_at(running, end)):
+    elif now < (kill_at := _kill_at(container, running, end)):
         agenda.wake(kill_at)
     else:
         _kill(agenda, container, running, instance)
@@ -418,10 +560,17 @@ def _kill(
         agenda.tell(container_event(container, reasons.WARNING, reasons.FAILED_KILL_POD, message))
 
 
-def _kill_at(running: Running, end: _End) -> float:
+def _kill_at(container: ContainerRecord, running: Running, end: _End) -> float:
     """Boot time of SIGKILL, at the latest."""
     if end.kill_now is not None:
         return end.kill_now
     if running.signalled is None:
         return end.deadline + AFTER_SIGNAL
-    return max(end.deadline, running.signalled.boot + AFTER_SIGNAL)
+    deadline = end.deadline + hooks.truncation(container.hooks)
+    return max(deadline, running.signalled.boot + AFTER_SIGNAL)
+
+
+def stop_signal(spec: v1.Container) -> str:
+    """The signal that asks a container's main process to end (§6.5)."""
+    named = spec.lifecycle.stop_signal if spec.lifecycle is not None else None
+    return named or "SIGTERM"

@@ -130,6 +130,7 @@ class ContainerLost(Struct, frozen=True, tag_field="fact"):
 
     at: Instant
     id: ContainerId
+    logs_lost: bool = False  # some of what it wrote may be in no log
 
 
 class StopSignalled(Struct, frozen=True, tag_field="fact"):
@@ -189,6 +190,36 @@ class ProbeTarget(Struct, frozen=True):
     due: float
 
 
+class HookKind(enum.StrEnum):
+    """The hooks of a container."""
+
+    POST_START = "postStart"
+    PRE_STOP = "preStop"
+
+
+class HookTarget(Struct, frozen=True):
+    """A hook that should be running: part of a plan, reconciled by the shell.
+
+    A target that is new is begun, but only after its plan is committed; one that is gone is
+    cancelled, and tells nothing any more. Otherwise it is answered by one HookFinished.
+    """
+
+    id: ContainerId
+    which: HookKind
+    run: int  # 1, and one more for each time that a crash of ours interrupted it
+
+
+class HookFinished(Struct, frozen=True, tag_field="fact"):
+    """A hook has ended by itself."""
+
+    at: Instant
+    id: ContainerId
+    which: HookKind
+    ok: bool
+    message: str = ""  # why it failed
+    fallback: str = ""  # the host that answered HTTPS with plain HTTP, and was asked so again
+
+
 class DeletionRequested(Struct, frozen=True, tag_field="fact"):
     """Somebody wants the pod gone.
 
@@ -221,7 +252,15 @@ class ActionFailed(Struct, frozen=True, tag_field="fact"):
 
 class Adopted(Struct, frozen=True, tag_field="fact"):
     """The record was loaded again: what was in flight is forgotten, what the runtime holds
-    follows as facts."""
+    follows as facts. Hooks that are owed are run again, but for those that are running still or
+    have left their result."""
+
+    at: Instant
+    resumed: frozenset[HookTarget] = frozenset()
+
+
+class SandboxLost(Struct, frozen=True, tag_field="fact"):
+    """The machine has been started anew: nothing of the pod runs, and the boot clock began at 0."""
 
     at: Instant
 
@@ -237,8 +276,10 @@ Fact = (
     | KillSent
     | LogsDropped
     | ProbeObserved
+    | HookFinished
     | DeletionRequested
     | ConditionSet
     | ActionFailed
     | Adopted
+    | SandboxLost
 )

@@ -58,6 +58,7 @@ POD_INITIALIZING = "PodInitializing"
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
 CREATE_CONTAINER_ERROR = "CreateContainerError"
+POST_START_HOOK_ERROR = "PostStartHookError"
 
 
 def crash_loop(delay: float, container: str, pod: str) -> str:
@@ -118,7 +119,13 @@ PROBE_WARNING = "ProbeWarning"
 FAILED_CREATE_SANDBOX = "FailedCreatePodSandBox"
 FAILED_KILL_POD = "FailedKillPod"
 FAILED_SYNC = "FailedSync"
+FAILED_POST_START_HOOK = "FailedPostStartHook"
+FAILED_PRE_STOP_HOOK = "FailedPreStopHook"
+LIFECYCLE_HTTP_FALLBACK = "LifecycleHTTPFallback"
+SANDBOX_CHANGED = "SandboxChanged"
+SANDBOX_CHANGED_MESSAGE = "Pod sandbox changed, it will be killed and re-created."
 LOGS_DROPPED = "LogsDropped"  # ours: a full disk is no event in Kubernetes
+LOGS_LOST = "LogsLost"  # ours: there all of the runtime's processes never die at once
 
 
 def scheduled(namespace: str, pod: str, node: str) -> str:
@@ -143,6 +150,17 @@ def probe_kill(container: str, kind: str, *, sidecar: bool, again: bool) -> str:
     if sidecar:
         return f"Init container {container} failed {kind} probe"
     return f"Container {container} failed {kind} probe" + (", will be restarted" if again else "")
+
+
+# Texts of events about hooks say no more on purpose: details may hold secrets (§6.1.3).
+HOOK_FAILED = {
+    "postStart": (FAILED_POST_START_HOOK, "PostStartHook failed"),
+    "preStop": (FAILED_PRE_STOP_HOOK, "PreStopHook failed"),
+}
+
+
+def hook_fallback(host: str) -> str:
+    return f"request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"
 
 
 def probe_failed(kind: str, output: str) -> str:
@@ -179,3 +197,7 @@ def log_incomplete(container: str) -> str:
 
 def logs_dropped(container: str, text: str) -> str:
     return f"cannot write the log of container {container}, it goes on without: {text}"
+
+
+def logs_lost(container: str) -> str:
+    return f"what container {container} wrote while nobody read it is lost"

@@ -14,10 +14,11 @@ The law of an instance of a container:
     Attempts only grow, and there is at most one live instance: a newer attempt that runs proves
     that the one before has ended. An ended instance never changes again.
 
-An instance may be stopped alone, because a probe of it has failed for good (`Running.kill`). That
-is decided once for an instance and never taken back. If it was announced to be restarted, it is,
-whatever its exit code (`Ended.replaced`). The attempts of a probe are counted, so each is told
-once; probing.py says what they add up to.
+An instance may be stopped alone, because a probe of it has failed for good, or its postStart
+(`Running.kill`). That is decided once for an instance and never taken back. If it was announced to
+be restarted, it is, whatever its exit code (`Ended.replaced`). The attempts of a probe are counted,
+so each is told once; probing.py says what they add up to. What a hook is owed, and until when, is
+hooks.py's to say; the next instance of a container is made when the hooks of this one have ended.
 
 The law of a termination: once begun it never ends but with the pod, and its deadline only ever
 comes nearer. It includes what was being stopped alone, at the earlier of both deadlines.
@@ -29,13 +30,13 @@ committed, so no event is lost in a crash, and none told twice.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import probing, reasons, restart
+from supervisor.lifecycle import hooks, probing, reasons, restart
 from supervisor.lifecycle.facts import (
     Action,
     ActionFailed,
@@ -49,14 +50,17 @@ from supervisor.lifecycle.facts import (
     DeletionRequested,
     Fact,
     FinishPod,
+    HookFinished,
+    HookKind,
+    HookTarget,
     Instant,
     KillContainer,
     KillSent,
     LogsDropped,
-    ProbeKind,
     ProbeObserved,
     ProbeOutcome,
     ProbeTarget,
+    SandboxLost,
     SandboxReady,
     SandboxStopped,
     StartContainer,
@@ -93,10 +97,18 @@ class Kind(enum.StrEnum):
     APP = "app"
 
 
+class KillCause(enum.StrEnum):
+    """Why one instance is being stopped alone."""
+
+    STARTUP = "startup"  # the probe of that name was not passed
+    LIVENESS = "liveness"
+    POST_START = "postStart"  # the hook failed
+
+
 class Kill(Struct, frozen=True, kw_only=True):
     """One instance is being stopped, alone: its container goes on with the next one, if it may."""
 
-    failed: ProbeKind  # the probe that was not passed
+    cause: KillCause
     requested: Instant
     deadline: float  # boot time: from here on SIGKILL is due
 
@@ -125,6 +137,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     finished: Instant
     log_dropped: int = 0  # records that could not be written
     replaced: bool = False  # stopped in order to run again, whatever its exit code
+    hook_error: str = ""  # it was stopped because its postStart failed, and this is why
 
 
 class Refusal(Struct, frozen=True):
@@ -141,11 +154,23 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
     name: str
     kind: Kind
     attempt: int = -1  # of the newest instance that was made; -1: none yet
-    running: Running | None = None  # that instance, while it lives
+    first: int = 0  # attempt that was, or will be, the first one in the present sandbox
+    running: Running | None = None  # the newest instance, while it lives
+    hooks: tuple[hooks.Hook, ...] = ()  # of the newest instance
     ended: Ended | None = None  # the newest instance that has ended
     before: Ended | None = None  # the one before `ended`
     refusal: Refusal | None = None
     backoff: restart.Backoff | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether any instance was made in the present sandbox."""
+        return self.attempt >= self.first
+
+    @property
+    def owes(self) -> bool:
+        """Whether a hook of the newest instance is owed."""
+        return any(hook.is_owed for hook in self.hooks)
 
 
 class Sandbox(enum.StrEnum):
@@ -199,6 +224,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     policy: NodePolicy
     qos_class: str
     created: Instant  # the node took the pod on: status.startTime
+    adopted: Instant | None = None  # loaded again last, by another life of the node
     sandbox: Sandbox = Sandbox.ABSENT
     containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
     deletion: Instant | None = None  # first asked for
@@ -210,11 +236,21 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     status: v1.PodStatus  # last committed
 
 
+class HookClosed(Struct, frozen=True):
+    """A hook ends by decision: its time is over, or nobody needs it any more."""
+
+    id: ContainerId
+    which: HookKind
+    end: hooks.HookEnd
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything that should be true or done next."""
 
     actions: tuple[Action, ...] = ()
     probing: frozenset[ProbeTarget] = frozenset()  # the probes that should be running
+    hooks: frozenset[HookTarget] = frozenset()  # the hooks that should be running
+    closed: frozenset[HookClosed] = frozenset()  # hooks that are waited for no longer
     status: v1.PodStatus
     events: tuple[EventDraft, ...] = ()
     wake_at: float | None = None  # boot time: decide again then, even if nothing happens
@@ -317,6 +353,8 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _update_running(record, fact.id, lambda r: replace(r, killed=fact.at))
         case ProbeObserved():
             return _probed(record, fact)
+        case HookFinished():
+            return _hook_finished(record, fact)
         case LogsDropped():
             return _logs_dropped(record, fact)
         case DeletionRequested():
@@ -326,7 +364,9 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
         case ActionFailed():
             return _action_failed(record, fact)
         case Adopted():
-            return replace(record, in_flight=frozenset(), retries=())
+            return _adopted(record, fact)
+        case SandboxLost():
+            return _sandbox_lost(record, fact)
 
 
 def _answered(record: PodRecord, *actions: Action) -> PodRecord:
@@ -392,6 +432,7 @@ def _ended(container: ContainerRecord, ended: Ended) -> ContainerRecord:
         container,
         attempt=ended.attempt,
         running=None,
+        hooks=container.hooks if ended.attempt == container.attempt else (),
         ended=ended,
         before=container.ended,
         refusal=None,
@@ -439,6 +480,7 @@ def _started(record: PodRecord, fact: ContainerStarted) -> PodRecord:
         container,
         attempt=fact.id.attempt,
         running=Running(since=fact.at, pid=fact.pid),
+        hooks=(),
         refusal=None,
     )
     return _with(record, index, container, *told)
@@ -488,8 +530,9 @@ def _exited(record: PodRecord, fact: ContainerExited) -> PodRecord:
         finished=fact.at,
         log_dropped=fact.log_dropped,
         replaced=_is_replaced(record, container, index),
+        hook_error=_hook_error(container),
     )
-    told = []
+    container, told = _without_process(record, container, index, fact.at)
     if not fact.log_complete:
         message = reasons.log_incomplete(container.name)
         told.append(container_event(container, reasons.WARNING, reasons.LOGS_DROPPED, message))
@@ -502,7 +545,11 @@ def _lost(record: PodRecord, fact: ContainerLost) -> PodRecord:
         return record
     container = record.containers[index]
     started = _start_of(container, fact.id)
-    return _with(record, index, _ended_unseen(container, fact.id, fact.at, started))
+    container, told = _without_process(record, container, index, fact.at)
+    if fact.logs_lost:
+        message = reasons.logs_lost(container.name)
+        told.append(container_event(container, reasons.WARNING, reasons.LOGS_LOST, message))
+    return _with(record, index, _ended_unseen(container, fact.id, fact.at, started), *told)
 
 
 def _is_past(container: ContainerRecord, instance: ContainerId) -> bool:
@@ -524,8 +571,177 @@ def _is_replaced(record: PodRecord, container: ContainerRecord, index: int) -> b
     return (
         running is not None
         and running.kill is not None
+        and running.kill.cause is not KillCause.POST_START  # that promises nothing
         and restart.after_kill(specs(record)[index], record.pod.spec.restart_policy)
     )
+
+
+def _hook_error(container: ContainerRecord) -> str:
+    running = container.running
+    if running is None or running.kill is None or running.kill.cause is not KillCause.POST_START:
+        return ""
+    hook = hooks.find(container.hooks, HookKind.POST_START)
+    return hook.said if hook is not None else ""
+
+
+def _without_process(
+    record: PodRecord, container: ContainerRecord, index: int, at: Instant
+) -> tuple[ContainerRecord, list[EventDraft]]:
+    """The instance has ended: what becomes of the hooks it owes, and the events of that."""
+    told, kept = [], []
+    for hook in container.hooks:
+        if hook.is_owed and not hooks.outlives(specs(record)[index], hook.which):
+            hook = hooks.close(hook, hooks.HookEnd.GONE, at)
+            told.append(_hook_event(container, hook.which))
+        elif hook.is_owed:
+            until = at.boot + hooks.LEAST
+            running = container.running
+            if hook.which is HookKind.PRE_STOP and running is not None:
+                until = max(until, _deadline(record, running))
+            hook = replace(hook, until=until)
+        kept.append(hook)
+    return replace(container, hooks=tuple(kept)), told
+
+
+def _deadline(record: PodRecord, running: Running) -> float:
+    """Boot time of the deadline that an instance is being stopped by; 0 if it is not."""
+    deadlines = [end.deadline for end in (running.kill, record.termination) if end is not None]
+    return min(deadlines, default=0.0)
+
+
+def _hook_event(container: ContainerRecord, which: HookKind) -> EventDraft:
+    return container_event(container, reasons.WARNING, *reasons.HOOK_FAILED[which])
+
+
+def _hook_finished(record: PodRecord, fact: HookFinished) -> PodRecord:
+    """It counts only while it is owed: an end is final."""
+    index = _find(record, fact.id)
+    if index is None or record.containers[index].attempt != fact.id.attempt:
+        return record
+    container = record.containers[index]
+    hook = hooks.find(container.hooks, fact.which)
+    if hook is None or not hook.is_owed:
+        return record
+    end = hooks.HookEnd.SUCCEEDED if fact.ok else hooks.HookEnd.FAILED
+    closed = hooks.close(hook, end, fact.at, fact.message)
+    container = replace(container, hooks=hooks.put(container.hooks, closed))
+    told = []
+    if fact.fallback:
+        message = reasons.hook_fallback(fact.fallback)
+        told.append(
+            container_event(container, reasons.WARNING, reasons.LIFECYCLE_HTTP_FALLBACK, message)
+        )
+    if not fact.ok:
+        told.append(_hook_event(container, fact.which))
+        running = container.running
+        if fact.which is HookKind.POST_START and running is not None and running.kill is None:
+            kill = Kill(
+                cause=KillCause.POST_START,
+                requested=fact.at,
+                deadline=fact.at.boot + max(MINIMUM_GRACE, spec_grace(record)),
+            )
+            container = replace(container, running=replace(running, kill=kill))
+    return _with(record, index, container, *told)
+
+
+def hooks_closed(record: PodRecord, closed: Iterable[HookClosed], at: Instant) -> PodRecord:
+    """The record when these hooks have ended so, by decision."""
+    for entry in closed:
+        index = _find(record, entry.id)
+        assert index is not None, "the hook of a container that is not there"
+        container = record.containers[index]
+        hook = hooks.find(container.hooks, entry.which)
+        assert hook is not None, "a hook that was never intended"
+        ended = hooks.close(hook, entry.end, at)
+        container = replace(container, hooks=hooks.put(container.hooks, ended))
+        record = _with(record, index, container)
+    return record
+
+
+def _adopted(record: PodRecord, fact: Adopted) -> PodRecord:
+    uid = record.pod.metadata.uid
+    containers = []
+    for container in record.containers:
+        if container.owes:
+            id = ContainerId(uid, container.name, container.attempt)
+            container = replace(
+                container,
+                hooks=tuple(
+                    hook
+                    if HookTarget(id, hook.which, hook.runs) in fact.resumed
+                    else hooks.interrupted(hook, fact.at)
+                    for hook in container.hooks
+                ),
+            )
+        containers.append(container)
+    return replace(
+        record,
+        adopted=fact.at,
+        containers=tuple(containers),
+        in_flight=frozenset(),
+        retries=(),
+    )
+
+
+def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
+    """All processes are gone, and what the boot clock said before means nothing any more.
+
+    A pod that may run again begins with its first init container (§4.3.3).
+    """
+    uid = record.pod.metadata.uid
+    for container in record.containers:
+        if container.running is not None:
+            id = ContainerId(uid, container.name, container.attempt)
+            record = _lost(record, ContainerLost(at=fact.at, id=id))
+    was, termination = record.created, record.termination
+    known = record.containers
+    policy = record.pod.spec.restart_policy
+    made = any(c.is_made for c in known)
+    over = (policy == "Never" and made) or (
+        policy == "OnFailure" and all(c.ended and c.ended.exit_code == 0 for c in known)
+    )
+    anew = made and not over and termination is None
+    containers = tuple(
+        replace(
+            container,
+            first=container.attempt + 1 if anew else container.first,
+            ended=_moved(container.ended, fact.at),
+            hooks=tuple(
+                replace(hook, intended=fact.at, begun=fact.at, until=fact.at.boot + hooks.LEAST)
+                if hook.is_owed
+                else hook
+                for hook in container.hooks
+            ),
+            refusal=None,
+            backoff=None,
+        )
+        for container in known
+    )
+    told = EventDraft(
+        type=reasons.NORMAL,
+        reason=reasons.SANDBOX_CHANGED,
+        message=reasons.SANDBOX_CHANGED_MESSAGE,
+    )
+    if termination is not None:
+        termination = replace(termination, requested=fact.at, deadline=fact.at.boot)
+    return replace(
+        record,
+        created=Instant(was.wall, fact.at.boot - max(0.0, fact.at.wall - was.wall)),
+        deletion=None if record.deletion is None else Instant(record.deletion.wall, fact.at.boot),
+        termination=termination,
+        sandbox=Sandbox.ABSENT if anew else record.sandbox,
+        containers=containers,
+        in_flight=frozenset(),
+        retries=(),
+        owed_events=(*record.owed_events, told) if anew else record.owed_events,
+    )
+
+
+def _moved(ended: Ended | None, at: Instant) -> Ended | None:
+    """An end before the machine was started anew: long enough ago for everything."""
+    if ended is None:
+        return None
+    return replace(ended, finished=Instant(ended.finished.wall, at.boot))
 
 
 def _probed(record: PodRecord, fact: ProbeObserved) -> PodRecord:
@@ -536,6 +752,8 @@ def _probed(record: PodRecord, fact: ProbeObserved) -> PodRecord:
     container, spec = record.containers[index], specs(record)[index]
     running = container.running
     if running is None or container.attempt != fact.id.attempt:
+        return record
+    if hooks.holds_back(spec, container.hooks):
         return record
     wanted = probing.wanted(spec, running.probes, ending=record.termination is not None)
     probe = dict(wanted).get(fact.kind)
@@ -549,7 +767,7 @@ def _probed(record: PodRecord, fact: ProbeObserved) -> PodRecord:
     if probing.must_go(probes, fact.kind):
         own = probe.termination_grace_period_seconds
         grace = spec_grace(record) if own is None else own
-        kill = Kill(failed=fact.kind, requested=fact.at, deadline=fact.at.boot + grace)
+        kill = Kill(cause=KillCause(fact.kind), requested=fact.at, deadline=fact.at.boot + grace)
     running = replace(running, probes=probes, kill=kill)
     return _with(record, index, replace(container, running=running), *told)
 
@@ -704,9 +922,17 @@ def _committed(record: PodRecord, fact: Committed) -> PodRecord:
     for event in plan.events:
         if event in owed:
             owed.remove(event)
+    record = replace(record, containers=containers)
+    record = hooks_closed(record, plan.closed, fact.at)
+    for target in plan.hooks:
+        index = _find(record, target.id)
+        assert index is not None, "a hook of a container that is not there"
+        container = record.containers[index]
+        intended = hooks.intend(container.hooks, target.which, fact.at)
+        if intended is not container.hooks:
+            record = _with(record, index, replace(container, hooks=intended))
     return replace(
         record,
-        containers=containers,
         termination=_sooner(record.termination, plan.termination),
         in_flight=record.in_flight.union(plan.actions),
         owed_events=tuple(owed),
@@ -722,7 +948,7 @@ def _carried_out(
     policy: NodePolicy,
 ) -> ContainerRecord:
     """What committing a plan means for one container."""
-    if start is not None and container.ended is not None:
+    if start is not None and container.ended is not None and container.is_made:
         container = replace(
             container,
             backoff=restart.advance(

@@ -17,8 +17,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import probing, reasons, restart
-from supervisor.lifecycle.facts import Instant, StartContainer, rfc3339
+from supervisor.lifecycle import hooks, probing, reasons, restart
+from supervisor.lifecycle.facts import HookKind, Instant, StartContainer, rfc3339
 from supervisor.lifecycle.record import (
     Cause,
     ContainerRecord,
@@ -155,14 +155,14 @@ def _phase(view: _View) -> str:
                 pending_init += 1
             elif ended.exit_code != 0 and not again:
                 return reasons.FAILED
-        elif container.running:
+        elif container.running and not hooks.holds_back(spec, container.hooks):
             running += 1
         elif ended is None:
             waiting += 1
         elif container.kind is Kind.APP:
             stopped += 1
             succeeded += ended.exit_code == 0
-            restarting += again
+            restarting += again or container.running is not None
     if pending_init or waiting:
         return reasons.PENDING
     if running or restarting:
@@ -312,7 +312,10 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
     for spec, container in zip(specs(record), record.containers, strict=True):
         name, running, ended = container.name, container.running, container.ended
         last = ended
-        if running is not None:
+        held = running is not None and hooks.holds_back(spec, container.hooks)
+        if running is not None and held:
+            state = _held_back(container, has_init=has_init)
+        elif running is not None:
             state = v1.ContainerState(
                 running=v1.ContainerStateRunning(started_at=rfc3339(running.since))
             )
@@ -324,6 +327,8 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
             if wait:
                 text = reasons.crash_loop(wait, name, pod_id(record))
                 state = _waiting(reasons.CRASH_LOOP_BACK_OFF, text)
+            elif ended.hook_error and not view.ending and runs_again(record, spec, container):
+                state = _waiting(reasons.POST_START_HOOK_ERROR, ended.hook_error)
             else:
                 state = _terminated(ended, f"{prefix}{name}/", limit)
                 last = container.before
@@ -331,10 +336,10 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
             state = _NOT_LOCATED
         else:
             state = _INITIALIZING if has_init else _CREATING
-        started = ready = running is not None
+        started = ready = running is not None and not held
         if container.kind is Kind.INIT:
             ready = running is None and ended is not None and ended.exit_code == 0
-        elif running is not None:
+        elif running is not None and not held:
             started = probing.has_started(spec, running.probes)
             ready = probing.is_ready(spec, running.probes)
         made.append(
@@ -350,9 +355,18 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 if container.attempt >= 0
                 else "",
                 started=started,
+                stop_signal=spec.lifecycle.stop_signal if spec.lifecycle is not None else None,
             )
         )
     return made
+
+
+def _held_back(container: ContainerRecord, *, has_init: bool) -> v1.ContainerState:
+    """The state of an instance that runs, but whose postStart has not succeeded."""
+    hook = hooks.find(container.hooks, HookKind.POST_START)
+    if hook is not None and hook.end is hooks.HookEnd.FAILED:
+        return _waiting(reasons.POST_START_HOOK_ERROR, hook.said)
+    return _INITIALIZING if has_init else _CREATING
 
 
 def _waiting(reason: str, message: str = "") -> v1.ContainerState:

@@ -2,8 +2,8 @@
 
 `Life` does what the shell does (fold, decide, commit, act) and what the world does (programs run,
 answer signals and probes, end), at exact times. `script` says what each container's program does,
-attempt by attempt, and `answers` what it says to its probes. Everything that happened is in lists
-of (seconds since the pod was taken on, what).
+attempt by attempt, `answers` what it says to its probes, `plays` what its hooks do. Everything that
+happened is in lists of (seconds since the pod was taken on, what).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from math import inf
 from typing import Any
 
 from supervisor.api import v1
-from supervisor.lifecycle import facts, reasons
+from supervisor.lifecycle import facts, hooks, reasons
 from supervisor.lifecycle.decide import Plan, decide
 from supervisor.lifecycle.facts import (
     ContainerId,
     Fact,
+    HookFinished,
+    HookKind,
+    HookTarget,
     Instant,
     ProbeKind,
     ProbeObserved,
@@ -103,6 +106,8 @@ class Run:
 
 FOREVER = Run()
 
+Heard = Fact | list[Fact] | None
+
 
 def exits(code: int, after: float = 0.0, **more: Any) -> Run:
     return Run(lasts=after, code=code, **more)
@@ -150,6 +155,41 @@ def fails_from(seconds: float) -> Answer:
 PASSES, FAILS, ERRORS = pattern("+"), pattern("-"), pattern("!")
 
 
+@dataclass(frozen=True)
+class Play:
+    """What a hook does."""
+
+    lasts: float = 0.0
+    ok: bool = True
+
+
+@dataclass
+class Begun:
+    """A hook in the world: a program in the container, or a request or a sleep of the node's."""
+
+    target: HookTarget
+    ok: bool | None = None  # None: it goes on
+
+
+HOOK_SAYS = "it said no"
+
+
+def post_start(**handler: Any) -> dict[str, Any]:
+    return {"lifecycle": v1.Lifecycle(post_start=_handler(handler))}
+
+
+def pre_stop(**handler: Any) -> dict[str, Any]:
+    return {"lifecycle": v1.Lifecycle(pre_stop=_handler(handler))}
+
+
+def _handler(fields: dict[str, Any]) -> v1.LifecycleHandler:
+    """exec unless said."""
+    return v1.LifecycleHandler(**(fields or {"exec": v1.ExecAction(command=("hook",))}))
+
+
+HTTP: dict[str, Any] = {"http_get": v1.HTTPGetAction(port=80)}
+
+
 @dataclass
 class Process:
     """An instance in the world."""
@@ -175,6 +215,7 @@ class Life:
     failing: Callable[[facts.Action, float], str] = lambda action, now: ""
     latency: float = 0.0  # from an action to its answer
     answers: dict[str, Answer] = field(default_factory=dict)  # "app liveness"; passes if not named
+    plays: dict[str, Play] = field(default_factory=dict)  # "app preStop"; at once and well if not
     slow: float = 0.0  # seconds from an attempt of a probe to its answer
     says: str = "no"  # output of every attempt
 
@@ -189,9 +230,12 @@ class Life:
         self.starts: list[tuple[float, str]] = []
         self.ends: list[tuple[float, str, int]] = []
         self.attempts: list[tuple[float, str]] = []  # "app/0 liveness", at their beginning
+        self.hooked: list[tuple[float, str]] = []  # "app/0 preStop begins"; ends, fails, cancelled
+        self.begun: dict[tuple[ContainerId, HookKind], Begun] = {}  # newest run of each hook
         self.epoch = 0  # of the supervisor: what is on its way to an earlier one reaches nobody
         self._probers: dict[ProbeTarget, object] = {}
-        self._queue: list[tuple[float, int, Callable[[], Fact | None]]] = []
+        self._hooks: frozenset[HookTarget] = frozenset()  # that we run
+        self._queue: list[tuple[float, int, Callable[[], Heard]]] = []
         self._count = itertools.count()
 
     # --- driving ---
@@ -219,14 +263,13 @@ class Life:
             self.now = max(self.now, due)
             heard: list[Fact] = []
             while self._queue and self._queue[0][0] <= self.now:
-                fact = heapq.heappop(self._queue)[2]()
-                if fact is not None:
-                    heard.append(fact)
+                news = heapq.heappop(self._queue)[2]()
+                heard += news if isinstance(news, list) else [] if news is None else [news]
             self._round(heard)
         assert not self.living, "finished with living containers"
         return self
 
-    def _push(self, when: float, make: Callable[[], Fact | None]) -> None:
+    def _push(self, when: float, make: Callable[[], Heard]) -> None:
         heapq.heappush(self._queue, (when, next(self._count), make))
 
     def _round(self, heard: list[Fact]) -> None:
@@ -239,6 +282,7 @@ class Life:
         again = decide(self.record, now)
         assert (again.actions, again.events) == ((), ()), "decide repeats what is committed"
         assert (again.status, again.probing) == (plan.status, plan.probing)
+        assert (again.hooks, again.closed) == (plan.hooks, frozenset())
         assert again.wake_at is None or again.wake_at > now.boot, "wakes up for nothing"
         self.plan = plan
         if not self.statuses or self.statuses[-1][1] != plan.status:
@@ -248,6 +292,7 @@ class Life:
             self.actions.append((self.now, action))
             self.perform(action)
         self.keep_probing(plan.probing)
+        self.keep_hooks(plan.hooks)
 
     # --- the world ---
 
@@ -294,6 +339,69 @@ class Life:
 
         self._push(when, attempt)
 
+    def keep_hooks(self, targets: frozenset[HookTarget]) -> None:
+        """Begin what is new, or take on what runs already; cancel what is no longer wanted."""
+        for target in self._hooks - targets:
+            begun = self.begun[target.id, target.which]
+            if begun.ok is None:
+                begun.ok = False
+                self._log_hook(target, "cancelled")
+        for target in sorted(targets - self._hooks, key=repr):
+            begun = self.begun.get((target.id, target.which))
+            if begun is not None and begun.target == target:
+                if begun.ok is not None:  # it ended while nobody was there
+                    self._push(self.now, self._answer(begun))
+                continue
+            assert begun is None or begun.ok is not None, f"two runs of one hook overlap: {target}"
+            self._begin(target)
+        self._hooks = targets
+
+    def _begin(self, target: HookTarget) -> None:
+        known = next(c for c in self.record.containers if c.name == target.id.name)
+        hook = hooks.find(known.hooks, target.which)
+        assert known.attempt == target.id.attempt
+        assert hook is not None, "run without an intent"
+        assert hook.is_owed, "run though its end is known"
+        assert target.run == hook.runs <= 1 + self.epoch, "runs again without a crash"
+        begun = self.begun[target.id, target.which] = Begun(target)
+        self._log_hook(target, "begins" if target.run == 1 else f"begins again ({target.run})")
+        play = self.plays.get(f"{target.id.name} {target.which}", Play())
+        process = self.processes[target.id]
+        if process.ended is not None and not self._is_request(target):
+            play = Play(ok=False)  # there is nothing to run it in
+
+        def end() -> Fact | None:
+            if begun.ok is not None:
+                return None
+            return self._end_hook(begun, play.ok)
+
+        if play.lasts < inf:
+            self._push(self.now + play.lasts, end)
+
+    def _end_hook(self, begun: Begun, ok: bool) -> Fact | None:
+        begun.ok = ok
+        self._log_hook(begun.target, "ends" if ok else "fails")
+        return self._answer(begun)() if begun.target in self._hooks else None
+
+    def _answer(self, begun: Begun) -> Callable[[], Fact | None]:
+        epoch = self.epoch
+
+        def answer() -> Fact | None:
+            if epoch != self.epoch or begun.target not in self._hooks:
+                return None
+            assert begun.ok is not None
+            target, message = begun.target, "" if begun.ok else HOOK_SAYS
+            return HookFinished(at(self.now), target.id, target.which, begun.ok, message)
+
+        return answer
+
+    def _is_request(self, target: HookTarget) -> bool:
+        return hooks.outlives(self.spec(target.id.name), target.which)
+
+    def _log_hook(self, target: HookTarget, what: str) -> None:
+        who = f"{target.id.name}/{target.id.attempt} {target.which}"
+        self.hooked.append((round(self.now, 6), f"{who} {what}"))
+
     def spec(self, name: str) -> v1.Container:
         return next(c for c in specs(self.record) if c.name == name)
 
@@ -314,6 +422,9 @@ class Life:
             case facts.StartContainer(id=id):
                 return self._start(id)
             case facts.StopContainer(id=id):
+                mine = next(c for c in self.record.containers if c.name == id.name)
+                hook = hooks.find(mine.hooks, HookKind.PRE_STOP)
+                assert hook is None or not hook.is_owed, "the signal comes before the hook's end"
                 process = self.processes[id]
                 process.signalled = self.now
                 if process.run.stops_in is not None and process.ended is None:
@@ -348,12 +459,17 @@ class Life:
             return
         process.end, process.code = when, code
 
-        def end() -> Fact | None:
+        def end() -> Heard:
             if process.ended is not None or process.end != when:
                 return None
             process.ended = at(self.now)
             self.ends.append((self.now, f"{id.name}/{id.attempt}", process.code))
-            return self._exit_fact(id)
+            killed = [
+                self._end_hook(begun, False)
+                for begun in self.begun.values()
+                if begun.target.id == id and begun.ok is None and not self._is_request(begun.target)
+            ]
+            return [*(fact for fact in killed if fact is not None), self._exit_fact(id)]
 
         self._push(when, end)
 
@@ -362,9 +478,21 @@ class Life:
         assert process.ended is not None
         return facts.ContainerExited(process.ended, id, process.code, message=process.run.message)
 
+    def hang_up(self) -> None:
+        """The supervisor is gone, and with it what it was sending itself."""
+        self._hooks = frozenset()
+        for begun in self.begun.values():
+            if begun.ok is None and self._is_request(begun.target):
+                begun.ok = False
+                self._log_hook(begun.target, "dies with us")
+
     def relist(self) -> list[Fact]:
         """What the runtime holds, as facts, after the supervisor came back."""
-        listed: list[Fact] = [facts.Adopted(at(self.now))]
+        self.hang_up()
+        resumed = frozenset(
+            begun.target for begun in self.begun.values() if not self._is_request(begun.target)
+        )
+        listed: list[Fact] = [facts.Adopted(at(self.now), resumed)]
         for id, process in self.processes.items():
             listed.append(facts.ContainerStarted(process.started, id, pid=100))
             if process.ended is not None:
@@ -414,6 +542,12 @@ class Life:
             if not changes or changes[-1][1] != now:
                 changes.append((when, now))
         return changes
+
+    def hooks_of(self, who: str) -> list[tuple[float, str]]:
+        """What happened to the hooks of one instance ("app/0"), or to one of them."""
+        return [
+            (t, what.removeprefix(f"{who} ")) for t, what in self.hooked if what.startswith(who)
+        ]
 
     def said(self, reason: str) -> list[str]:
         return [e.message for _, e in self.events if e.reason == reason]

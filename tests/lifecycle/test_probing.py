@@ -23,7 +23,7 @@ from supervisor.lifecycle.facts import (
     StopContainer,
 )
 from supervisor.lifecycle.probing import Probes, ProbeState, Result
-from supervisor.lifecycle.record import Committed, Kill, PodRecord, observe
+from supervisor.lifecycle.record import Committed, Kill, KillCause, PodRecord, observe
 from supervisor.lifecycle.status import EndpointConditions, endpoint_conditions, missing_gates
 from tests.lifecycle.lives import BOOT, at, container, container_status, pod, probe, rule, sidecar
 from tests.lifecycle.records import (
@@ -528,7 +528,7 @@ def test_a_decided_failure_is_not_taken_back():
     assert later is known
     run = known.containers[0].running
     assert run is not None
-    assert run.kill == Kill(failed=LIVENESS, requested=NOW, deadline=BOOT + 130)
+    assert run.kill == Kill(cause=KillCause.LIVENESS, requested=NOW, deadline=BOOT + 130)
 
 
 AGAIN = [

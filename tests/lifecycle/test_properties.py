@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import facts, probing, reasons
+from supervisor.lifecycle import facts, hooks, probing, reasons
 from supervisor.lifecycle.decide import decide, waiting_for
-from supervisor.lifecycle.facts import ContainerId, Fact, ProbeKind, StartContainer
+from supervisor.lifecycle.facts import ContainerId, Fact, HookKind, ProbeKind, StartContainer
 from supervisor.lifecycle.record import Committed, Kind, PodRecord, new_record, observe, specs
 from tests.lifecycle.lives import (
     BOOT,
+    HTTP,
     POLICY,
     UID,
     Answer,
     Life,
+    Play,
     Process,
     Run,
     Script,
@@ -62,6 +64,17 @@ def probes(draw: st.DrawFn, often: int = 3) -> dict[str, v1.Probe]:
 
 
 @st.composite
+def lifecycles(draw: st.DrawFn, often: int = 3) -> dict[str, v1.Lifecycle]:
+    """The hooks of one container, most often none; `often` 0: both."""
+    handlers = {}
+    for name in ("post_start", "pre_stop"):
+        if draw(st.integers(0, often)) == 0:
+            program = {"exec": v1.ExecAction(command=("hook",))}
+            handlers[name] = v1.LifecycleHandler(**draw(st.sampled_from([program, HTTP])))
+    return {"lifecycle": v1.Lifecycle(**handlers)} if handlers else {}
+
+
+@st.composite
 def pods(draw: st.DrawFn) -> v1.Pod:
     def own(name: str) -> v1.Container:
         policy = draw(st.sampled_from([None, None, "OnFailure", "Never"]))
@@ -69,10 +82,15 @@ def pods(draw: st.DrawFn) -> v1.Pod:
         return container(name, restart_policy=policy, restart_policy_rules=rules)
 
     inits = [
-        replace(sidecar(f"i{n}"), **draw(probes())) if draw(st.booleans()) else own(f"i{n}")
+        replace(sidecar(f"i{n}"), **draw(probes()), **draw(lifecycles()))
+        if draw(st.booleans())
+        else own(f"i{n}")
         for n in range(draw(st.integers(0, 3)))
     ]
-    apps = [replace(own(f"a{n}"), **draw(probes())) for n in range(draw(st.integers(1, 3)))]
+    apps = [
+        replace(own(f"a{n}"), **draw(probes()), **draw(lifecycles()))
+        for n in range(draw(st.integers(1, 3)))
+    ]
     return pod(
         *apps,
         init=inits,
@@ -108,6 +126,7 @@ class Nonsense:
         again = decide(self.record, now)
         assert (again.actions, again.events) == ((), ())
         assert (again.status, again.probing) == (plan.status, plan.probing)
+        assert (again.hooks, again.closed) == (plan.hooks, frozenset())
         assert again.wake_at is None or again.wake_at > now.boot
 
     def check_fold(self, old: PodRecord, new: PodRecord) -> None:
@@ -125,8 +144,10 @@ class Nonsense:
                 assert probing.has_started(spec, now.probes) or not probing.has_started(
                     spec, was.probes
                 ), "started never goes back"
+                self.check_hooks(before.hooks, after.hooks)
             elif now:
                 assert (now.probes, now.kill) == (probing.Probes(), None), "all begins anew"
+                assert after.hooks == (), "all begins anew"
         if old.termination is not None:
             assert new.termination is not None, "ending is one-way"
             assert new.termination.deadline <= old.termination.deadline, "grace never grows"
@@ -138,6 +159,13 @@ class Nonsense:
             assert (meta.deletion_timestamp or "") <= (before_meta.deletion_timestamp or "")
         if old.status.phase in reasons.TERMINAL_PHASES:
             assert new.status.phase == old.status.phase, "a terminal phase is sticky"
+
+    def check_hooks(self, before: tuple[hooks.Hook, ...], after: tuple[hooks.Hook, ...]) -> None:
+        for old in before:
+            new = hooks.find(after, old.which)
+            assert new is not None, "an intent is not taken back"
+            assert new == old or old.is_owed, "an end of a hook is final"
+            assert new.runs >= old.runs
 
     def check_plan(self, known: PodRecord, plan: Any) -> None:
         ending = known.termination is not None
@@ -160,6 +188,10 @@ class Nonsense:
         stopped = [c for c in known.containers if c.running and (c.running.kill or ending)]
         assert [a.id.name for a in waiting_for(known)] == [c.name for c in stopped]
         self.check_probing(known, plan)
+        assert len({(t.id, t.which) for t in plan.hooks}) == len(plan.hooks)
+        for target in plan.hooks:
+            mine = next(c for c in known.containers if c.name == target.id.name)
+            assert target.id == ContainerId(UID, mine.name, mine.attempt)
         conditions = [c.type for c in plan.status.conditions]
         assert len(conditions) == len(set(conditions))
 
@@ -173,10 +205,14 @@ class Nonsense:
             assert target.id == ContainerId(UID, mine.name, mine.attempt)
             assert target.due >= mine.running.since.boot
             started = next(s.started for s in statuses if s.name == mine.name)
+            spec = next(c for c in specs(known) if c.name == mine.name)
+            assert not hooks.holds_back(spec, mine.hooks), "its postStart comes before"
             assert started is (target.kind is not ProbeKind.STARTUP), "startup comes before"
             if target.kind is not ProbeKind.READINESS:
                 assert plan.termination is None, "while ending only readiness is asked for"
-                assert mine.running.kill is None or mine.running.kill.failed is not target.kind
+                assert (
+                    mine.running.kill is None or mine.running.kill.cause.value != target.kind.value
+                )
 
     def check_init_before_app(self, known: PodRecord, kind: Kind) -> None:
         apps = [c for c in known.containers if c.kind is Kind.APP]
@@ -190,6 +226,7 @@ class Nonsense:
                 assert last.running is not None, "init before app"
                 spec = known.pod.spec.init_containers[-1]
                 assert probing.has_started(spec, last.running.probes), "init before app"
+                assert not hooks.holds_back(spec, last.hooks), "init before app"
             else:
                 assert last.ended is not None, "init before app"
                 assert last.ended.exit_code == 0, "init before app"
@@ -211,7 +248,7 @@ def observations(draw: st.DrawFn, now: float) -> Fact:
 def nonsense(draw: st.DrawFn, now: float) -> Fact:
     who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
     when = at(now)
-    kind = draw(st.integers(0, 14))
+    kind = draw(st.integers(0, 16))
     actions: tuple[facts.Action, ...] = (
         facts.CreateSandbox(),
         facts.StartContainer(who),
@@ -227,13 +264,17 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
         lambda: facts.StartFailed(when, who, "StartError", "no", draw(st.booleans())),
         lambda: facts.ContainerExited(when, who, draw(codes), log_complete=draw(st.booleans())),
         lambda: facts.ContainerExited(when, who, draw(codes)),
-        lambda: facts.ContainerLost(when, who),
+        lambda: facts.ContainerLost(when, who, draw(st.booleans())),
         lambda: facts.StopSignalled(when, who),
         lambda: facts.KillSent(when, who),
         lambda: draw(observations(now)),
         lambda: draw(observations(now)),
         lambda: facts.ConditionSet(when, draw(names), draw(st.sampled_from(["True", "False"]))),
         lambda: facts.ActionFailed(when, draw(st.sampled_from(actions)), "no"),
+        lambda: facts.HookFinished(
+            when, who, draw(st.sampled_from(HookKind)), draw(st.booleans()), "no"
+        ),
+        lambda: facts.HookFinished(when, who, draw(st.sampled_from(HookKind)), True),
         lambda: draw(
             st.sampled_from(
                 [
@@ -254,8 +295,12 @@ def test_the_laws_hold_under_any_facts_in_any_order(data, spec):
     """§2.1.8, §2.4.1, §3.1.1, §4.1.1, §7.2.1, §7.2.3, §1.1.7, §1.1.9, §5.2.6, §5.2.8"""
     world = Nonsense(spec)
     for _ in range(data.draw(st.integers(1, 25), label="steps")):
-        step = data.draw(st.integers(0, 4), label="step")
-        if step == 0:
+        step = data.draw(st.integers(0, 5), label="step")
+        if step == 3 and (owed := decide(world.record, at(world.now)).hooks):
+            hook = data.draw(st.sampled_from(sorted(owed, key=repr)), label="hook")
+            ok = data.draw(st.booleans(), label="ok")
+            world.hear(facts.HookFinished(at(world.now), hook.id, hook.which, ok, "said"))
+        elif step == 0:
             world.advance(data.draw(st.sampled_from([0.0, 0.5, 2.0, 15.0, 400.0]), label="time"))
         elif step == 1 and world.record.in_flight:
             flying = sorted(world.record.in_flight, key=repr)
@@ -317,18 +362,33 @@ answers = st.fixed_dictionaries(
 )
 
 
+plays = st.fixed_dictionaries(
+    {
+        f"{k}{n} {which}": st.builds(
+            Play, st.sampled_from([0.0, 1.0, 2.5, 20.0, inf]), st.sampled_from([True, True, False])
+        )
+        for k in "ai"
+        for n in range(3)
+        for which in HookKind
+    }
+)
+
+
 @SLOW
 @given(
     pods(),
     scripts,
     answers,
+    plays,
     st.sampled_from([0.0, 0.3, 2.0]),
     st.sampled_from([1, 30, 900, 5000]),
     st.sampled_from([None, 0, 10]),
 )
-def test_every_deleted_pod_ends_in_time(spec, script, answers, latency, when, grace):
+def test_every_deleted_pod_ends_in_time(spec, script, answers, plays, latency, when, grace):
     """§7.2.2, §1.1.10, §1.1.12: every owed action leads on, and grace plus little is enough."""
-    life = Life(spec, script, latency=latency, answers=answers).delete(when, grace).run()
+    life = Life(spec, script, latency=latency, answers=answers, plays=plays)
+    life.delete(when, grace).run()
+    check_hooks(life)
     own = spec.spec.termination_grace_period_seconds or 0
     longest = max(1, own if grace is None else grace)
     # Actions of a termination are at most: a late start, stop, last call of the sidecars, end.
@@ -366,11 +426,30 @@ def check_started(life: Life) -> None:
                 started[key] = c.started
 
 
+def check_hooks(life: Life) -> None:
+    """Each hook that was ever owed was run, at least once, unless there was no way to.
+
+    That none is run unowed, without a crash run twice, or beside itself, the world has seen to.
+    """
+    for mine in life.record.containers:
+        for hook in mine.hooks:
+            who = f"{mine.name}/{mine.attempt} {hook.which}"
+            assert not hook.is_owed, f"{who} is owed for ever"
+            if any(what.startswith(f"{who} begins") for _, what in life.hooked):
+                continue
+            assert hook.end in (hooks.HookEnd.GONE, hooks.HookEnd.CANCELLED), f"{who} was missed"
+            spec = life.spec(mine.name)
+            if hook.end is hooks.HookEnd.GONE:
+                assert not hooks.outlives(spec, hook.which), f"{who} could have been sent"
+            else:
+                assert hook.which is HookKind.POST_START
+
+
 @SLOW
-@given(pods(), scripts, answers, st.sampled_from([0.0, 0.3]), st.data())
-def test_replay_from_every_commit_converges(spec, script, answers, latency, data):
+@given(pods(), scripts, answers, plays, st.sampled_from([0.0, 0.3]), st.data())
+def test_replay_from_every_commit_converges(spec, script, answers, plays, latency, data):
     """K04, K06: a stored record plus what the runtime holds is all that recovery needs."""
-    life = Recorded(spec, script, latency=latency, answers=answers).delete(400, 5)
+    life = Recorded(spec, script, latency=latency, answers=answers, plays=plays).delete(400, 5)
     life.run()
     for stored in data.draw(st.lists(st.sampled_from(life.commits), min_size=1, max_size=5)):
         known = stored
@@ -419,9 +498,10 @@ class CrashyLife(Life):
         rnd: random.Random,
         deletion: float,
         answers: dict[str, Answer],
+        plays: dict[str, Play],
     ) -> None:
         latency, slow = rnd.choice([0.0, 0.2]), rnd.choice([0.0, 0.1])
-        super().__init__(spec, script, latency=latency, slow=slow, answers=answers)
+        super().__init__(spec, script, latency=latency, slow=slow, answers=answers, plays=plays)
         self.rnd = rnd
         self.deletion = deletion
         self.store = self.record
@@ -457,12 +537,18 @@ class CrashyLife(Life):
             self.actions.append((self.now, action))
             self.perform(action)
         self.keep_probing(plan.probing)
-        if plan.actions:
+        self.keep_hooks(plan.hooks)
+        if plan.actions or plan.hooks:
             self.maybe_die()  # after the last action, before any answer
+
+    def _begin(self, target: facts.HookTarget) -> None:
+        self.maybe_die()  # between the commit of the intent and the hook
+        super()._begin(target)
 
     def recover(self) -> None:
         self.crashes += 1
         self.epoch += 1
+        self.hang_up()
         self._probers = {}
         self.plan = None
         back = self.now + self.rnd.choice([0.0, 0.0, 1.0, 20.0])
@@ -490,20 +576,21 @@ class CrashyLife(Life):
     pods(),
     scripts,
     answers,
+    plays,
     st.sampled_from([0.5, 3.0, 15.0, 60.0, 900.0]),
     st.integers(0, 2**32),
 )
-def test_the_supervisor_may_die_anywhere(spec, script, answers, deletion, seed):
+def test_the_supervisor_may_die_anywhere(spec, script, answers, plays, deletion, seed):
     """K04, K06, F12: §2.4.1, §2.4.7 in part: nothing is restarted because we were."""
-    check_death(CrashyLife(spec, script, random.Random(seed), deletion, answers))
+    check_death(CrashyLife(spec, script, random.Random(seed), deletion, answers, plays))
 
 
 @st.composite
 def probed_pods(draw: st.DrawFn) -> v1.Pod:
-    """A sidecar and an app with all probes: containers that go on until a probe ends them."""
+    """A sidecar and an app with all probes and hooks: which go on until one ends."""
     return pod(
-        container("a0", **draw(probes(often=0))),
-        init=[sidecar("i0", **draw(probes(often=0)))],
+        container("a0", **draw(probes(often=0)), **draw(lifecycles(often=0))),
+        init=[sidecar("i0", **draw(probes(often=0)), **draw(lifecycles(often=0)))],
         restart_policy=draw(policies),
         termination_grace_period_seconds=draw(st.sampled_from([1, 5, 30])),
     )
@@ -521,12 +608,15 @@ lasting = st.lists(
     probed_pods(),
     st.fixed_dictionaries({"a0": lasting, "i0": lasting}),
     answers,
+    plays,
     st.sampled_from([15.0, 60.0, 600.0]),
     st.integers(0, 2**32),
 )
-def test_the_supervisor_may_die_between_any_two_answers(spec, script, answers, deletion, seed):
-    """K04: §2.4.7, §5.2.4, §7.6.1: results, kills and their deadlines are kept."""
-    check_death(CrashyLife(spec, script, random.Random(seed), deletion, answers))
+def test_the_supervisor_may_die_between_any_two_answers(
+    spec, script, answers, plays, deletion, seed
+):
+    """K04: §2.4.7, §5.2.4, §6.4.2, §7.6.1: results, kills, hooks, their deadlines are kept."""
+    check_death(CrashyLife(spec, script, random.Random(seed), deletion, answers, plays))
 
 
 def check_death(life: CrashyLife) -> None:
@@ -535,6 +625,7 @@ def check_death(life: CrashyLife) -> None:
     assert life.status.phase in reasons.TERMINAL_PHASES
     check_order(life)
     check_ends(life)
+    check_hooks(life)
     # However often we died, each thing is said once.
     assert len(life.said("Scheduled")) == 1
     for process in life.processes:
