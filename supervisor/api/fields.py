@@ -52,7 +52,6 @@ _HOST_NAME = "containers have the host's name"
 _NO_CONFINEMENT = "processes are not confined"
 _NO_WINDOWS = "containers are Linux processes"
 _NODE_SETS = "set by the node, not by the manifest"
-_HOOKS = "not yet: hooks are not run"
 _VOLUMES = "not yet: there are no volumes"
 _CONFIG = "not yet: there are no ConfigMaps and Secrets"
 _STDIN = "not yet: containers read from /dev/null"
@@ -146,15 +145,15 @@ _SPEC = (
 )
 
 
-def _probe(name: str) -> tuple[Row, ...]:
+def _exec(name: str) -> tuple[Row, ...]:
     return (
-        Row(name, HONOURED),
         Row(f"{name}.exec", HONOURED),
         Row(f"{name}.exec.command", HONOURED, "run in the container, without a shell"),
-        Row(f"{name}.failureThreshold", HONOURED),
-        Row(f"{name}.grpc", HONOURED),
-        Row(f"{name}.grpc.port", HONOURED),
-        Row(f"{name}.grpc.service", HONOURED),
+    )
+
+
+def _http_get(name: str) -> tuple[Row, ...]:
+    return (
         Row(f"{name}.httpGet", HONOURED),
         Row(f"{name}.httpGet.host", HONOURED, "default: the pod's address, 127.0.0.1"),
         Row(f"{name}.httpGet.httpHeaders", HONOURED),
@@ -163,6 +162,31 @@ def _probe(name: str) -> tuple[Row, ...]:
         Row(f"{name}.httpGet.path", HONOURED),
         Row(f"{name}.httpGet.port", HONOURED),
         Row(f"{name}.httpGet.scheme", HONOURED),
+    )
+
+
+def _hook(name: str) -> tuple[Row, ...]:
+    return (
+        Row(name, HONOURED),
+        *_exec(name),
+        *_http_get(name),
+        Row(f"{name}.sleep", HONOURED),
+        Row(f"{name}.sleep.seconds", HONOURED),
+        Row(f"{name}.tcpSocket", HONOURED, "accepted, and always fails, as in Kubernetes"),
+        Row(f"{name}.tcpSocket.host", HONOURED, "never connected to"),
+        Row(f"{name}.tcpSocket.port", HONOURED, "never connected to"),
+    )
+
+
+def _probe(name: str) -> tuple[Row, ...]:
+    return (
+        Row(name, HONOURED),
+        *_exec(name),
+        Row(f"{name}.failureThreshold", HONOURED),
+        Row(f"{name}.grpc", HONOURED),
+        Row(f"{name}.grpc.port", HONOURED),
+        Row(f"{name}.grpc.service", HONOURED),
+        *_http_get(name),
         Row(f"{name}.initialDelaySeconds", HONOURED, "counted from the start of the container"),
         Row(f"{name}.periodSeconds", HONOURED),
         Row(f"{name}.successThreshold", HONOURED),
@@ -195,7 +219,10 @@ _CONTAINER = (
     Row("envFrom", REFUSED, _CONFIG),
     Row("image", EMULATED, "shown in events and status, never pulled"),
     Row("imagePullPolicy", EMULATED, _NO_PULL),
-    Row("lifecycle", REFUSED, _HOOKS),
+    Row("lifecycle", HONOURED),
+    *_hook("lifecycle.postStart"),
+    *_hook("lifecycle.preStop"),
+    Row("lifecycle.stopSignal", HONOURED, "default: SIGTERM; needs spec.os.name"),
     *_probe("livenessProbe"),
     Row("name", HONOURED),
     Row("ports", EMULATED, "information only: " + _HOST_NET),
@@ -256,6 +283,7 @@ _CONTAINER = (
 )
 
 _INIT_NOTES = {
+    "lifecycle": "of sidecars only",
     "livenessProbe": "of sidecars only",
     "readinessProbe": "of sidecars only",
     "restartPolicy": "Always makes the container a sidecar",

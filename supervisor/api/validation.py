@@ -192,23 +192,40 @@ def _container(container: v1.Container, host_network: bool) -> v1.Container:
         ),
         env=tuple(_env(each) for each in container.env),
         resources=resources,
+        lifecycle=_lifecycle(container.lifecycle),
         liveness_probe=_probe(container.liveness_probe),
         readiness_probe=_probe(container.readiness_probe),
         startup_probe=_probe(container.startup_probe),
     )
 
 
+def _lifecycle(lifecycle: v1.Lifecycle | None) -> v1.Lifecycle | None:
+    if lifecycle is None:
+        return None
+    return replace(
+        lifecycle, post_start=_hook(lifecycle.post_start), pre_stop=_hook(lifecycle.pre_stop)
+    )
+
+
+def _hook(handler: v1.LifecycleHandler | None) -> v1.LifecycleHandler | None:
+    return None if handler is None else replace(handler, http_get=_http_get(handler.http_get))
+
+
+def _http_get(action: v1.HTTPGetAction | None) -> v1.HTTPGetAction | None:
+    if action is None:
+        return None
+    return replace(action, path=action.path or "/", scheme=action.scheme or "HTTP")
+
+
 def _probe(probe: v1.Probe | None) -> v1.Probe | None:
     if probe is None:
         return None
-    http, grpc = probe.http_get, probe.grpc
-    if http is not None:
-        http = replace(http, path=http.path or "/", scheme=http.scheme or "HTTP")
+    grpc = probe.grpc
     if grpc is not None:
         grpc = replace(grpc, service=grpc.service or "")
     return replace(
         probe,
-        http_get=http,
+        http_get=_http_get(probe.http_get),
         grpc=grpc,
         timeout_seconds=probe.timeout_seconds or 1,
         period_seconds=probe.period_seconds or 10,
@@ -600,6 +617,8 @@ def _check_container(
                 detail = "may not be set for init containers without restartPolicy=Always"
                 yield forbidden((*at, name), detail)
     else:
+        if container.lifecycle is not None:
+            yield from _check_lifecycle(container.lifecycle, spec, (*at, "lifecycle"))
         for name, probe in _probes(container):
             if probe is not None:
                 yield from _check_probe(name, probe, (*at, name))
@@ -683,7 +702,31 @@ def _check_security(context: v1.SecurityContext, at: Path) -> Iterator[Finding]:
         yield invalid(at, context, detail)
 
 
-# --- probes ------------------------------------------------------------------------------------
+# --- hooks and probes --------------------------------------------------------------------------
+
+_CLASSIC_SIGNALS = (
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT "
+    "STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ"
+)
+_REAL_TIME_SIGNALS = (
+    "RTMIN",
+    *(f"RTMIN+{number}" for number in range(1, 16)),
+    *(f"RTMAX-{number}" for number in range(14, 0, -1)),
+    "RTMAX",
+)
+STOP_SIGNALS = tuple(sorted(f"SIG{s}" for s in (*_CLASSIC_SIGNALS.split(), *_REAL_TIME_SIGNALS)))
+
+
+def _check_lifecycle(lifecycle: v1.Lifecycle, spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
+    grace = spec.termination_grace_period_seconds
+    for name, handler in (("postStart", lifecycle.post_start), ("preStop", lifecycle.pre_stop)):
+        if handler is not None:
+            yield from _check_handler(handler, (*at, name), grace)
+    path = (*at, "stopSignal")
+    if lifecycle.stop_signal is not None and spec.os is None:
+        yield forbidden(path, "may not be set for containers with empty `spec.os.name`")
+    elif spec.os is not None and spec.os.name == "linux":  # any other one is refused
+        yield from _one_of(path, lifecycle.stop_signal, STOP_SIGNALS)
 
 
 def _probes(container: v1.Container) -> tuple[tuple[str, v1.Probe | None], ...]:
@@ -715,18 +758,23 @@ def _check_probe(name: str, probe: v1.Probe, at: Path) -> Iterator[Finding]:
         yield invalid(path, grace, "must not be set for readinessProbes")
 
 
-def _check_handler(probe: v1.Probe, at: Path) -> Iterator[Finding]:
+def _check_handler(
+    handler: v1.Probe | v1.LifecycleHandler, at: Path, grace: int | None = None
+) -> Iterator[Finding]:
     """One handler; of several the first in this order is meant, and the others are too many."""
     handlers: list[tuple[str, Iterator[Finding]]] = []
-    if probe.exec is not None:
-        handlers.append(("exec", _check_exec(probe.exec, (*at, "exec"))))
-    if probe.http_get is not None:
-        handlers.append(("httpGet", _check_http_get(probe.http_get, (*at, "httpGet"))))
-    if probe.tcp_socket is not None:
-        found = _port((*at, "tcpSocket", "port"), probe.tcp_socket.port)
+    if handler.exec is not None:
+        handlers.append(("exec", _check_exec(handler.exec, (*at, "exec"))))
+    if handler.http_get is not None:
+        handlers.append(("httpGet", _check_http_get(handler.http_get, (*at, "httpGet"))))
+    if handler.tcp_socket is not None:
+        found = _port((*at, "tcpSocket", "port"), handler.tcp_socket.port)
         handlers.append(("tcpSocket", found))
-    if probe.grpc is not None:
-        handlers.append(("grpc", _port((*at, "grpc", "port"), probe.grpc.port)))
+    if isinstance(handler, v1.Probe):
+        if handler.grpc is not None:
+            handlers.append(("grpc", _port((*at, "grpc", "port"), handler.grpc.port)))
+    elif handler.sleep is not None:
+        handlers.append(("sleep", _check_sleep(handler.sleep, grace, (*at, "sleep"))))
     if not handlers:
         yield required(at, "must specify a handler type")
         return
@@ -740,6 +788,13 @@ def _check_exec(action: v1.ExecAction, at: Path) -> Iterator[Finding]:
         yield required((*at, "command"))
     for index, word in enumerate(action.command):
         yield from _no_nul((*at, "command", index), word)
+
+
+def _check_sleep(action: v1.SleepAction, grace: int | None, at: Path) -> Iterator[Finding]:
+    if grace is not None and not 0 <= action.seconds <= grace:
+        # The text says "less", but all of the grace period may be slept.
+        detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+        yield replace(invalid(at, action.seconds, detail), place=(*at, "seconds"))
 
 
 def _check_http_get(action: v1.HTTPGetAction, at: Path) -> Iterator[Finding]:

@@ -173,7 +173,8 @@ class _LocalExec:
             environ=tuple(spec.inherited(os.environ, home.project.pass_env).items()),
         )
         id = ContainerId(home.pod.metadata.uid, self._container.name, 0)
-        return spec.launch_spec(home.pod, self._container, id, info)
+        container = replace(self._container, lifecycle=None)  # no hook is run here
+        return spec.launch_spec(home.pod, container, id, info)
 
 
 def _say_who_listens(probe: v1.Probe, container: v1.Container) -> None:

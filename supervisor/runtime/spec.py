@@ -16,7 +16,8 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -91,7 +92,7 @@ def launch_spec(
     if not container.command:
         raise _refused("no command specified: there is no image to take one from")
     if node.isolation is Isolation.GROUP:
-        problem = _proc_one((*argv, *variables.values()))
+        problem = _proc_one((*argv, *variables.values(), *_exec_words(container)))
         if problem is not None:
             raise _refused(problem)
     cwd = posixpath.normpath(posixpath.join(_as_utf8(node.working_dir), container.working_dir))
@@ -306,13 +307,42 @@ def _foreign(field: str, wanted: int, why: str) -> StartError:
     )
 
 
+# --- signals -----------------------------------------------------------------------------------
+
+_SIGNAL = re.compile(r"(SIG\w+)([+-]\d+)?")
+
+
+def signal_number(name: str) -> int:
+    """The number of a stop signal on this machine: SIGTERM, SIGRTMIN+3, SIGRTMAX-1."""
+    # Python names only the two ends of the real-time signals. The C library keeps some for itself,
+    # so where the others begin is its business, and the same for all programs that use it.
+    match = _SIGNAL.fullmatch(name)
+    if match is None or match[1] not in signal.Signals.__members__:
+        raise ValueError(f"there is no signal {name}")
+    return signal.Signals[match[1]] + int(match[2] or 0)
+
+
 # --- what cannot be started --------------------------------------------------------------------
 
 
 def proc_one_problem(container: v1.Container) -> str | None:
     """Why this container cannot run in `group` mode, if so: there /proc/1 is the host's init."""
-    words = (*container.command, *container.args, *(entry.value for entry in container.env))
-    return _proc_one(words)
+    env = (entry.value for entry in container.env)
+    return _proc_one((*container.command, *container.args, *env, *_exec_words(container)))
+
+
+def _exec_words(container: v1.Container) -> Iterator[str]:
+    """The words of the programs that probes and hooks run in the container."""
+    hooks = container.lifecycle or v1.Lifecycle()
+    for handler in (
+        hooks.post_start,
+        hooks.pre_stop,
+        container.liveness_probe,
+        container.readiness_probe,
+        container.startup_probe,
+    ):
+        if handler is not None and handler.exec is not None:
+            yield from handler.exec.command
 
 
 def _proc_one(words: Iterable[str]) -> str | None:

@@ -57,7 +57,9 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.tolerations", IGNORED),
         ("spec.containers[].livenessProbe.httpGet.host", HONOURED),
         ("spec.initContainers[].readinessProbe.grpc.service", HONOURED),
-        ("spec.containers[].lifecycle", REFUSED),
+        ("spec.containers[].lifecycle.postStart.exec.command", HONOURED),
+        ("spec.initContainers[].lifecycle.preStop.sleep.seconds", HONOURED),
+        ("spec.containers[].lifecycle.stopSignal", HONOURED),
         ("spec.volumes", REFUSED),
         ("spec.initContainers[].env[].valueFrom.secretKeyRef", REFUSED),
     ],
@@ -229,8 +231,8 @@ def said_about(**spec: object) -> list[str]:
                     }
                 ]
             },
-            ["error: spec.initContainers[0].lifecycle is refused: not yet: hooks are not run"],
-            id="hooks are not",
+            [],
+            id="and hooks are run",
         ),
     ],
 )

@@ -443,6 +443,153 @@ def test_rules_of_restarts(data: object, expected: list[str]) -> None:
     assert errors(data) == expected
 
 
+LIFECYCLE = f"{AT}.lifecycle"
+MORE = "Forbidden: may not specify more than 1 handler type"
+SIGNALS = (
+    '"SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", '
+    '"SIGINT", "SIGIO", "SIGIOT", "SIGKILL", "SIGPIPE", "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT", '
+    '"SIGRTMAX", "SIGRTMAX-1", "SIGRTMAX-10", "SIGRTMAX-11", "SIGRTMAX-12", "SIGRTMAX-13", '
+    '"SIGRTMAX-14", "SIGRTMAX-2", "SIGRTMAX-3", "SIGRTMAX-4", "SIGRTMAX-5", "SIGRTMAX-6", '
+    '"SIGRTMAX-7", "SIGRTMAX-8", "SIGRTMAX-9", "SIGRTMIN", "SIGRTMIN+1", "SIGRTMIN+10", '
+    '"SIGRTMIN+11", "SIGRTMIN+12", "SIGRTMIN+13", "SIGRTMIN+14", "SIGRTMIN+15", "SIGRTMIN+2", '
+    '"SIGRTMIN+3", "SIGRTMIN+4", "SIGRTMIN+5", "SIGRTMIN+6", "SIGRTMIN+7", "SIGRTMIN+8", '
+    '"SIGRTMIN+9", "SIGSEGV", "SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGTSTP", '
+    '"SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU", '
+    '"SIGXFSZ"'
+)
+
+
+def post_start(**handler: object) -> dict[str, Any]:
+    return container(lifecycle={"postStart": handler})
+
+
+def sleeps(seconds: int, **spec: object) -> dict[str, Any]:
+    hook = {"preStop": {"sleep": {"seconds": seconds}}}
+    return pod(containers=[{**C, "lifecycle": hook}], **spec)
+
+
+def stop_signal(name: str, **spec: object) -> dict[str, Any]:
+    return pod(containers=[{**C, "lifecycle": {"stopSignal": name}}], **spec)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(container(lifecycle={}), [], id="neither hook"),
+        pytest.param(
+            container(lifecycle={"postStart": {}, "preStop": {}}),
+            [
+                f"{LIFECYCLE}.postStart: Required value: must specify a handler type",
+                f"{LIFECYCLE}.preStop: Required value: must specify a handler type",
+            ],
+            id="a hook has a handler",
+        ),
+        pytest.param(
+            post_start(sleep={"seconds": 99}, tcpSocket={}, httpGet={}, exec={"command": ["true"]}),
+            [f"{LIFECYCLE}.postStart.{name}: {MORE}" for name in ("httpGet", "tcpSocket", "sleep")],
+            id="and only one: the first counts, the others are not looked into",
+        ),
+        pytest.param(
+            post_start(exec={}),
+            [f"{LIFECYCLE}.postStart.exec.command: Required value"],
+            id="a program",
+        ),
+        pytest.param(
+            post_start(httpGet={"port": 0, "scheme": "https", "httpHeaders": [{"name": "X_Bad"}]}),
+            [
+                f"{LIFECYCLE}.postStart.httpGet.port: Invalid value: 0: "
+                "must be between 1 and 65535, inclusive",
+                f'{LIFECYCLE}.postStart.httpGet.scheme: Unsupported value: "https": '
+                'supported values: "HTTP", "HTTPS"',
+                f'{LIFECYCLE}.postStart.httpGet.httpHeaders: Invalid value: "X_Bad": a valid HTTP '
+                "header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', "
+                "regex used for validation is '[-A-Za-z0-9]+')",
+            ],
+            id="HTTP as in probes",
+        ),
+        pytest.param(post_start(tcpSocket={"port": "web"}), [], id="TCP is accepted"),
+        pytest.param(
+            post_start(tcpSocket={"port": 70000}),
+            [
+                f"{LIFECYCLE}.postStart.tcpSocket.port: Invalid value: 70000: "
+                "must be between 1 and 65535, inclusive"
+            ],
+            id="with a port that could be one",
+        ),
+        pytest.param(
+            post_start(grpc={"port": 80}),
+            [f"{LIFECYCLE}.postStart.grpc: Unknown field"],
+            id="gRPC is for probes",
+        ),
+        pytest.param(
+            init(restartPolicy="Always", lifecycle={"preStop": {}}),
+            [f"{INIT}.lifecycle.preStop: Required value: must specify a handler type"],
+            id="the same of a sidecar",
+        ),
+        pytest.param(sleeps(30), [], id="all of the grace period may be slept"),
+        pytest.param(sleeps(0), [], id="or nothing of it"),
+        pytest.param(
+            sleeps(31),
+            [
+                f"{LIFECYCLE}.preStop.sleep: Invalid value: 31: "
+                "must be non-negative and less than terminationGracePeriodSeconds (30)"
+            ],
+            id="but not more",
+        ),
+        pytest.param(
+            sleeps(-1, terminationGracePeriodSeconds=5),
+            [
+                f"{LIFECYCLE}.preStop.sleep: Invalid value: -1: "
+                "must be non-negative and less than terminationGracePeriodSeconds (5)"
+            ],
+            id="or less than nothing",
+        ),
+        pytest.param(
+            stop_signal("SIGUSR1"),
+            [
+                f"{LIFECYCLE}.stopSignal: Forbidden: "
+                "may not be set for containers with empty `spec.os.name`"
+            ],
+            id="a stop signal is one of a system",
+        ),
+        pytest.param(
+            stop_signal("SIGUSR1", os={}),
+            ["spec.os.name: Required value: cannot be empty"],
+            id="that has a name",
+        ),
+        *(
+            pytest.param(stop_signal(name, os={"name": "linux"}), [], id=name)
+            for name in ("SIGUSR1", "SIGRTMIN+15", "SIGRTMAX-14", "SIGKILL", "SIGCLD")
+        ),
+        *(
+            pytest.param(
+                stop_signal(name, os={"name": "linux"}),
+                [
+                    f'{LIFECYCLE}.stopSignal: Unsupported value: "{name}": '
+                    f"supported values: {SIGNALS}"
+                ],
+                id=f"not {name}",
+            )
+            for name in ("USR1", "sigterm", "SIGRTMIN+16", "SIGRTMAX-15", "SIGEMT", "15", "")
+        ),
+        pytest.param(
+            stop_signal("SIGUSR1", os={"name": "windows"}),
+            ["spec.os.name is refused: containers are Linux processes"],
+            id="of a system that is not run nothing is said",
+        ),
+    ],
+)
+def test_rules_of_hooks(data: object, expected: list[str]) -> None:
+    """§6.3.3, §6.3.4, §6.3.5, §6.5: handlers of hooks, and the stop signal."""
+    assert errors(data) == expected
+
+
+def test_a_sleep_that_is_too_long_is_shown_at_its_seconds() -> None:
+    (finding,) = validation.admit(sleeps(31))[1]
+    assert finding.place is not None
+    assert finding.place[-2:] == ("sleep", "seconds")
+
+
 LIVENESS = f"{AT}.livenessProbe"
 READINESS = f"{AT}.readinessProbe"
 STARTUP = f"{AT}.startupProbe"
@@ -839,6 +986,17 @@ def test_defaults_of_probes(name: str, given: dict[str, Any], stored: dict[str, 
     for data in (given, {**given, "initialDelaySeconds": 0} | dict.fromkeys(numbers, 0)):
         pod = codec.to_plain(admitted(container(**{name: data})))
         assert pod["spec"]["containers"][0][name] == {**stored, **numbers}
+
+
+def test_defaults_of_hooks() -> None:
+    """§6.3.2: those of probes."""
+    for data in (container, lambda **given: init(restartPolicy="Always", **given)):
+        given = {name: {"httpGet": {"port": 80}} for name in ("postStart", "preStop")}
+        pod = admitted(data(lifecycle=given))
+        (one,) = pod.spec.init_containers or pod.spec.containers
+        assert codec.to_plain(one)["lifecycle"] == {
+            name: {"httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}} for name in given
+        }
 
 
 def test_what_a_probe_says_is_kept() -> None:

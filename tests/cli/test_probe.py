@@ -39,6 +39,7 @@ spec:
     ports: [{{name: http, containerPort: {port}}}]
     readinessProbe: {{httpGet: {{port: http, path: /}}}}
     livenessProbe: {{exec: {{command: [sh, -c, 'echo $WORD; pwd; exit 3']}}}}
+    lifecycle: {{preStop: {{exec: {{command: [sh, -c, 'echo bye >/proc/1/fd/1']}}}}}}
   - name: other
     command: [x]
     readinessProbe: {{exec: {{command: [no-such-program]}}}}

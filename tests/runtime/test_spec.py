@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import signal
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.api import v1
+from supervisor.api import v1, validation
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from supervisor.runtime.spec import (
@@ -22,6 +23,7 @@ from supervisor.runtime.spec import (
     launch_spec,
     log_path,
     proc_one_problem,
+    signal_number,
 )
 
 USERS = {0: User("root", "/root"), 1000: User("alice", "/home/alice")}
@@ -502,6 +504,39 @@ def test_run_as_non_root_is_kept(
         assert refusal(node, pod=pod, securityContext=own) == message
 
 
+# --- signals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("SIGTERM", signal.SIGTERM),
+        ("SIGUSR1", signal.SIGUSR1),
+        ("SIGCLD", signal.SIGCHLD),
+        ("SIGRTMIN", signal.SIGRTMIN),
+        ("SIGRTMIN+3", signal.SIGRTMIN + 3),
+        ("SIGRTMAX-14", signal.SIGRTMAX - 14),
+        ("SIGRTMAX", signal.SIGRTMAX),
+    ],
+)
+def test_the_number_of_a_signal(name: str, number: int):
+    """§6.5"""
+    assert signal_number(name) == number
+
+
+def test_every_stop_signal_that_validation_accepts_has_a_number():
+    """§6.5"""
+    numbers = {name: signal_number(name) for name in validation.STOP_SIGNALS}
+    assert len(numbers) == 65
+    assert set(numbers.values()) <= set(signal.valid_signals())
+
+
+@pytest.mark.parametrize("name", ["TERM", "SIGNOTHING", "SIGRTMIN+", "SIGRTMIN+1x", ""])
+def test_what_is_no_signal_has_no_number(name: str):
+    with pytest.raises(ValueError, match="there is no signal"):
+        signal_number(name)
+
+
 # --- group mode --------------------------------------------------------------------------------
 
 PROC_ONE = (
@@ -517,6 +552,11 @@ PROC_ONE = (
         {"command": ["sh", "-c", "echo x >/proc/1/fd/1; exit"]},
         {"args": ["/proc/1/fd/1"]},
         {"env": [value("LOG", "/proc/1/fd/1")]},
+        {"livenessProbe": {"exec": {"command": ["sh", "-c", "date >/proc/1/fd/1"]}}},
+        {"readinessProbe": {"exec": {"command": ["tee", "/proc/1/fd/1"]}}},
+        {"startupProbe": {"exec": {"command": ["tee", "/proc/1/fd/1"]}}},
+        {"lifecycle": {"postStart": {"exec": {"command": ["tee", "/proc/1/fd/1"]}}}},
+        {"lifecycle": {"preStop": {"exec": {"command": ["tee", "/proc/1/fd/1"]}}}},
     ],
 )
 def test_in_group_mode_words_with_proc_1_are_refused(given: dict[str, Any]):
