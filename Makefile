@@ -48,6 +48,7 @@ torture: .venv/dev ## signals at hundreds of random moments, some minutes
 bench: .venv/dev ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.probes
+	$(BIN)/python -m tests.bench.store
 
 clean: ## remove the environment and everything made
 	rm -rf .venv build *.egg-info

@@ -46,6 +46,7 @@ class Recorder:
         self._events: dict[tuple[str, ...], v1.Event] = {}
         self._similar: dict[tuple[str, ...], _Similar] = {}
         self._buckets: dict[tuple[str, ...], _Bucket] = {}
+        self._moment = 0  # in the name of the newest event
 
     def events(self, pod_uid: str | None = None) -> list[v1.Event]:
         """The events, oldest first; of one pod when asked."""
@@ -76,7 +77,7 @@ class Recorder:
         else:
             event = v1.Event(
                 metadata=v1.ObjectMeta(
-                    name=f"{pod.metadata.name}.{int(at.wall * 1e9):x}",
+                    name=f"{pod.metadata.name}.{self._own_moment(at):x}",
                     namespace=pod.metadata.namespace,
                     creation_timestamp=stamp,
                 ),
@@ -104,6 +105,11 @@ class Recorder:
         if self._listener is not None:
             self._listener(event)
         return event
+
+    def _own_moment(self, at: Instant) -> int:
+        """Nanoseconds that no other event has in its name, though one plan may carry several."""
+        self._moment = max(self._moment + 1, int(at.wall * 1e9))
+        return self._moment
 
     def _is_one_of_many(self, group: tuple[str, ...], message: str, at: Instant) -> bool:
         """Whether this message is the tenth distinct one of its group, or a later one."""

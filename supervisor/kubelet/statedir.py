@@ -9,7 +9,6 @@ embedding program does not keep the folder of a dead node.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from supervisor.errors import NodeError
+from supervisor.store.lock import Lock, LockedError
 
 _LOCK = "lock"
 _KEPT = "kept"
@@ -54,8 +54,7 @@ class StateDir:
         self.path = tempfile.mkdtemp(prefix="node-", dir=self._base)
         # Locked before it has its name: a sweep must never find the name without the lock.
         unnamed = os.path.join(self.path, _LOCK + ".new")
-        self._lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = Lock(unnamed)
         os.rename(unnamed, os.path.join(self.path, _LOCK))
         # Containers of other users must reach their own files below, by name only.
         os.chmod(self._base, 0o711)  # noqa: S103
@@ -80,7 +79,7 @@ class StateDir:
             shutil.rmtree(self.path, ignore_errors=True)
             with contextlib.suppress(OSError):
                 os.rmdir(self._base)
-        os.close(self._lock)
+        self._lock.close()
 
 
 def _base_directory() -> str:
@@ -107,19 +106,15 @@ def _sweep(base: str) -> None:
     for name in names:
         path = os.path.join(base, name)
         try:
-            lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            lock = Lock(os.path.join(path, _LOCK), create=False)
+        except LockedError:
+            continue  # its node lives
         except OSError:
             if _is_unfinished(path):
                 shutil.rmtree(path, ignore_errors=True)
             continue
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue  # its node lives
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(lock)
+        shutil.rmtree(path, ignore_errors=True)
+        lock.close()
 
 
 def _is_unfinished(path: str) -> bool:

@@ -74,3 +74,9 @@ def test_an_event_names_its_object_component_and_time() -> None:
     assert event.involved_object.field_path == "spec.containers{a}"
     assert (event.source.component, event.source.host) == ("kubelet", "here")
     assert event.reporting_component == "kubelet"
+
+
+def test_events_of_one_moment_have_names_of_their_own() -> None:
+    recorder = Recorder("here")
+    events = [recorder.record(POD, draft(f"message {i}"), at(1)) for i in range(5)]
+    assert len({event.metadata.name for event in events if event is not None}) == 5

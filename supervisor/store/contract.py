@@ -1,0 +1,77 @@
+"""What a store promises: the contract between the node and the places where it keeps its pods.
+
+A worker hands over each decision as one `Change`, and acts only after `commit` has returned. What
+is committed is found again as a whole or not at all: the pod as the API shows it, the record that
+the next decision is made from, and the events that were told about it. There are two stores:
+memory.py for nodes that end with their process, sqlite.py for those that do not.
+
+Resource versions come from one counter, shared by pods and events as in a cluster. A pod's changes
+only when the object changes, not when the record alone does. The number is opaque to everybody
+but the store.
+
+Nothing grows without end. Events are kept for an hour, as a cluster keeps them, and only the newest
+of each pod and of all pods. Of a pod that is gone nothing stays but its events. No clock is read
+here: the time is that of the change.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.lifecycle.facts import Instant
+from supervisor.lifecycle.record import PodRecord
+
+EVENT_TTL = 3600.0  # seconds since an event was last told
+EVENTS_PER_POD = 200
+EVENTS = 10_000  # of all pods, also of those that are gone
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """All that one decision makes true."""
+
+    at: Instant
+    uid: str
+    record: PodRecord | None  # None: the pod is gone
+    events: tuple[v1.Event, ...] = ()  # new ones, and known ones that were told again
+    synced: bool = False  # must outlive a power failure (acknowledged creates and deletes)
+
+
+class Stored(Struct, frozen=True):
+    """One pod as it was committed last."""
+
+    record: PodRecord
+    resource_version: int
+
+    @property
+    def pod(self) -> v1.Pod:
+        """The object as the API shows it."""
+        pod = self.record.pod
+        meta = replace(pod.metadata, resource_version=str(self.resource_version))
+        return replace(pod, metadata=meta, status=self.record.status)
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """All that a store holds at one moment."""
+
+    pods: tuple[Stored, ...] = ()  # in the order in which they came
+    events: tuple[v1.Event, ...] = ()  # the one told last is the last
+    resource_version: int = 0  # the highest that was given out
+    committed: Instant | None = None  # the time of the last change
+
+
+class Store(Protocol):
+    async def commit(self, change: Change) -> int:
+        """Store a change; return the pod's resource version.
+
+        Raises OSError when it could not be written: then nothing of it was, and it may be tried
+        again. A caller that is cancelled meanwhile does not learn which it was.
+        """
+        ...
+
+    async def load(self) -> Snapshot:
+        """All that is stored."""
+        ...

@@ -1,0 +1,582 @@
+"""The store of a durable node: one SQLite database in its state directory.
+
+**When a change is durable.** `commit` returns when the change is in the write-ahead log, so it
+outlives the end of this process at any instruction. A power failure is another matter: it takes
+what was not synced, and then the database is what it was at an earlier moment, never a mixture. A
+change that is `synced` (an acknowledged create or delete) outlives that as well, and with it
+everything that was committed before it.
+
+**Group commit.** One task writes. It takes all changes that wait, stores them in one transaction on
+a thread, and wakes their callers; meanwhile the next ones gather. So the event loop never waits for
+a disk, and a hundred pods cost little more than one. If the transaction fails, all of it failed:
+each caller gets an OSError with the cause, and tries again when it likes.
+
+**What is refused.** A database that is damaged, somebody else's, or of a later schema is looked at
+in a copy and left as it is, byte for byte: what it knows may be the only trace of processes that
+still run. A new one is made under another name and renamed, so an empty file is a damaged one. File
+systems without shared memory mappings (or with some that lie) are refused by name.
+
+**The schema** has a version. Each step of `_MIGRATIONS` leads from one version to the next, in one
+transaction; a new database takes all of them. Records are stored as maps of their fields, so a
+field that is new and has a default, or is gone, needs no step.
+
+Whoever imports this module pays for sqlite3. An ephemeral node does not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.errors import NodeError
+from supervisor.lifecycle.facts import Instant, rfc3339
+from supervisor.lifecycle.record import PodRecord
+from supervisor.store.contract import (
+    EVENT_TTL,
+    EVENTS,
+    EVENTS_PER_POD,
+    Change,
+    Snapshot,
+    Stored,
+)
+
+T = TypeVar("T")
+
+_APPLICATION_ID = 0x706F6476  # "podv"
+_BUSY = 1.0  # seconds to wait for somebody else's lock, a user's sqlite3 for example
+_WAL_BYTES = 4 * 1024 * 1024  # what the log is cut to after it was larger
+_TRIM_EVERY = 500  # events between two looks at how many there are
+_TRIES, _PAUSE = 20, 0.05  # of a reader that meets a node which is just starting or ending
+# Shared memory does not work on them, or only on one of the machines that see the file.
+_REMOTE = ("9p", "afs", "ceph", "cifs", "drvfs", "fuse.sshfs", "nfs", "nfs4", "smb3", "vboxsf")
+
+
+# --- the schema --------------------------------------------------------------------------------
+
+
+def _first_schema(db: sqlite3.Connection) -> None:
+    # One row: the counter, and the time of the last change.
+    db.execute(
+        "CREATE TABLE node (one INTEGER PRIMARY KEY CHECK (one = 1),"
+        " resource_version INTEGER NOT NULL, wall REAL, boot REAL)"
+    )
+    db.execute("INSERT INTO node VALUES (1, 0, NULL, NULL)")
+    # The object as the API shows it, but for its resourceVersion, as JSON; the rest of the record
+    # as MessagePack, which has all floating-point numbers.
+    db.execute(
+        "CREATE TABLE pods (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE,"
+        " namespace TEXT NOT NULL, name TEXT NOT NULL, resource_version INTEGER NOT NULL,"
+        " object TEXT NOT NULL, record BLOB NOT NULL)"
+    )
+    db.execute(
+        "CREATE TABLE events (resource_version INTEGER PRIMARY KEY, namespace TEXT NOT NULL,"
+        " name TEXT NOT NULL, uid TEXT NOT NULL, told TEXT NOT NULL, object TEXT NOT NULL,"
+        " UNIQUE (namespace, name))"
+    )
+    db.execute("CREATE INDEX events_of_pod ON events (uid)")
+    db.execute("CREATE INDEX events_by_age ON events (told)")
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema,)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    for version in range(_pragma(db, "user_version"), len(_MIGRATIONS)):
+        with _transaction(db):
+            _MIGRATIONS[version](db)
+            db.execute(f"PRAGMA user_version = {version + 1}")
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # some errors have ended it
+            db.execute("ROLLBACK")
+        raise
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+# --- records to rows and back ------------------------------------------------------------------
+
+_NO_POD, _NO_STATUS = v1.Pod(), v1.PodStatus()
+_decode_pod = msgspec.json.Decoder(v1.Pod).decode
+_decode_event = msgspec.json.Decoder(v1.Event).decode
+_decode_record = msgspec.msgpack.Decoder(PodRecord).decode
+
+
+def encode(record: PodRecord) -> tuple[str, bytes]:
+    """The object with its status, and what else is known."""
+    pod = replace(record.pod, status=record.status)
+    rest = replace(record, pod=_NO_POD, status=_NO_STATUS)
+    return msgspec.json.encode(pod).decode(), msgspec.msgpack.encode(rest)
+
+
+def decode(pod: str, rest: bytes) -> PodRecord:
+    found = _decode_pod(pod)
+    return replace(_decode_record(rest), pod=replace(found, status=_NO_STATUS), status=found.status)
+
+
+class _Commit:
+    """A change on its way. It is encoded by its caller: what cannot be is that one's error."""
+
+    def __init__(self, change: Change) -> None:
+        self.at = change.at
+        self.uid = change.uid
+        self.synced = change.synced
+        self.pod: tuple[str, str, str, bytes] | None = None
+        if change.record is not None:
+            meta = change.record.pod.metadata
+            self.pod = (meta.namespace, meta.name, *encode(change.record))
+        self.events = [
+            (
+                event.metadata.namespace,
+                event.metadata.name,
+                event.involved_object.uid,
+                event.last_timestamp or rfc3339(change.at),
+                msgspec.json.encode(event).decode(),
+            )
+            for event in change.events
+        ]
+        self.ended = anyio.Event()
+        self.version = 0
+        self.error: OSError | None = None
+
+
+def _load(db: sqlite3.Connection, path: str) -> Snapshot:
+    pods = []
+    for uid, version, pod, rest in db.execute(
+        "SELECT uid, resource_version, object, record FROM pods ORDER BY place"
+    ):
+        try:
+            pods.append(Stored(decode(pod, rest), version))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _unusable(path, f"the record of pod {uid} cannot be read: {error}") from error
+    events = []
+    for version, text in db.execute(
+        "SELECT resource_version, object FROM events ORDER BY resource_version"
+    ):
+        event = _decode_event(text)
+        meta = replace(event.metadata, resource_version=str(version))
+        events.append(replace(event, metadata=meta))
+    version, wall, boot = db.execute("SELECT resource_version, wall, boot FROM node").fetchone()
+    return Snapshot(
+        pods=tuple(pods),
+        events=tuple(events),
+        resource_version=version,
+        committed=None if wall is None else Instant(wall, boot),
+    )
+
+
+# --- looking without touching ------------------------------------------------------------------
+
+
+def read(path: str) -> Snapshot:
+    """What a node has stored, whether it runs or not. Nothing is made, changed or waited for.
+
+    Raises NodeError where there is no database that can be read.
+    """
+    try:
+        with closing(_copy(path)) as db:
+            _require_usable(db, path)
+            _migrate(db)
+            return _load(db, path)
+    except FileNotFoundError:
+        raise NodeError(f"cannot read {path}: no node has stored anything there") from None
+    except sqlite3.Error as error:
+        raise _refusal(path, error) from error
+    except OSError as error:
+        raise NodeError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _copy(path: str) -> sqlite3.Connection:
+    """The database in memory, as of the last commit.
+
+    How it is opened depends on the files beside it. A node that starts or ends meanwhile changes
+    them; then what was read may be a mixture, and it is read again.
+    """
+    tries = _TRIES
+    while True:
+        files = _files(path)
+        try:
+            copy = _copy_with(path, files)
+        except (sqlite3.Error, OSError):
+            if files == _files(path) or not tries:
+                raise
+        else:
+            if files == _files(path):
+                return copy
+            copy.close()
+        tries -= 1
+        time.sleep(_PAUSE)
+
+
+def _files(path: str) -> str:
+    """Which files there are, as far as reading depends on them."""
+    if not os.path.exists(path):
+        return "none"
+    if not os.path.exists(path + "-wal"):
+        return "closed"
+    return "open" if os.path.exists(path + "-shm") else "no index"
+
+
+def _copy_with(path: str, files: str) -> sqlite3.Connection:
+    if files == "none":
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if not os.access(path, os.R_OK):  # opened and closed, it would cost this process its locks
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    if files == "closed":
+        return _copy_from(_uri(path, "mode=ro&immutable=1"))
+    if files == "open":
+        # Of a dead node the index is not trusted: SQLite makes one in memory.
+        return _copy_from(_uri(path, "mode=ro&readonly_shm=1"))
+    # A log without its index: SQLite would have to write one, so it does, somewhere else.
+    with tempfile.TemporaryDirectory(prefix="podvisor-") as folder:
+        there = os.path.join(folder, "copy")
+        shutil.copyfile(path, there)
+        shutil.copyfile(path + "-wal", there + "-wal")
+        return _copy_from(_uri(there, "mode=rw"))
+
+
+def _copy_from(uri: str) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY)) as db:
+            db.backup(copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _uri(path: str, options: str) -> str:
+    name = os.path.abspath(path)
+    for character in "%?#":
+        name = name.replace(character, f"%{ord(character):02x}")
+    return f"file:{name}?{options}"
+
+
+def _require_usable(db: sqlite3.Connection, path: str) -> None:
+    if _pragma(db, "application_id") != _APPLICATION_ID:
+        raise _unusable(path, "it is not a database of podvisor")
+    version, known = _pragma(db, "user_version"), len(_MIGRATIONS)
+    if version > known:
+        raise _unusable(
+            path, f"a later podvisor has written it (schema {version}, this one knows {known})"
+        )
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise _unusable(path, f"it is damaged: {found}")
+
+
+def _refusal(path: str, error: sqlite3.Error) -> NodeError:
+    if _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _unusable(path, f"it is damaged: {error}")
+    return NodeError(f"cannot open {path}: {error}")
+
+
+def _primary(error: sqlite3.Error) -> int:
+    """The error's code without its detail."""
+    code: int = getattr(error, "sqlite_errorcode", 0)  # not of errors that Python found itself
+    return code & 0xFF
+
+
+def _unusable(path: str, why: str) -> NodeError:
+    return NodeError(
+        f"cannot use {path}: {why}. It was left as it is. To begin anew, end all processes of its "
+        f"pods, then move it away together with {os.path.basename(path)}-wal, if that is there: "
+        "no process that still runs would be found again"
+    )
+
+
+# --- file systems ------------------------------------------------------------------------------
+
+
+def file_system(directory: str, mounts: str) -> str:
+    """The type of the file system a directory is on, by the text of /proc/self/mountinfo."""
+    found, longest = "unknown", -1
+    for line in mounts.splitlines():
+        fields, _, kind = line.partition(" - ")
+        point = fields.split(" ")[4]
+        for escape in ("\\040", "\\011", "\\012", "\\134"):
+            point = point.replace(escape, chr(int(escape[1:], 8)))
+        inside = point == "/" or (directory + "/").startswith(point + "/")
+        if inside and len(point) >= longest:  # a later mount covers an earlier one
+            found, longest = kind.split(" ")[0], len(point)
+    return found
+
+
+def _own_file_system(path: str) -> str:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return file_system(os.path.realpath(os.path.dirname(path)), file.read())
+    except OSError:
+        return "unknown"
+
+
+def _no_wal(path: str) -> NodeError:
+    return NodeError(
+        f"cannot keep pods in {os.path.dirname(path)}: processes cannot share memory through a "
+        f"file system of type {_own_file_system(path)}, which the database needs; "
+        "use --state-dir with a directory on a local disk"
+    )
+
+
+# --- the writer --------------------------------------------------------------------------------
+
+
+class SQLiteStore:
+    """Fulfils contract.Store. Use as an async context manager; raises NodeError when entered.
+
+    Only one at a time may have a database: whoever opens it holds the directory's lock.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)
+        self._thread = anyio.CapacityLimiter(1)  # of our own: others may have taken all threads
+        self._waiting: list[_Commit] = []
+        self._wake = anyio.Event()
+        self._closing = False
+        self._untrimmed = _TRIM_EVERY
+        self._db: sqlite3.Connection
+        self._tasks: TaskGroup
+
+    async def __aenter__(self) -> Self:
+        self._db = await self._apart(self._open)
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._tasks.start_soon(self._keep_writing)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Everything that waits is written first, also when the block was cancelled."""
+        self._closing = True
+        self._wake.set()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def commit(self, change: Change) -> int:
+        if self._closing:
+            raise OSError(errno.EBADF, "cannot commit: the store is closed", self._path)
+        mine = _Commit(change)
+        self._waiting.append(mine)
+        self._wake.set()
+        await mine.ended.wait()
+        if mine.error is not None:
+            raise mine.error
+        return mine.version
+
+    async def load(self) -> Snapshot:
+        return await self._apart(lambda: _load(self._db, self._path))
+
+    async def _keep_writing(self) -> None:
+        with anyio.CancelScope(shield=True):
+            while self._waiting or not self._closing:
+                await self._wake.wait()
+                self._wake = anyio.Event()
+                batch, self._waiting = self._waiting, []
+                if batch:
+                    await self._apart(partial(self._write, batch))
+                for commit in batch:
+                    commit.ended.set()
+            await self._apart(self._close)
+
+    async def _apart(self, work: Callable[[], T]) -> T:
+        """Away from the event loop; on it where no thread can be had. Never cut off half-way."""
+        begun = False
+
+        def run() -> T:
+            nonlocal begun
+            begun = True
+            return work()
+
+        try:
+            return await anyio.to_thread.run_sync(run, limiter=self._thread)
+        except RuntimeError:
+            if begun:
+                raise
+            return work()
+
+    # --- on the thread --------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        path = self._path
+        if _own_file_system(path) in _REMOTE:
+            raise _no_wal(path)
+        try:
+            if _files(path) == "none":
+                self._make()
+            else:
+                with closing(_copy(path)) as copy:
+                    _require_usable(copy, path)
+            db = _connect(path)
+            try:
+                _use_wal(db, path)
+                db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+                _migrate(db)
+                _load(db, path)  # what could not be read later is refused now
+            except BaseException:
+                db.close()
+                raise
+        except sqlite3.Error as error:
+            raise _refusal(path, error) from error
+        except OSError as error:
+            raise NodeError(f"cannot open {path}: {error.strerror}") from error
+        return db
+
+    def _make(self) -> None:
+        """A new database gets its name when it is complete and on the disk."""
+        path, new = self._path, self._path + ".new"
+        if os.path.exists(path + "-wal"):
+            # It would be taken for the new one's.
+            raise _unusable(path, "it is missing, but its log is there")
+        for name in (new, new + "-journal", new + "-wal", new + "-shm"):
+            if os.path.exists(name):
+                os.unlink(name)
+        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(_connect(new)) as db:
+            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            _migrate(db)
+            _use_wal(db, path)
+        os.rename(new, path)
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _close(self) -> None:
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # a full disk: the next start finds everything in the log
+        self._db.close()
+
+    def _write(self, batch: list[_Commit]) -> None:
+        """Store all of them or none."""
+        db = self._db
+        try:
+            level = "FULL" if any(commit.synced for commit in batch) else "NORMAL"
+            db.execute(f"PRAGMA synchronous = {level}")
+            with _transaction(db):
+                version = _counter(db)
+                for commit in batch:
+                    version = self._store(commit, version)
+                self._forget_events(batch)
+                last = batch[-1].at
+                db.execute(
+                    "UPDATE node SET resource_version = ?, wall = ?, boot = ?",
+                    (version, last.wall, last.boot),
+                )
+        except Exception as error:
+            code, cause = errno.EIO, str(error) or repr(error)
+            if isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_FULL:
+                code = errno.ENOSPC
+            for commit in batch:
+                commit.error = OSError(code, f"cannot commit: {cause}", self._path)
+
+    def _store(self, commit: _Commit, version: int) -> int:
+        """Store one change; return the highest resource version given out."""
+        db, uid = self._db, commit.uid
+        for event in commit.events:
+            version += 1
+            db.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", (version, *event))
+        if commit.pod is None:
+            db.execute("DELETE FROM pods WHERE uid = ?", (uid,))
+            commit.version = version + 1
+            return commit.version
+        namespace, name, pod, rest = commit.pod
+        known = db.execute(
+            "SELECT resource_version, object = ? FROM pods WHERE uid = ?", (pod, uid)
+        ).fetchone()
+        if known is not None and known[1]:
+            db.execute("UPDATE pods SET record = ? WHERE uid = ?", (rest, uid))
+            commit.version = known[0]
+            return version
+        version = commit.version = version + 1
+        if known is not None:
+            db.execute(
+                "UPDATE pods SET resource_version = ?, object = ?, record = ? WHERE uid = ?",
+                (version, pod, rest, uid),
+            )
+        else:
+            db.execute(
+                "INSERT INTO pods (uid, namespace, name, resource_version, object, record)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (uid, namespace, name, version, pod, rest),
+            )
+        return version
+
+    def _forget_events(self, batch: list[_Commit]) -> None:
+        db = self._db
+        told = [event[2] for commit in batch for event in commit.events]
+        for uid in set(told):
+            db.execute(
+                "DELETE FROM events WHERE resource_version IN (SELECT resource_version FROM events"
+                " WHERE uid = ? ORDER BY resource_version DESC LIMIT -1 OFFSET ?)",
+                (uid, EVENTS_PER_POD),
+            )
+        too_old = rfc3339(batch[-1].at.later(-EVENT_TTL))
+        db.execute("DELETE FROM events WHERE told < ?", (too_old,))
+        self._untrimmed += len(told)
+        if self._untrimmed >= _TRIM_EVERY:
+            self._untrimmed = 0
+            db.execute(
+                "DELETE FROM events WHERE resource_version <= (SELECT resource_version FROM events"
+                " ORDER BY resource_version DESC LIMIT 1 OFFSET ?)",
+                (EVENTS,),
+            )
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """For writing; never makes a file. Transactions are begun and ended by us."""
+    return sqlite3.connect(
+        _uri(path, "mode=rw"),
+        uri=True,
+        timeout=_BUSY,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _use_wal(db: sqlite3.Connection, path: str) -> None:
+    """Keep a write-ahead log; whether it can be is up to the file system."""
+    try:
+        answer = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if _primary(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            raise
+        answer = "none"
+    if answer != "wal":
+        raise _no_wal(path)
+
+
+def _counter(db: sqlite3.Connection) -> int:
+    version: int = db.execute("SELECT resource_version FROM node").fetchone()[0]
+    return version
