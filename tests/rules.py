@@ -150,6 +150,12 @@ RULES = {
     "5.7.3": "exec: out of time",
     "5.7.4": "exec: what it leaves behind",
     "5.8": "a probe's own grace",
+    # 6 hooks
+    "6.3.1": "exec",
+    "6.3.2": "HTTP",
+    "6.3.3": "TCP always fails",
+    "6.3.4": "sleep",
+    "6.3.5": "one handler",
     # 7 termination
     "7.1.1": "the grace of a deletion",
     "7.1.2": "negative grace in the spec",

@@ -1,4 +1,4 @@
-"""Probes made once: over HTTP, TCP, gRPC, and by a program run in the container.
+"""Probes and hooks made once: over HTTP, TCP, gRPC, and by a program run in the container.
 
 One call of `Handlers.run_probe` is one probe as the kubelet makes it, and its texts are the
 kubelet's, because they end up in events that people and scripts read. Some of them were written by
@@ -16,15 +16,26 @@ A failure says something about the container; an error says that the attempt cou
 Besides, it is an error of any handler when this machine has no file descriptors or ports left,
 which the kubelet counts as failure: it says nothing about the container.
 
+One call of `Handlers.run_hook` is one run of a lifecycle hook (§6.3). It asks over HTTP with the
+same code, but has no time limit and tries nothing again: whoever owes a hook knows until when it
+may run, and cancels the call. What it says when it fails is for the container's status.
+
+    handler    success                          failure
+    exec       exit code 0                      other exit codes, cannot be started
+    httpGet    any answer, whatever its status  none
+    sleep      always                           -
+    tcpSocket  -                                always, as in Kubernetes
+
 aiohttp and grpc cost more to import than the rest of podvisor, so they are imported on a thread
-by the first probe that needs them, before its time runs. gRPC gets a thread with an event loop for
-good: grpc.aio binds a poller of the whole process to the first loop that it meets, and the loops
-of embedding programs come and go.
+by the first probe or hook that needs them, before its time runs. gRPC gets a thread with an event
+loop for good: grpc.aio binds a poller of the whole process to the first loop that it meets, and
+the loops of embedding programs come and go.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import importlib
@@ -36,7 +47,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -44,9 +55,10 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 import anyio
 import anyio.to_thread
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.kubelet.clock import time_limit
+from supervisor.kubelet.clock import Clock, time_limit
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ProbeOutcome
 from supervisor.runtime.cri import ExecError, ExecResult
@@ -57,7 +69,9 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
     from yarl import URL
 
-USER_AGENT = "kube-probe/1.35"  # of the Kubernetes release whose behaviour is imitated
+# Of the Kubernetes release whose behaviour is imitated.
+USER_AGENT = "kube-probe/1.35"
+HOOK_USER_AGENT = "kube-lifecycle/1.35"
 LIMIT = 10 * 1024  # bytes of output or body that are looked at (§5.4.4, §5.7.2)
 ATTEMPTS = 3  # of a probe that ends in an error (§5.2.9)
 _REDIRECTS = 10
@@ -79,6 +93,15 @@ class Observation(Struct, frozen=True):
     output: str = ""
 
 
+class HookResult(Struct, frozen=True):
+    """How one run of a hook ended."""
+
+    ok: bool
+    message: str = ""  # why it failed, as the kubelet puts it into the container's status
+    output: str = ""  # of a program
+    fallback: str = ""  # who was asked over https, answered in plain HTTP, and was asked so again
+
+
 class Execute(Protocol):
     """Runs a program in the container: `Runtime.exec` of one instance. Raises ExecError."""
 
@@ -88,9 +111,10 @@ class Execute(Protocol):
 
 
 class Handlers:
-    """Makes probes. Belongs to one event loop; `close` it there."""
+    """Makes probes and runs hooks. Belongs to one event loop; `close` it there."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._http = _Http()
 
     async def prepare(self, probe: v1.Probe) -> None:
@@ -131,6 +155,35 @@ class Handlers:
             return await _grpc(host, probe.grpc.port, probe.grpc.service or "", seconds)
         return _error("missing probe handler")
 
+    async def run_hook(
+        self,
+        handler: v1.LifecycleHandler,
+        container: v1.Container,
+        *,
+        pod: str,
+        host: str,
+        execute: Execute,
+        headers: Mapping[str, str],
+    ) -> HookResult:
+        """Run a hook of a container to its end; `pod` is name_namespace(uid), `host` its address.
+
+        `headers` are sent besides those of the manifest, which come first where both name one.
+        """
+        failed = f"for Container {_quoted(container.name)} in Pod {_quoted(pod)} failed - error"
+        if handler.exec is not None:
+            return await _exec_hook(handler.exec.command, failed, execute)
+        if handler.http_get is not None:
+            try:
+                fallback = await self._http.send(handler.http_get, container, host, headers)
+            except (PortError, _NoAnswerError) as error:
+                path = handler.http_get.path
+                return HookResult(False, f"HTTP lifecycle hook ({path}) {failed}: {error}")
+            return HookResult(True, fallback=fallback)
+        if handler.sleep is not None:
+            await self._clock.sleep(handler.sleep.seconds)
+            return HookResult(True)
+        return HookResult(False, f"Cannot run handler: invalid handler: {_go_handler(handler)}")
+
     async def close(self) -> None:
         await self._http.close()
 
@@ -156,6 +209,19 @@ def describe(probe: v1.Probe, container: v1.Container, host: str) -> str:
         return str(error)
     assert probe.grpc is not None
     return f"grpc {join_host_port(host, probe.grpc.port)} {probe.grpc.service or ''}".rstrip()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _go_handler(handler: v1.LifecycleHandler) -> str:
+    """A handler of tcpSocket as Go prints it."""
+    assert handler.tcp_socket is not None
+    port, host = handler.tcp_socket.port, handler.tcp_socket.host
+    pair = f"{{1 0 {port}}}" if isinstance(port, str) else f"{{0 {port} }}"
+    action = f"&TCPSocketAction{{Port:{pair},Host:{host},}}"
+    return f"&LifecycleHandler{{Exec:nil,HTTPGet:nil,TCPSocket:{action},Sleep:nil,}}"
 
 
 def _success(output: str) -> Observation:
@@ -240,12 +306,27 @@ async def _exec(command: tuple[str, ...], seconds: float, execute: Execute) -> O
     except ExecError as error:
         return _error(str(error))
     if result.exit_code is None:
-        words = json.dumps(" ".join(command), ensure_ascii=False)
+        words = _quoted(" ".join(command))
         return _failure(
             f"command timed out: {words} timed out after {reasons.go_duration(seconds)}"
         )
     output = result.output[:LIMIT].decode("utf-8", "replace")
     return _success(output) if result.exit_code == 0 else _failure(output)
+
+
+async def _exec_hook(command: tuple[str, ...], failed: str, execute: Execute) -> HookResult:
+    """The command as it stands: nothing is replaced in it."""
+    words, output = " ".join(command), ""
+    try:
+        result = await execute(command, timeout=None, limit=LIMIT)
+        output = result.output[:LIMIT].decode("utf-8", "replace")
+        if result.exit_code == 0:
+            return HookResult(True, output=output)
+        why = f"command '{words}' exited with {result.exit_code}"
+    except ExecError as error:
+        why = str(error)
+    message = f"Exec lifecycle hook ([{words}]) {failed}: {why}, message: {_quoted(output)}"
+    return HookResult(False, message, output)
 
 
 # --- tcpSocket (§5.5) --------------------------------------------------------------------------
@@ -296,7 +377,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, family: int, address: tuple[
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
-# --- httpGet (§5.4) ----------------------------------------------------------------------------
+# --- httpGet (§5.4, §6.3.2) --------------------------------------------------------------------
 
 # What Go leaves alone in a path that is escaped already, and what it does not escape itself.
 _VALID_PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/\[\]]|%[0-9A-Fa-f]{2})*", re.ASCII)
@@ -313,13 +394,23 @@ _BUFFER = 16 * 1024
 
 
 class _Exchange:
-    """The HTTP exchange that this task is having: what its errors are told with."""
+    """The HTTP exchange that this task is having: how far it is, what its errors are told with."""
 
-    __slots__ = ("address", "local")
+    __slots__ = ("address", "answered", "local", "url")
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
+        self.url = url  # asked last
         self.address: Any = None  # dialled first
         self.local: Any = None  # of our end, once connected
+        self.answered = False  # the headers of the final answer have come
+
+
+class _NoAnswerError(Exception):
+    """There was no answer. The text is Go's."""
+
+    def __init__(self, url: str, why: str, *, shortage: bool = False) -> None:
+        super().__init__(f"Get {_quoted(url)}: {why}")
+        self.shortage = shortage  # of this machine
 
 
 _exchange: ContextVar[_Exchange] = ContextVar("exchange")
@@ -335,7 +426,7 @@ def _make_socket(info: tuple[Any, ...]) -> socket.socket:
 
 
 class _Http:
-    """Makes HTTP probes with one aiohttp session, whose connections serve one request each."""
+    """Makes HTTP requests with one aiohttp session, whose connections serve one request each."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -349,24 +440,52 @@ class _Http:
         session = self._session
         if session is None:
             session = await self._open()
-        url, headers = _request(action, host, port)
-        exchange = _Exchange()
-        token = _exchange.set(exchange)
-        stage = _Stage(str(url))
-        try:
-            with time_limit(seconds):
-                return await _fetch(session, stage, url, headers, exchange)
-        finally:
-            _exchange.reset(token)
-        if stage.answered:
+        url, headers = _request(action, host, port, USER_AGENT)
+        exchange = _Exchange(str(url))
+        with time_limit(seconds):
+            return await _http_get(session, exchange, url, headers)
+        if exchange.answered:
             return _error(
                 "context deadline exceeded "
                 "(Client.Timeout or context cancellation while reading body)"
             )
-        return _get_failed(
-            stage.url,
-            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
-        )
+        why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        return _failure(str(_NoAnswerError(exchange.url, why)))
+
+    async def send(
+        self,
+        action: v1.HTTPGetAction,
+        container: v1.Container,
+        pod_host: str,
+        more: Mapping[str, str],
+    ) -> str:
+        """Make the request of a hook (§6.3.2). Raises PortError, _NoAnswerError.
+
+        Gives the host and port that were asked over https, understood only plain HTTP, and got the
+        request that way; else nothing.
+        """
+        host = action.host or pod_host
+        port = resolve_port(action.port, container)
+        session = self._session
+        if session is None:
+            session = await self._open()
+        url, headers = _request(action, host, port, HOOK_USER_AGENT)
+        headers = headers.copy()
+        for name, value in more.items():
+            headers.setdefault(name, value)
+        try:
+            await _deliver(session, url, headers)
+        except _NoAnswerError as error:
+            if _PLAIN_HTTP not in str(error):
+                raise
+            plain, _ = _request(replace(action, scheme="HTTP"), host, port, HOOK_USER_AGENT)
+            headers.popall("Authorization", None)  # it was not meant to be read on the way
+            try:
+                await _deliver(session, plain, headers)
+            except _NoAnswerError:
+                raise error from None
+            return join_host_port(host, port)
+        return ""
 
     async def close(self) -> None:
         if self._session is not None:
@@ -378,16 +497,6 @@ class _Http:
             if self._session is None:
                 self._session = _new_session()
             return self._session
-
-
-class _Stage:
-    """How far a probe has come."""
-
-    __slots__ = ("answered", "url")
-
-    def __init__(self, url: str) -> None:
-        self.url = url  # asked last
-        self.answered = False  # its headers have come
 
 
 def _new_session() -> aiohttp.ClientSession:
@@ -421,46 +530,71 @@ def _new_session() -> aiohttp.ClientSession:
     return session
 
 
-async def _fetch(
-    session: aiohttp.ClientSession,
-    stage: _Stage,
-    url: URL,
-    headers: CIMultiDict[str],
-    exchange: _Exchange,
-) -> Observation:
+async def _ask(
+    session: aiohttp.ClientSession, exchange: _Exchange, url: URL, headers: CIMultiDict[str]
+) -> aiohttp.ClientResponse:
+    """The final answer, whose body is still to come: close it. Raises _NoAnswerError."""
     import aiohttp
 
     host = url.host
-    for count in range(1, _REDIRECTS + 1):
-        try:
-            response = await session.get(url, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _http_failure(stage.url, error, exchange, tls=url.scheme == "https")
-        try:
+    token = _exchange.set(exchange)
+    try:
+        for count in range(1, _REDIRECTS + 1):
+            try:
+                response = await session.get(url, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise _no_answer(exchange, error, tls=url.scheme == "https") from error
             location = response.headers.get("Location")
-            if location and response.status in (301, 302, 303, 307, 308):
-                target = urljoin(stage.url, location)
-                try:
-                    same_host = urlsplit(target).hostname == host
-                except ValueError as error:
-                    why = f"failed to parse Location header {json.dumps(location)}: {error}"
-                    return _get_failed(stage.url, why)
-                if same_host:
-                    if count == _REDIRECTS:
-                        return _get_failed(location, f"stopped after {_REDIRECTS} redirects")
-                    url, headers = _redirected(url, target, location, headers)
-                    stage.url = target
-                    exchange.address = exchange.local = None
-                    continue
-            stage.answered = True
-            return await _conclude(response, exchange, url)
-        finally:
+            if not location or response.status not in (301, 302, 303, 307, 308):
+                break
+            try:
+                target = urljoin(exchange.url, location)
+                if urlsplit(target).hostname != host:
+                    break
+                url, headers = _redirected(url, target, location, headers)
+            except ValueError as error:
+                response.close()
+                why = f"failed to parse Location header {json.dumps(location)}: {error}"
+                raise _NoAnswerError(exchange.url, why) from error
             response.close()
-    raise AssertionError("the last redirect returns")
+            if count == _REDIRECTS:
+                raise _NoAnswerError(location, f"stopped after {_REDIRECTS} redirects")
+            exchange.url = target
+            exchange.address = exchange.local = None
+    finally:
+        _exchange.reset(token)
+    exchange.answered = True
+    return response
 
 
-async def _conclude(response: aiohttp.ClientResponse, exchange: _Exchange, url: URL) -> Observation:
-    """What an answer means (§5.4.2)."""
+async def _http_get(
+    session: aiohttp.ClientSession, exchange: _Exchange, url: URL, headers: CIMultiDict[str]
+) -> Observation:
+    try:
+        response = await _ask(session, exchange, url, headers)
+    except _NoAnswerError as error:
+        return _error(str(error)) if error.shortage else _failure(str(error))
+    try:
+        return await _conclude(response, exchange)
+    finally:
+        response.close()
+
+
+async def _deliver(session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str]) -> None:
+    """A hook is done when it is answered; the rest is heard out, if it is short, and forgotten."""
+    import aiohttp
+
+    response = await _ask(session, _Exchange(str(url)), url, headers)
+    try:
+        if (response.content_length or 0) <= LIMIT:
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                await _read_at_most(response.content, LIMIT)
+    finally:
+        response.close()
+
+
+async def _conclude(response: aiohttp.ClientResponse, exchange: _Exchange) -> Observation:
+    """What an answer to a probe means (§5.4.2)."""
     import aiohttp
 
     try:
@@ -468,6 +602,7 @@ async def _conclude(response: aiohttp.ClientResponse, exchange: _Exchange, url: 
     except (aiohttp.ClientError, OSError) as error:
         broken = ConnectionResetError(errno.ECONNRESET, "")
         if isinstance(error, OSError) or type(broken).__name__ in str(error):
+            url = response.url
             return _error(_read_error(exchange, url.host or "", url.port or 0, broken))
         return _error("unexpected EOF")
     text = body.decode("utf-8", "replace")
@@ -493,18 +628,20 @@ async def _read_at_most(content: aiohttp.StreamReader, limit: int) -> bytes:
 
 
 @functools.lru_cache(4096)
-def _request(action: v1.HTTPGetAction, host: str, port: int) -> tuple[URL, CIMultiDict[str]]:
+def _request(
+    action: v1.HTTPGetAction, host: str, port: int, agent: str
+) -> tuple[URL, CIMultiDict[str]]:
     """URL and headers of the first request; the same for all attempts."""
     from multidict import CIMultiDict
     from yarl import URL
 
     return URL(http_url(action, host, port), encoded=True), CIMultiDict(
-        http_headers(action.http_headers)
+        http_headers(action.http_headers, agent)
     )
 
 
 def http_url(action: v1.HTTPGetAction, host: str, port: int) -> str:
-    """The URL of a probe, escaped as Go does it (§5.4.7)."""
+    """The URL of a probe or hook, escaped as Go does it (§5.4.7)."""
     path = action.path or "/"
     query = ""
     if not _BAD_ESCAPE.search(path):  # else it is no URL to Go, and is taken for a path as it is
@@ -520,12 +657,12 @@ def http_url(action: v1.HTTPGetAction, host: str, port: int) -> str:
     return f"{scheme}://{join_host_port(host, port)}{escaped}{query}"
 
 
-def http_headers(given: Iterable[v1.HTTPHeader]) -> list[tuple[str, str]]:
-    """The headers of a probe's request (§5.4.5)."""
+def http_headers(given: Iterable[v1.HTTPHeader], agent: str) -> list[tuple[str, str]]:
+    """The headers of the request of a probe or hook (§5.4.5)."""
     headers: dict[str, list[str]] = {}
     for header in given:
         headers.setdefault(_canonical(header.name), []).append(header.value)
-    headers.setdefault("User-Agent", [USER_AGENT])
+    headers.setdefault("User-Agent", [agent])
     for single in ("User-Agent", "Host"):  # Go takes the first one
         headers[single] = [value for value in headers.get(single, [])[:1] if value]
     if not headers.setdefault("Accept", ["*/*"])[0]:
@@ -560,18 +697,15 @@ def _redirected(
 # --- why an HTTP request failed, in Go's words --------------------------------------------------
 
 
-def _get_failed(url: str, why: str) -> Observation:
-    return _failure(f"Get {json.dumps(url, ensure_ascii=False)}: {why}")
+_PLAIN_HTTP = "http: server gave HTTP response to HTTPS client"
 
 
-def _http_failure(url: str, error: Exception, exchange: _Exchange, *, tls: bool) -> Observation:
-    parts = urlsplit(url)
+def _no_answer(exchange: _Exchange, error: Exception, *, tls: bool) -> _NoAnswerError:
+    parts = urlsplit(exchange.url)
     host, port = parts.hostname or "", parts.port or (443 if tls else 80)
-    seen = _get_failed(url, _http_error(error, exchange, host, port))
     cause = getattr(error, "os_error", error)
-    if isinstance(cause, OSError) and cause.errno in _SHORTAGES:
-        return _error(seen.output)
-    return seen
+    shortage = isinstance(cause, OSError) and cause.errno in _SHORTAGES
+    return _NoAnswerError(exchange.url, _http_error(error, exchange, host, port), shortage=shortage)
 
 
 def _http_error(error: Exception, exchange: _Exchange, host: str, port: int) -> str:
@@ -613,7 +747,7 @@ def _tls_error(error: Exception) -> str:
     cause = getattr(error, "os_error", error)
     reason = getattr(cause, "reason", "") or ""
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
-        return "http: server gave HTTP response to HTTPS client"
+        return _PLAIN_HTTP
     if isinstance(cause, ssl.SSLEOFError):
         return "EOF"
     if "ALERT" in reason:
