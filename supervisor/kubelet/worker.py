@@ -51,7 +51,7 @@ from supervisor.lifecycle.record import (
     new_record,
     observe,
 )
-from supervisor.runtime.cri import Exit, LaunchSpec, LogDrop, Runtime, StartError
+from supervisor.runtime.cri import Exit, LaunchSpec, LogDrop, Lost, News, Runtime, StartError
 
 # After a bug in the core or here, the pod is left alone this long before the next attempt.
 _PARKED = 10.0
@@ -89,7 +89,7 @@ class PodWorker:
         self._mail = anyio.Event()
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._starting: set[ContainerId] = set()
-        self._early_exits: dict[ContainerId, Exit] = {}
+        self._early_exits: dict[ContainerId, Exit | Lost] = {}
         self._prober = Prober(pod, policy.host_ip, host, self.tell)
         self._wake_at: float | None = 0.0  # of the plan committed last
 
@@ -102,7 +102,7 @@ class PodWorker:
         self._mailbox.extend(facts)
         self._mail.set()
 
-    def hear(self, news: Exit | LogDrop) -> None:
+    def hear(self, news: News) -> None:
         """Take a runtime's news about one of this pod's containers."""
         if isinstance(news, LogDrop):
             self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
@@ -148,7 +148,7 @@ class PodWorker:
         self.host.record_events(self.pod, plan.events)
         self.host.pod_changed(self, before)
         for fact in facts:
-            if isinstance(fact, ContainerExited):
+            if isinstance(fact, ContainerExited | ContainerLost):
                 self._specs.pop(fact.id, None)
                 self.host.runtime.acknowledge(fact.id)
         for action in plan.actions:
@@ -238,7 +238,9 @@ class PodWorker:
                 await runtime.remove_sandbox(self.pod.metadata.uid)
                 return SandboxStopped(at=clock.now())
 
-    def _exited(self, news: Exit) -> ContainerExited:
+    def _exited(self, news: Exit | Lost) -> ContainerExited | ContainerLost:
+        if isinstance(news, Lost):
+            return ContainerLost(at=news.at, id=news.id)
         spec = self._specs.get(news.id)
         message = ""
         if spec is not None:
@@ -260,4 +262,4 @@ class PodWorker:
 
 def _any_exit(facts: list[Fact]) -> bool:
     """Whether there is something to acknowledge."""
-    return any(isinstance(fact, ContainerExited) for fact in facts)
+    return any(isinstance(fact, ContainerExited | ContainerLost) for fact in facts)

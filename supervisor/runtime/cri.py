@@ -74,7 +74,32 @@ class LogDrop(Struct, frozen=True):
     error: str
 
 
-News = Exit | LogDrop
+class Lost(Struct, frozen=True):
+    """The instance has ended and nobody knows how. Acknowledged like an exit."""
+
+    id: ContainerId
+    at: Instant  # when it was noticed
+    logs_lost: bool = False  # what it printed last was read by nobody
+
+
+News = Exit | LogDrop | Lost
+
+
+class Presence(enum.StrEnum):
+    """What there is of an instance that an earlier supervisor started or may have started."""
+
+    RUNNING = "running"  # or it has ended meanwhile: its exit is news
+    UNKNOWN = "unknown"  # nothing of it runs or ever ran: it may be started
+    GONE = "gone"  # it ran, and how it ended is not known
+
+
+class Found(Struct, frozen=True):
+    """What became of an instance."""
+
+    state: Presence
+    pid: int = 0  # of the main on the host, when it is running
+    started: Instant | None = None
+    logs_lost: bool = False  # nobody has read what it printed since its launcher died
 
 
 class ExecError(Exception):
@@ -105,19 +130,52 @@ class Runtime(Protocol):
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         """Start one instance; return the main's host pid and when it executed its program.
 
-        Raises StartError. Starting an id that already runs returns the running instance.
+        Raises StartError. Starting an id that already runs returns the running instance. In a
+        durable node an id that ran once is never run again: if it ended meanwhile, that is news.
+        """
+        ...
+
+    async def adopt(self, spec: LaunchSpec) -> Found:
+        """Take on an instance that an earlier supervisor started or may have started."""
+        ...
+
+    async def end_strays(self, known: frozenset[ContainerId]) -> int:
+        """Kill every instance that runs here but is neither adopted nor known; count them.
+
+        Returns when they are gone. For when the node comes up, before anything is started.
         """
         ...
 
     async def exec(
-        self, id: ContainerId, argv: tuple[str, ...], *, timeout: float | None, limit: int
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        timeout: float | None,
+        limit: int,
+        env: tuple[tuple[str, str], ...] = (),
+        key: str = "",
     ) -> ExecResult:
         """Run a program in a running instance: its namespaces, user, environment and folder.
 
         No shell. At the timeout (seconds), and when the call is cancelled, the program and all
         that it has started are killed. Output beyond `limit` bytes is read and thrown away, and a
-        process that was left behind and holds the output delays nothing. Raises ExecError.
+        process that was left behind and holds the output delays nothing. `env` is added to the
+        environment. Raises ExecError.
+
+        With a `key` the program outlives a supervisor that is killed, and what came of it is kept
+        until `forget_exec`; a call with the key of one that is there waits for that one and runs
+        nothing. `limit` is then that of the call which ran it.
         """
+        ...
+
+    @property
+    def kept_execs(self) -> frozenset[tuple[ContainerId, str]]:
+        """The instances and keys of the programs that an earlier supervisor left, when we came."""
+        ...
+
+    def forget_exec(self, id: ContainerId, key: str) -> None:
+        """The result of a program with a key is committed: keep it no longer."""
         ...
 
     def signal(self, id: ContainerId, signum: int) -> bool:
@@ -129,7 +187,7 @@ class Runtime(Protocol):
         ...
 
     def acknowledge(self, id: ContainerId) -> None:
-        """The exit of this instance is committed: free what is kept for it."""
+        """The end of this instance is committed: free what is kept for it."""
         ...
 
     def news(self) -> AsyncIterator[News]:

@@ -16,6 +16,14 @@ Leaving the context kills every container, waits for the launcher's end, which c
 theirs, and leaves no descriptor behind. If the launcher dies under us, its containers die with it
 (the kernel's parent-death signal, and we kill what that misses) and `news()` raises NodeError.
 
+In a durable node the launcher outlives us:
+
+    launcher = connect_launcher(state_dir) or spawn_launcher("auto", durable_in=state_dir)
+
+Leaving the context then only hangs up. What the launcher holds is listed when we come, and waits
+for `adopt`; what it does not hold is looked for by spawn records (survivors.py) and handed to it.
+If the launcher dies under us, containers live on, and a new one takes them over.
+
 Signals go straight to the main process through a pidfd, never through the launcher, and can
 therefore hit nobody else.
 """
@@ -26,6 +34,7 @@ import _socket
 import array
 import errno
 import fcntl
+import hashlib
 import marshal
 import os
 import re
@@ -33,14 +42,16 @@ import resource
 import select
 import shutil
 import signal as signals
+import stat
 import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.errors import NodeError, UsageError
 from supervisor.lifecycle import reasons
@@ -49,30 +60,40 @@ from supervisor.runtime.cri import (
     ExecError,
     ExecResult,
     Exit,
+    Found,
     Isolation,
     LaunchSpec,
     LogDrop,
+    Lost,
     News,
+    Presence,
     StartError,
 )
 
 if TYPE_CHECKING:
-    from anyio import Event
+    from anyio import CancelScope, Event
     from anyio.abc import TaskGroup
+
+    from supervisor.runtime.survivors import Spawned
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 # Imported, not run as a script: only imports are cached as byte code, and compiling that file
 # takes longer than all else the launcher does at its start.
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher.main(sys.argv[1:])"
-_PROTOCOL = 1
+_PROTOCOL = 2
+_SOCKET = "launcher.sock"
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
 _STOP_TIMEOUT = 6.0  # a minder itself gives programs that it may not kill 5
 _KILLED = 128 + signals.SIGKILL
 # The launcher itself gives stubborn containers 2.
 _CLOSE_TIMEOUT, _KILL_TIMEOUT = 3.0, 0.5
+_REPLACEMENTS, _REPLACED_WITHIN = 5, 10.0  # more launchers than that in so many seconds: give up
+_LETTING_GO = 0.1  # seconds that the end of a launcher's socket may come before its own
+_LOGGER_PATIENCE = 0.5  # seconds a logger that was just forked may take to make itself known
 _NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
 _DESCRIPTORS = 65536  # more than all containers need; what inherits a huge limit may loop over it
+_FAILPOINTS = "PODVISOR_FAILPOINTS"
 LOG_MAX_SIZE = 10 << 20
 LOG_MAX_FILES = 5
 
@@ -124,11 +145,29 @@ def _environment() -> dict[str, str]:
 
 
 class Launcher:
-    """A spawned launcher process and our ends of what connects us. Made by `spawn_launcher`."""
+    """A launcher process and our ends of what connects us.
 
-    def __init__(self, pid: int, channel: int, logs_fd: int, panic_fd: int) -> None:
+    Made by `spawn_launcher`, and in a durable node also by `connect_launcher`.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        channel: int,
+        logs_fd: int,
+        panic_fd: int,
+        *,
+        durable_in: str | None = None,
+        pidfd: int = -1,
+        greeting: tuple[Any, ...] | None = None,
+    ) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)  # our child, not reaped: the pid is surely its own
+        self.is_child = pidfd < 0
+        # Our child is not reaped: the pid is surely its own.
+        self.pidfd = os.pidfd_open(pid) if self.is_child else pidfd
+        self.durable_in = durable_in
+        self.greeting = greeting
+        self.rotation = (LOG_MAX_SIZE, LOG_MAX_FILES)
         self.channel = _socket.socket(
             _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0, channel
         )
@@ -142,8 +181,11 @@ class Launcher:
     def hang_up(self) -> None:
         """Tell the launcher to kill everything and end. Does not wait."""
         try:
-            self.channel.shutdown(_socket.SHUT_RDWR)
-        except OSError:  # it is gone already
+            if self.durable_in is not None:
+                self.channel.send(marshal.dumps(("end", None), 2))
+            else:
+                self.channel.shutdown(_socket.SHUT_RDWR)
+        except OSError:  # it is gone already, or does not listen; then it is killed
             pass
         self._signal(signals.SIGCONT)  # a stopped one would not hear of it
 
@@ -155,6 +197,14 @@ class Launcher:
         if not _readable(self.pidfd, _CLOSE_TIMEOUT):
             self.kill()
             _readable(self.pidfd, _KILL_TIMEOUT)
+        self.free()
+
+    def leave(self) -> None:
+        """Durable: have the launcher go on without us."""
+        try:
+            self.channel.shutdown(_socket.SHUT_RDWR)  # a forked child of ours may hold a copy
+        except OSError:
+            pass
         self.free()
 
     def kill(self) -> None:
@@ -182,7 +232,7 @@ class Launcher:
             self._words = ""
             try:
                 # Not waited for: what cannot even be killed shall not hold us.
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                pid, status = os.waitpid(self.pid, os.WNOHANG) if self.is_child else (0, 0)
                 code = os.waitstatus_to_exitcode(status) if pid else 0
                 if code:
                     self._words = f"exit code {code}" if code > 0 else signals.Signals(-code).name
@@ -202,8 +252,7 @@ class Launcher:
 
     def _close_fds(self) -> None:
         self.channel.close()
-        for fd in (self.pidfd, self.logs_fd, self._panic_fd):
-            os.close(fd)
+        _close(self.pidfd, self.logs_fd, self._panic_fd)
 
     def forget(self) -> None:
         """In a forked child of this process: it is not our launcher."""
@@ -281,6 +330,7 @@ def _lower_descriptor_limit() -> None:
 def spawn_launcher(
     isolation: str = "auto",
     *,
+    durable_in: str | None = None,
     log_max_size: int = LOG_MAX_SIZE,
     log_max_files: int = LOG_MAX_FILES,
 ) -> Launcher:
@@ -290,40 +340,76 @@ def spawn_launcher(
     While there is a launcher, this process may open as many files as its hard limit allows;
     containers get the limit of before. Raises UsageError where there is no Linux, NodeError where
     no process can be started.
+
+    `durable_in` makes it the launcher of a durable node, whose state directory that is: it
+    outlives this process for as long as it holds anything. Containers that a killed launcher has
+    left there decide about the isolation.
     """
     if sys.platform != "linux":
         raise UsageError("cannot start processes on this platform: podvisor needs Linux")
-    pid = ours = theirs = logs = panic = me = -1
+    rotation = (log_max_size, log_max_files)
+    members: list[int] = []
+    if durable_in is not None:
+        from supervisor.runtime import survivors
+
+        mode, members = survivors.find_mode(durable_in)
+        if isolation == "auto" and mode is not None:
+            isolation = mode.value
+    try:
+        return _spawn(isolation, durable_in, rotation, members)
+    finally:
+        _close(*members)
+
+
+def _spawn(
+    isolation: str,
+    durable_in: str | None,
+    rotation: tuple[int, int],
+    members: Sequence[int] = (),
+    logs_fd: int = -1,
+) -> Launcher:
+    """`members`: pidfds of containers that it is to take on. `logs_fd`: of the launcher before."""
+    pid = ours = theirs = panic = me = listener = -1
+    logs = logs_fd
     high: list[int] = []
     soft_limit = _raise_descriptor_limit()
+    environment = _environment()
+    if logs_fd < 0 and _FAILPOINTS in os.environ:  # else every launcher would end as the first did
+        environment[_FAILPOINTS] = os.environ[_FAILPOINTS]
     try:
         pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         ours, theirs = (end.detach() for end in pair)
-        logs = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        if logs < 0:
+            logs = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         panic = os.memfd_create("podvisor-launcher-stderr", os.MFD_CLOEXEC)
         # The socket does not end while a forked child of ours holds a copy; this does.
         me = os.pidfd_open(os.getpid())
+        given = [panic, theirs, me, logs]
+        command = _command(isolation, *map(str, rotation), str(soft_limit))
+        if durable_in is not None:
+            listener = _listen(durable_in)
+            given += [listener, *members]
+            command += [os.path.abspath(durable_in), str(2 + len(given))]
         # Moved up first: none of them may lie where another is going to.
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (panic, theirs, me, logs)]
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in given]
         actions: list[tuple[Any, ...]] = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(high, 2)),
         ]
-        numbers = (log_max_size, log_max_files, soft_limit)
-        command = _command(isolation, *map(str, numbers))
         pid = os.posix_spawn(
             command[0],
             command,
-            _environment(),
+            environment,
             file_actions=actions,
             setsid=True,  # the terminal's Ctrl-C reaches only us
             # A Ctrl-C from before it left our group waits in it. It drops that, then unblocks.
             setsigmask=signals.valid_signals(),
         )
-        launcher = Launcher(pid, ours, logs, panic)
+        launcher = Launcher(pid, ours, logs, panic, durable_in=durable_in)
+        launcher.rotation = rotation
     except BaseException as error:
-        for fd in (ours, logs, panic):
+        for fd in (ours, logs if logs_fd < 0 else -1, panic):
             _close(fd)
         _lower_descriptor_limit()
         if pid > 0:  # it ends at once: nobody is there to talk to
@@ -332,9 +418,137 @@ def spawn_launcher(
             raise NodeError(f"cannot start the launcher: {error.strerror}") from error
         raise
     finally:
-        for fd in (theirs, me, *high):
+        for fd in (theirs, me, listener, *high):
             _close(fd)
     return launcher
+
+
+def connect_launcher(state_dir: str) -> Launcher | None:
+    """Reach the launcher of a durable node; None when there is none. Needs no event loop.
+
+    Raises NodeError when it belongs to another supervisor, or does not answer.
+    """
+    for home in _homes(state_dir):
+        channel = _dial(home)
+        if channel is None:
+            continue
+        if not _readable(channel.fileno(), _READY_TIMEOUT):
+            channel.close()
+            raise NodeError(
+                f"cannot reach the launcher in {state_dir}: no answer in "
+                f"{_READY_TIMEOUT:.0f} s (is it stopped?)"
+            )
+        fds: list[int] = []
+        try:
+            packet, fds = _take_packet(channel, 3)
+        except OSError:
+            packet = b""
+        greeting = marshal.loads(packet) if packet else ("end",)  # noqa: S302
+        if greeting[0] == "hello" and len(fds) == 3:
+            _raise_descriptor_limit()
+            channel.setblocking(False)
+            logs, panic, pidfd = fds
+            return Launcher(
+                _pid_of(pidfd),
+                channel.detach(),
+                logs,
+                panic,
+                durable_in=state_dir,
+                pidfd=pidfd,
+                greeting=greeting,
+            )
+        channel.close()
+        _close(*fds)
+        match greeting:
+            case ("refused", pid):
+                raise NodeError(f"cannot use {state_dir}: it belongs to podvisor process {pid}")
+            case ("hello", *_):
+                raise NodeError("cannot reach the launcher: too many open files")
+            case _:  # it was about to end
+                pass
+    return None
+
+
+def _take_packet(channel: _socket.socket, most: int = 1) -> tuple[bytes, list[int]]:
+    """A packet and its descriptors, as far as there were any to be had."""
+    packet, ancillary, _, _ = channel.recvmsg(
+        65536, _socket.CMSG_SPACE(4 * most), _socket.MSG_CMSG_CLOEXEC
+    )
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return packet, fds.tolist()
+
+
+def _homes(state_dir: str) -> list[str]:
+    """Where the socket may be: not every file system has sockets (NFS in parts, 9p, drvfs)."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or ""
+    if not os.path.isabs(base):
+        base = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(state_dir))).hexdigest()[:16]
+    return [state_dir, os.path.join(base, f"podvisor-{os.geteuid()}-{digest}")]
+
+
+def _dial(home: str) -> _socket.socket | None:
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    try:
+        folder = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # By way of the descriptor: a path of over 107 bytes cannot be said.
+            channel.connect(f"/proc/self/fd/{folder}/{_SOCKET}")
+        finally:
+            os.close(folder)
+    except OSError:
+        channel.close()
+        return None
+    return channel
+
+
+def _listen(state_dir: str) -> int:
+    """A socket in the state directory, or where else it can be, for the launcher to listen on."""
+    own, elsewhere = _homes(state_dir)
+    problem: OSError | None = None
+    for home in (own, elsewhere):
+        other = _dial(home)
+        if other is not None:
+            other.close()
+            raise NodeError(f"cannot start a launcher in {state_dir}: there is one")
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        try:
+            if home == elsewhere:
+                _make_private(home)
+            folder = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                name = f"/proc/self/fd/{folder}/{_SOCKET}"
+                if os.path.lexists(name):
+                    os.unlink(name)
+                listener.bind(name)
+                os.chmod(name, 0o600)  # before anybody can connect
+            finally:
+                os.close(folder)
+            listener.listen(16)
+            return listener.detach()
+        except OSError as error:
+            problem = problem or error
+            listener.close()
+    assert problem is not None
+    raise NodeError(f"cannot make a socket in {own} or {elsewhere}: {problem.strerror}")
+
+
+def _make_private(path: str) -> None:
+    """In a world-writable parent somebody else may have made the folder first."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise
+
+
+def _pid_of(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
 class _Instance:
@@ -346,10 +560,10 @@ class _Instance:
 
 
 class _Pending:
-    """A start that is not answered yet."""
+    """A start, or an adoption, that is not answered yet."""
 
-    def __init__(self, ready: Event, spec: LaunchSpec) -> None:
-        self.ready, self.spec = ready, spec
+    def __init__(self, ready: Event, spec: LaunchSpec, *, adopts: bool = False) -> None:
+        self.ready, self.spec, self.adopts = ready, spec, adopts
         self.error: Exception | None = None
         self.instance: _Instance | None = None
 
@@ -363,6 +577,28 @@ class _Exec:
         # Exit code, (stage, errno, detail) of what failed, or None: it was killed.
         self.answer: int | tuple[str, int, bytes] | None = None
         self.error: Exception | None = None
+
+
+class _Kept:
+    """A program that belongs to the launcher, as far as we know of it."""
+
+    def __init__(self, ended: Event) -> None:
+        self.ended = ended
+        self.answer: Any = None  # as of _Exec
+        self.stopped = False
+        self.output = b""
+        self.error: Exception | None = None
+
+
+class _Listed:
+    """What the launcher holds of an instance that is not adopted."""
+
+    def __init__(self, known: Event, ended: Event) -> None:
+        self.known = known  # that it has started, or that it has not
+        self.ended = ended
+        self.pid, self.pidfd, self.at = 0, -1, Instant(0, 0)
+        self.drop: LogDrop | None = None
+        self.exit: News | None = None
 
 
 class _Minder:
@@ -388,6 +624,14 @@ class ProcessRuntime:
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()  # packet, its descriptors
         self._minders: dict[int, _Minder] = {}  # by descriptor
         self._outputs: dict[int, _Exec] = {}  # by descriptor
+        self._kept: dict[tuple[ContainerId, str], _Kept] = {}
+        self._listed: dict[ContainerId, _Listed] = {}
+        self._was_kept: frozenset[tuple[ContainerId, str]] = frozenset()
+        self._all_listed = launcher.durable_in is None
+        self._absent = False  # the launcher is being replaced
+        self._deaf: set[str] = set()  # launchers whose logger is dead, too
+        self._seen: set[ContainerId] = set()  # what the launcher has told of since we came
+        self._replaced: deque[float] = deque(maxlen=_REPLACEMENTS)
         self._lost: NodeError | None = None
         self._closing = False
         self._no_room = False  # what waits in the outbox waits for memory, not for the launcher
@@ -409,9 +653,7 @@ class ProcessRuntime:
             raise
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._receive)
-        self._tasks.start_soon(self._transmit)
-        self._tasks.start_soon(self._watch_launcher)
+        self._tasks.start_soon(self._attend)
         self._tasks.start_soon(self._watch_minders)
         return self
 
@@ -430,33 +672,62 @@ class ProcessRuntime:
         import anyio
 
         channel = self._launcher.channel
-        with anyio.move_on_after(_READY_TIMEOUT):
-            await anyio.wait_readable(channel)
-        try:
-            packet = channel.recv(65536)
-        except BlockingIOError:
-            raise NodeError(
-                f"cannot start the launcher: no answer in {_READY_TIMEOUT:.0f} s"
-            ) from None
-        if not packet:
-            await anyio.wait_readable(self._launcher.pidfd)
-            words = self._launcher.reap()
-            raise NodeError(f"cannot start the launcher: it ended at once ({words})")
-        _, version, isolation, trials = marshal.loads(packet)  # noqa: S302
+        greeting, self._launcher.greeting = self._launcher.greeting, None
+        if greeting is None:
+            with anyio.move_on_after(_READY_TIMEOUT):
+                await anyio.wait_readable(channel)
+            try:
+                packet = channel.recv(65536)
+            except BlockingIOError:
+                raise NodeError(
+                    f"cannot start the launcher: no answer in {_READY_TIMEOUT:.0f} s"
+                ) from None
+            if not packet:
+                await anyio.wait_readable(self._launcher.pidfd)
+                words = self._launcher.reap()
+                raise NodeError(f"cannot start the launcher: it ended at once ({words})")
+            greeting = marshal.loads(packet)  # noqa: S302
+        _, version, isolation, trials = greeting
         if version != _PROTOCOL:
             raise NodeError(f"cannot talk to the launcher: it speaks version {version}")
         self.trials = tuple(Trial(Isolation(mode), step, number) for mode, step, number in trials)
         if isolation is None:
             problems = "; ".join(str(trial) for trial in self.trials)
             raise NodeError(f"cannot run containers on this machine ({problems})")
+        if self._isolation not in (None, isolation):
+            raise NodeError(
+                f"cannot run containers as before: {isolation} is not {self._isolation}"
+            )
         self._isolation = Isolation(isolation)
+        if self._launcher.durable_in is not None:
+            await self._take_list()
+
+    async def _take_list(self) -> None:
+        """What the launcher holds: all there is of it comes before anything else."""
+        import anyio
+
+        self._all_listed = False
+        self._seen.clear()
+        try:
+            with anyio.fail_after(_READY_TIMEOUT):
+                while self._take_all() and not self._all_listed:
+                    await anyio.wait_readable(self._launcher.channel)
+        except TimeoutError:
+            pass
+        if not self._all_listed:
+            raise NodeError("cannot reach the launcher: it did not say what it holds")
+        self._was_kept = frozenset(self._kept)
 
     async def _end_launcher(self) -> None:
         import anyio
 
         launcher = self._launcher
         with anyio.CancelScope(shield=True):
-            if not launcher.closed:
+            if launcher.closed:
+                pass
+            elif launcher.durable_in is not None:
+                await self._leave_launcher()
+            else:
                 launcher.hang_up()
                 with anyio.move_on_after(_CLOSE_TIMEOUT) as waiting:
                     await anyio.wait_readable(launcher.pidfd)
@@ -470,40 +741,174 @@ class ProcessRuntime:
         while self._outbox:
             _close(*self._outbox.popleft()[1])
 
+    async def _leave_launcher(self) -> None:
+        """It goes on without us; and ends, if there is nothing that it could go on with."""
+        import anyio
+
+        launcher = self._launcher
+        self._flush()
+        try:
+            launcher.channel.shutdown(_socket.SHUT_WR)
+        except OSError:  # it is gone
+            pass
+        if not (self._instances or self._listed or self._kept or self._pending):
+            with anyio.move_on_after(_CLOSE_TIMEOUT):
+                await anyio.wait_readable(launcher.pidfd)
+        launcher.leave()
+
     def _drop_instances(self) -> None:
         for instance in self._instances.values():
             if instance.pidfd < 0:
                 continue
             # For what the parent-death signal missed: programs that are set-uid lose it.
-            try:
-                signals.pidfd_send_signal(instance.pidfd, signals.SIGKILL)
-            except OSError:
-                pass
+            if self._launcher.durable_in is None:
+                try:
+                    signals.pidfd_send_signal(instance.pidfd, signals.SIGKILL)
+                except OSError:
+                    pass
             os.close(instance.pidfd)
         self._instances.clear()
+        for listed in self._listed.values():
+            _close(listed.pidfd)
+        self._listed.clear()
 
-    async def _watch_launcher(self) -> None:
+    async def _attend(self) -> None:
         """Its death is noticed by its pidfd, since reapers and logger outlive it for a moment."""
         import anyio
 
-        await anyio.wait_readable(self._launcher.pidfd)
-        self._take_all()  # what it said before it died counts
-        self._drop_instances()
-        words = self._launcher.reap()
-        self._lost = NodeError(f"cannot reach the launcher any more: it died ({words})")
-        self._fail_pending(self._lost)
-        self._wake.set()
-        self._outgoing.set()
+        while True:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._receive, tasks.cancel_scope)
+                tasks.start_soon(self._transmit)
+                await anyio.wait_readable(self._launcher.pidfd)
+                tasks.cancel_scope.cancel()
+            self._take_all()  # what it said before it died counts
+            words = "it does not hear us"
+            try:
+                if _readable(self._launcher.pidfd):
+                    words = f"it died ({self._launcher.reap()})"
+                    if await self._replace_launcher():
+                        continue
+                elif await self._reconnect():
+                    continue
+            except NodeError as error:
+                words = f"{words}; {error}"
+            self._drop_instances()
+            self._lost = NodeError(f"cannot reach the launcher any more: {words}")
+            self._fail_pending(self._lost)
+            self._wake.set()
+            self._outgoing.set()
+            return
+
+    async def _reconnect(self) -> bool:
+        """It let us go while we were stopped and did not take what it said. False: it ended."""
+        launcher = self._launcher
+        assert launcher.durable_in is not None
+        fresh = connect_launcher(launcher.durable_in)
+        if fresh is None:
+            return await self._replace_launcher()
+        self._swap(fresh)
+        await self._shake_hands()
+        for id, instance in list(self._instances.items()):
+            if id not in self._seen and not instance.ended:
+                self._lose(id)
+        for pending in self._pending.values():
+            if not pending.adopts:
+                self._request_start(pending.spec)
+        return True
+
+    async def _replace_launcher(self) -> bool:
+        """Durable: have a new one take on what the dead one has left."""
+        old = self._launcher
+        now = time.monotonic()
+        if old.durable_in is None or (
+            len(self._replaced) == _REPLACEMENTS and now - self._replaced[0] < _REPLACED_WITHIN
+        ):
+            return False
+        self._replaced.append(now)
+        self._absent = True
+        while self._outbox:
+            _close(*self._outbox.popleft()[1])
+        self._fail_pending(ConnectionResetError("the launcher died; there is a new one"))
+        for listed in self._listed.values():
+            # Not adopted yet: from here on their spawn records are what there is.
+            _close(listed.pidfd)
+            listed.known.set()
+            listed.ended.set()
+        self._listed.clear()
+        self._swap(await self._spawn_another(old))
+        await self._shake_hands()
+        for id, instance in list(self._instances.items()):
+            if not instance.ended:
+                await self._pass_on(id, instance)
+        self._absent = False
+        return True
+
+    async def _spawn_another(self, old: Launcher) -> Launcher:
+        import anyio
+
+        from supervisor.runtime import survivors
+
+        pidfds = [i.pidfd for i in self._instances.values() if i.pidfd >= 0]
+        members = [pidfd for pidfd in pidfds if not _readable(pidfd)][: survivors.SOME]
+        deadline = time.monotonic() + _READY_TIMEOUT
+        while True:
+            try:
+                return _spawn(
+                    self.isolation.value, old.durable_in, old.rotation, members, old.logs_fd
+                )
+            except NodeError:  # a child that it has just forked may still hold its socket
+                if time.monotonic() > deadline:
+                    raise
+            await anyio.sleep(0.01)
+
+    def _swap(self, fresh: Launcher) -> None:
+        """Talk to another launcher from here on. Whoever waits for logs waits on as before."""
+        old, self._launcher = self._launcher, fresh
+        if fresh.logs_fd != old.logs_fd:  # the same file: it came over the socket
+            os.close(fresh.logs_fd)
+        fresh.logs_fd, old.logs_fd = old.logs_fd, -1
+        fresh.rotation = old.rotation
+        old.free()
+
+    async def _pass_on(self, id: ContainerId, instance: _Instance) -> None:
+        """A container of ours to a new launcher. It is never its parent."""
+        from supervisor.runtime import survivors
+
+        record = survivors.read(survivors.record_path(instance.spec.log_path))
+        if record is None:  # somebody has removed it
+            main = survivors.Process(instance.pid, "")
+            record = survivors.Spawned(
+                path=survivors.record_path(instance.spec.log_path), id=id, main=main,
+                boot=survivors.boot_id(), mode=self.isolation.value, at=instance.at, logger="",
+            )  # fmt: skip
+        if not await self._has_reader(record):
+            await self._end_survivor(record)
+            self._lose(id, logs_lost=True)
+            return
+        reaper = -1 if record.reaper is None else record.reaper.open()
+        try:
+            held = record.main.open() if instance.pidfd < 0 else os.dup(instance.pidfd)
+            self._request_adoption(instance.spec, record, instance.at, held, reaper)
+        except (OSError, StartError):  # no descriptor to be had
+            await self._end_survivor(record)
+            self._lose(id)
 
     def _fail_pending(self, error: Exception) -> None:
         for pending in self._pending.values():
             pending.error = error
             pending.ready.set()
         self._pending.clear()
+        broken = error if isinstance(error, NodeError) else ExecError(str(error))
         for minder in list(self._minders.values()):
             if minder.run is not None:
-                minder.run.error = error
+                minder.run.error = broken
             self._dismiss(minder)
+        for key, kept in list(self._kept.items()):
+            if not kept.ended.is_set():
+                kept.error = broken
+                kept.ended.set()
+                del self._kept[key]
 
     # --- cri.Runtime --------------------------------------------------------------------------
 
@@ -542,31 +947,170 @@ class ProcessRuntime:
             if pending is None:
                 if self._lost is not None:
                     raise self._lost
+                if self._launcher.durable_in is not None:
+                    found = await self._find_started(spec)
+                    if found is not None:
+                        return found
+                    pending = self._pending.get(id)
+            if pending is None:
                 pending = _Pending(anyio.Event(), spec)
                 _forget_attempts(spec)
                 self._request_start(spec)
                 self._pending[id] = pending
-            await pending.ready.wait()
-            if pending.error is not None:
-                raise pending.error
-            # Not looked up: the launcher may have died since, and its instances be dropped.
-            instance = pending.instance
-            assert instance is not None
+            instance = await self._answer(pending)
         return instance.pid, instance.at
 
+    async def _answer(self, pending: _Pending) -> _Instance:
+        await pending.ready.wait()
+        if pending.error is not None:
+            raise pending.error
+        # Not looked up: the launcher may have died since, and its instances be dropped.
+        assert pending.instance is not None
+        return pending.instance
+
+    async def _find_started(self, spec: LaunchSpec) -> tuple[int, Instant] | None:
+        """Durable: what has run once is not run again, though its answer may have been lost."""
+        from supervisor.runtime import survivors
+
+        found = await self.adopt(spec)
+        if found.started is not None:
+            return found.pid, found.started
+        if found.state is Presence.UNKNOWN:
+            return None
+        record = survivors.read(survivors.record_path(spec.log_path))
+        self._tell(Lost(spec.id, _now(), logs_lost=found.logs_lost))
+        return (0, _now()) if record is None else (record.main.pid, record.at)
+
+    async def adopt(self, spec: LaunchSpec) -> Found:
+        import anyio
+
+        from supervisor.runtime import survivors
+
+        id = spec.id
+        listed = self._listed.get(id)
+        if listed is not None:
+            await listed.known.wait()
+            if listed.pid and self._listed.pop(id, None) is not None:
+                self._instances[id] = _Instance(listed.pid, listed.pidfd, listed.at, spec)
+                if listed.drop is not None:
+                    self._tell(listed.drop)
+                if listed.exit is not None:
+                    self._take_end(listed.exit)
+        instance = self._instances.get(id)
+        if instance is not None:
+            return Found(Presence.RUNNING, instance.pid, instance.at)
+        if self._lost is not None:
+            raise self._lost
+        record = survivors.read(survivors.record_path(spec.log_path))
+        if record is None or record.failed:  # of a failed one, a start says why it failed
+            return Found(Presence.UNKNOWN)
+        main = reaper = -1
+        if record.of_this_boot:
+            main = record.main.open()
+            reaper = -1 if record.reaper is None else record.reaper.open()
+        # Group mode: it left its exit code. Else a main that is not reaped, or lives.
+        is_there = main >= 0 if record.reaper is None else record.has_exit_code or reaper >= 0
+        logs_lost = not await self._has_reader(record)
+        lives = record.lives
+        if lives and (logs_lost or record.mode != self.isolation or not is_there):
+            await self._end_survivor(record)
+        elif is_there and record.of_this_boot and record.mode == self.isolation:
+            pending = self._pending[id] = _Pending(anyio.Event(), spec, adopts=True)
+            self._request_adoption(spec, record, record.at, main, reaper)
+            instance = await self._answer(pending)
+            return Found(Presence.RUNNING, instance.pid, instance.at, logs_lost)
+        _close(main, reaper)
+        return Found(Presence.GONE, logs_lost=logs_lost)
+
+    async def _has_reader(self, record: Spawned) -> bool:
+        """Whether somebody reads what it prints, or all of that was read."""
+        import anyio
+
+        from supervisor.runtime import survivors
+
+        deadline = time.monotonic() + _LOGGER_PATIENCE
+        while not (
+            record.has_whole_log
+            or (record.of_this_boot and survivors.has_logger(self._state_dir, record))
+        ):
+            if (
+                not record.of_this_boot
+                or time.monotonic() > deadline
+                or record.logger in self._deaf
+            ):
+                self._deaf.add(record.logger)
+                return False
+            await anyio.sleep(0.02)
+        return True
+
+    async def end_strays(self, known: frozenset[ContainerId]) -> int:
+        import anyio
+
+        from supervisor.runtime import survivors
+
+        ours = known | self._instances.keys() | self._pending.keys()
+        ended: set[ContainerId] = set()
+
+        async def end(record: Spawned) -> None:
+            await self._end_survivor(record)
+            ended.add(record.id)
+
+        async with anyio.create_task_group() as tasks:
+            for id in [id for id in self._listed if id not in ours]:
+                tasks.start_soon(self._end_listed, id, ended)
+        async with anyio.create_task_group() as tasks:
+            for record in survivors.read_all(self._state_dir):
+                if record.id not in ours and record.lives:
+                    tasks.start_soon(end, record)
+        return len(ended)
+
+    async def _end_listed(self, id: ContainerId, ended: set[ContainerId]) -> None:
+        """One that the launcher holds. It keeps what has ended until somebody takes note."""
+        import anyio
+
+        listed = self._listed[id]
+        with anyio.move_on_after(_STOP_TIMEOUT):
+            await listed.known.wait()
+            if listed.pid and listed.exit is None:
+                self._send(("signal", _key(id), int(signals.SIGKILL)))
+                ended.add(id)
+                await listed.ended.wait()
+        if listed.exit is not None and self._listed.pop(id, None) is not None:
+            _close(listed.pidfd)
+            self._send(("ack", _key(id)))
+
+    async def _end_survivor(self, record: Spawned) -> None:
+        """Kill an instance that nobody can take on, and wait until it is gone."""
+        import anyio
+
+        handles = record.end()
+        try:
+            with anyio.move_on_after(_STOP_TIMEOUT) as waiting:
+                for pidfd in handles:
+                    await anyio.wait_readable(pidfd)
+            if waiting.cancelled_caught:
+                record.end_hard()
+        finally:
+            _close(*handles)
+
     async def exec(
-        self, id: ContainerId, argv: tuple[str, ...], *, timeout: float | None, limit: int
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        timeout: float | None,
+        limit: int,
+        env: tuple[tuple[str, str], ...] = (),
+        key: str = "",
     ) -> ExecResult:
         import anyio
 
         if self._lost is not None:
             raise self._lost
-        instance = self._instances.get(id)
-        if instance is None or instance.ended or self._closing:
-            raise ExecError(f'container "{id.name}" is not running')
-        if not argv:
-            raise ExecError("cannot run a program in the container: no command")
-        minder, run = self._request_exec(instance.spec, argv, limit)
+        if key:
+            return await self._exec_kept(id, argv, timeout, limit, env, key)
+        instance = self._running(id, argv)
+        minder, run = self._request_exec(instance.spec, argv, env, limit)
         stopped = False
         try:
             with anyio.move_on_after(timeout):
@@ -581,12 +1125,61 @@ class ProcessRuntime:
                 self._dismiss(minder)
         if run.error is not None:
             raise run.error
-        if isinstance(run.answer, tuple):
-            if run.answer[0] == "gone":
-                raise ExecError(f'container "{id.name}" is not running')
-            raise ExecError(_explain(instance.spec, argv, *run.answer))
-        code = _KILLED if run.answer is None and not stopped else run.answer
-        return ExecResult(code, b"".join(run.kept.values())[:limit])
+        output = b"".join(run.kept.values())[:limit]
+        return _exec_result(id, instance.spec, argv, run.answer, stopped, output)
+
+    def _running(self, id: ContainerId, argv: tuple[str, ...]) -> _Instance:
+        instance = self._instances.get(id)
+        if instance is None or instance.ended or self._closing:
+            raise ExecError(f'container "{id.name}" is not running')
+        if not argv:
+            raise ExecError("cannot run a program in the container: no command")
+        return instance
+
+    async def _exec_kept(
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        timeout: float | None,
+        limit: int,
+        env: tuple[tuple[str, str], ...],
+        key: str,
+    ) -> ExecResult:
+        import anyio
+
+        kept = self._kept.get((id, key))
+        if kept is None:
+            self._running(id, argv)
+            packet, memfd = self._exec_request(argv, env)
+            kept = self._kept[id, key] = _Kept(anyio.Event())
+            request = None if memfd >= 0 else marshal.loads(packet)  # noqa: S302
+            message = ("exec", _key(id), key, limit, request)
+            self._post(marshal.dumps(message, 2), *([] if memfd < 0 else [memfd]))
+        try:
+            with anyio.move_on_after(timeout):
+                await kept.ended.wait()
+        finally:
+            if not kept.ended.is_set():
+                self._send(("end-exec", _key(id), key))
+                with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
+                    await kept.ended.wait()
+        if kept.error is not None:
+            raise kept.error
+        instance = self._instances.get(id)
+        spec = None if instance is None else instance.spec
+        stopped = kept.stopped or not kept.ended.is_set()
+        return _exec_result(id, spec, argv, kept.answer, stopped, kept.output)
+
+    @property
+    def kept_execs(self) -> frozenset[tuple[ContainerId, str]]:
+        return self._was_kept
+
+    def forget_exec(self, id: ContainerId, key: str) -> None:
+        kept = self._kept.pop((id, key), None)
+        if kept is not None and not kept.ended.is_set():
+            kept.error = ExecError("the program was forgotten")
+            kept.ended.set()
+        self._send(("forget-exec", _key(id), key))
 
     def signal(self, id: ContainerId, signum: int) -> bool:
         instance = self._instances.get(id)
@@ -639,7 +1232,29 @@ class ProcessRuntime:
     # --- to the launcher ----------------------------------------------------------------------
 
     def _request_start(self, spec: LaunchSpec) -> None:
+        self._post_order("start", spec)
+
+    def _request_adoption(
+        self, spec: LaunchSpec, record: Spawned, at: Instant, main: int, reaper: int
+    ) -> None:
+        """Hand a container to a launcher that is not its parent, with these pidfds (or -1)."""
+        child = record.main if record.reaper is None else record.reaper
+        survivor = {
+            "started": (at.wall, at.boot),
+            "main": record.main.pid,
+            "reaper": child.pid,
+            "start": child.start.encode(),
+            "has_main": main >= 0,
+            "has_reaper": reaper >= 0,
+        }
+        spec = replace(spec, argv=())
+        self._post_order("adopt", spec, survivor, *[fd for fd in (main, reaper) if fd >= 0])
+
+    def _post_order(self, verb: str, spec: LaunchSpec, *rest: Any) -> None:
+        # What waits for a launcher that is being replaced may be about what it has to be told of.
+        first = verb == "adopt"
         key = _key(spec.id)
+        words, fds = rest[:1], rest[1:]
         try:
             fields = {
                 "argv": [_encode(word) for word in spec.argv],
@@ -654,29 +1269,46 @@ class ProcessRuntime:
                 "gid": spec.gid,
                 "groups": None if spec.groups is None else list(spec.groups),
             }
-            packet = marshal.dumps(("start", key, fields), 2)
+            packet = marshal.dumps((verb, key, fields, *words), 2)
             if len(packet) <= _INLINE:
-                self._post(packet)
+                self._post(packet, *fds, first=first)
                 return
             memfd = _memfd(marshal.dumps(fields, 2))
         except (OSError, ValueError) as error:  # ValueError: not encodable
+            _close(*fds)
             raise StartError(
                 reasons.CREATE_CONTAINER_ERROR,
                 f"cannot create the container: {error}",
                 created=False,
             ) from error
-        self._post(marshal.dumps(("start", key, None), 2), memfd)
+        self._post(marshal.dumps((verb, key, None, *words), 2), memfd, *fds, first=first)
+
+    def _exec_request(
+        self, argv: tuple[str, ...], env: tuple[tuple[str, str], ...]
+    ) -> tuple[bytes, int]:
+        """The packet, and a memfd that holds it all when it is large, else -1."""
+        try:
+            words = [_encode(word) for word in argv]
+            packet = marshal.dumps((words, [(_encode(k), _encode(v)) for k, v in env]), 2)
+            if len(packet) <= _INLINE:
+                return packet, -1
+            return marshal.dumps(None), _memfd(packet)
+        except (OSError, ValueError) as error:
+            raise ExecError(f"cannot run a program in the container: {error}") from error
 
     def _request_exec(
-        self, spec: LaunchSpec, argv: tuple[str, ...], limit: int
+        self,
+        spec: LaunchSpec,
+        argv: tuple[str, ...],
+        env: tuple[tuple[str, str], ...],
+        limit: int,
     ) -> tuple[_Minder, _Exec]:
         import anyio
 
         readers: list[int] = []
         rights: list[int] = []
+        packet, memfd = self._exec_request(argv, env)
         try:
-            words = [_encode(word) for word in argv]
-            packet = marshal.dumps(words, 2)
             for _ in range(2):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
                 readers.append(reader)
@@ -684,15 +1316,13 @@ class ProcessRuntime:
                 os.set_blocking(reader, False)
                 if spec.uid is not None or spec.gid is not None:
                     _give(writer, spec)
-            if len(packet) > _INLINE:
-                rights.append(_memfd(packet))
-                packet = marshal.dumps(None)
-            minder = self._hand_over(spec.id, packet, array.array("i", rights))
-        except (OSError, ValueError) as error:
+            everything = rights if memfd < 0 else [*rights, memfd]
+            minder = self._hand_over(spec.id, packet, array.array("i", everything))
+        except OSError as error:
             _close(*readers)
             raise ExecError(f"cannot run a program in the container: {error}") from error
         finally:
-            _close(*rights)
+            _close(*rights, memfd)
         run = minder.run = _Exec(limit, anyio.Event(), *readers)
         for reader in readers:
             self._outputs[reader] = run
@@ -728,14 +1358,14 @@ class ProcessRuntime:
     def _send(self, message: tuple[object, ...]) -> None:
         self._post(marshal.dumps(message, 2))  # type: ignore[arg-type]
 
-    def _post(self, packet: bytes, *fds: int) -> None:
-        self._outbox.append((packet, fds))
+    def _post(self, packet: bytes, *fds: int, first: bool = False) -> None:
+        (self._outbox.appendleft if first else self._outbox.append)((packet, fds))
         if len(self._outbox) == 1 and not self._flush():
             self._outgoing.set()
 
     def _flush(self) -> bool:
         """Send what the socket takes; False when something is left."""
-        while self._outbox:
+        while self._outbox and not self._absent:
             packet, fds = self._outbox[0]
             rights = array.array("i", fds)
             ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
@@ -756,85 +1386,141 @@ class ProcessRuntime:
         import anyio
 
         while True:
-            await self._outgoing.wait()
-            if self._lost is not None:
-                return
+            if self._flush():
+                self._outgoing = anyio.Event()
+                await self._outgoing.wait()
             if self._no_room:
                 await anyio.sleep(_NO_ROOM)
             await anyio.wait_writable(self._launcher.channel)
-            if self._flush():
-                self._outgoing = anyio.Event()
 
     # --- from the launcher --------------------------------------------------------------------
 
-    async def _receive(self) -> None:
+    async def _receive(self, attending: CancelScope) -> None:
         import anyio
 
         while True:
             await anyio.wait_readable(self._launcher.channel)
             if not self._take_all():
-                return
+                break
+        if self._launcher.durable_in is not None:
+            # It has let us go; or it is dying, and then its pidfd tells first.
+            await anyio.sleep(_LETTING_GO)
+            attending.cancel()
 
     def _take_all(self) -> bool:
         """Take what has come; False at the end."""
         while self._lost is None:
             try:
-                packet, ancillary, _, _ = self._launcher.channel.recvmsg(
-                    65536, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
-                )
+                packet, fds = _take_packet(self._launcher.channel)
             except BlockingIOError:
                 return True
             except OSError:
                 return False
             if not packet:
                 return False
-            fds = array.array("i")
-            for level, kind, data in ancillary:
-                if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
             message = marshal.loads(packet)  # noqa: S302  (our own launcher)
-            self._take(message, fds.tolist())
+            if message[0] == "listed":
+                self._all_listed = True
+            else:
+                self._take(message, fds)
         return False
 
     def _take(self, message: tuple[Any, ...], fds: list[int]) -> None:
         id = ContainerId(*message[1])
+        self._seen.add(id)
         match message:
+            case ("starting", _):
+                if id not in self._pending:
+                    self._list(id)
             case ("started", _, pid, wall, boot):
                 self._take_started(id, pid, Instant(wall, boot), fds)
             case ("failed", _, created, stage, number, detail):
                 pending = self._pending.pop(id, None)
-                if pending is not None:
+                if pending is not None and pending.adopts:
+                    pending.error = OSError(number, os.strerror(number))
+                    pending.ready.set()
+                elif pending is not None:
                     pending.error = _start_error(pending.spec, created, stage, number, detail)
                     pending.ready.set()
+                elif (listed := self._listed.pop(id, None)) is not None:
+                    listed.known.set()
             case ("exit", _, code, wall, boot, drained, dropped):
-                instance = self._instances.get(id)
-                if instance is None:  # started, but we could not take its pidfd
+                at = Instant(wall, boot)
+                end: News = Lost(id, at, logs_lost=not drained)
+                if code >= 0:
+                    end = Exit(id, at, code, drained=drained, dropped=dropped)
+                if id in self._listed:
+                    self._listed[id].exit = end
+                    self._listed[id].ended.set()
+                elif id in self._instances:
+                    self._take_end(end)
+                else:  # started, but nobody wants to know
                     self._send(("ack", _key(id)))
-                    return
-                instance.ended = True
-                self._tell(Exit(id, Instant(wall, boot), code, drained=drained, dropped=dropped))
-                # Whatever ran in it is gone, though a forked child of ours may hold a socket of it.
-                for minder in [m for m in self._minders.values() if m.id == id]:
-                    while self._hear(minder):
-                        pass
-                    self._dismiss(minder)
             case ("drop", _, wall, boot, number):
-                self._tell(LogDrop(id, Instant(wall, boot), os.strerror(number)))
+                drop = LogDrop(id, Instant(wall, boot), os.strerror(number))
+                if id in self._listed:
+                    self._listed[id].drop = drop
+                else:
+                    self._tell(drop)
+            case ("executing", _, name):
+                self._kept.setdefault((id, name), self._new_kept())
+            case ("execed", _, name, answer, stopped, output):
+                kept = self._kept.setdefault((id, name), self._new_kept())
+                kept.answer, kept.stopped = answer, stopped
+                if output is None:
+                    kept.output = _read_memfd(fds[0]) if fds else b""
+                    _close(*fds)
+                else:
+                    kept.output = output
+                kept.ended.set()
+
+    def _new_kept(self) -> _Kept:
+        import anyio
+
+        return _Kept(anyio.Event())
+
+    def _list(self, id: ContainerId) -> _Listed:
+        import anyio
+
+        if id not in self._listed:
+            self._listed[id] = _Listed(anyio.Event(), anyio.Event())
+        return self._listed[id]
 
     def _take_started(self, id: ContainerId, pid: int, at: Instant, fds: list[int]) -> None:
         pending = self._pending.pop(id, None)
-        if pending is None:  # only what we asked for is started
-            _close(*fds)
+        if pending is None:
+            if self._launcher.durable_in is None or id in self._instances:
+                _close(*fds)  # only what we asked for is started
+                return
+            listed = self._list(id)
+            _close(listed.pidfd)
+            listed.pid, listed.at, listed.pidfd = pid, at, fds[0] if fds else -1
+            listed.known.set()
             return
         if id in self._instances:
             _close(*fds)
         else:
             # None when we are out of descriptors, or were. It runs all the same: reporting a
-            # failure would have it run once more.
-            fd = fds[0] if fds else self._open_pidfd(pid)
+            # failure would have it run once more. One that was adopted may be gone by now.
+            fd = fds[0] if fds else -1 if pending.adopts else self._open_pidfd(pid)
             self._instances[id] = _Instance(pid, fd, at, pending.spec)
         pending.instance = self._instances[id]
         pending.ready.set()
+
+    def _take_end(self, end: News) -> None:
+        instance = self._instances[end.id]
+        if instance.ended:  # told again
+            return
+        instance.ended = True
+        self._tell(end)
+        # Whatever ran in it is gone, though a forked child of ours may hold a socket of it.
+        for minder in [m for m in self._minders.values() if m.id == end.id]:
+            while self._hear(minder):
+                pass
+            self._dismiss(minder)
+
+    def _lose(self, id: ContainerId, *, logs_lost: bool = False) -> None:
+        self._take_end(Lost(id, _now(), logs_lost=logs_lost))
 
     # --- from programs run in containers ------------------------------------------------------
 
@@ -943,6 +1629,10 @@ class ProcessRuntime:
         self._wake.set()
 
 
+def _now() -> Instant:
+    return Instant(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
 def _key(id: ContainerId) -> tuple[str, str, int]:
     return (id.pod_uid, id.name, id.attempt)
 
@@ -970,6 +1660,12 @@ def _memfd(content: bytes) -> int:
     return memfd
 
 
+def _read_memfd(memfd: int) -> bytes:
+    with open(memfd, "rb", closefd=False) as file:
+        file.seek(0)
+        return file.read()
+
+
 def _readable(fd: int, patience: float = 0) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -984,7 +1680,7 @@ def _forget_attempts(spec: LaunchSpec) -> None:
     logs = os.path.dirname(spec.log_path)
     own = os.path.dirname(spec.termination_file)
     for folder, names in (
-        (logs, r"(\d+)\.(?:log(?:\..*)?|spawn(?:\.tmp)?)"),
+        (logs, r"(\d+)\.(?:log(?:\..*)?|(?:spawn|exit|drained)(?:\.tmp)?)"),
         (os.path.dirname(own), r"(\d+)"),
     ):
         try:
@@ -1017,6 +1713,22 @@ def _decode(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
+def _exec_result(
+    id: ContainerId,
+    spec: LaunchSpec | None,
+    argv: tuple[str, ...],
+    answer: int | tuple[str, int, bytes] | None,
+    stopped: bool,
+    output: bytes,
+) -> ExecResult:
+    if isinstance(answer, tuple):
+        if answer[0] == "gone":
+            raise ExecError(f'container "{id.name}" is not running')
+        raise ExecError(_explain(spec, argv, *answer))
+    code = _KILLED if answer is None and not stopped else answer
+    return ExecResult(code, output)
+
+
 def _start_error(
     spec: LaunchSpec, created: bool, stage: str, number: int, detail: bytes
 ) -> StartError:
@@ -1026,7 +1738,7 @@ def _start_error(
 
 
 def _explain(
-    spec: LaunchSpec, argv: tuple[str, ...], stage: str, number: int, detail: bytes
+    spec: LaunchSpec | None, argv: tuple[str, ...], stage: str, number: int, detail: bytes
 ) -> str:
     """Put the launcher's (stage, errno) into the words users know from container runtimes."""
     # The kernel's sentences begin with a capital, Go's do not.
@@ -1047,12 +1759,12 @@ def _explain(
             return f'exec: "{path}": stat {path}: no such file or directory'
         case "exec":
             return f'exec: "{path}": {why}'
-        case "cwd":
+        case "cwd" if spec is not None:
             return f'cannot change to the working directory "{spec.cwd}": {why}'
-        case "user":
+        case "user" if spec is not None:
             ids = f"user {spec.uid}, group {spec.gid}, supplementary groups {spec.groups}"
             return f"cannot become {ids}: {why}"
-        case "termination":
+        case "termination" if spec is not None:
             return f'cannot provide terminationMessagePath "{spec.termination_path}": {why}'
         case "proc":
             return f"cannot mount /proc: {why}"
@@ -1062,6 +1774,8 @@ def _explain(
             return f"cannot enter the container's namespaces: {why}"
         case "minder":
             return f"cannot execute {program}: the container is ending, or resources are exhausted"
+        case "spawned":
+            return "the container was started before, and is never started again"
         case "record":
             return f"cannot write the spawn record: {why}"
         case "killed":

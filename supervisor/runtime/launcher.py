@@ -11,23 +11,33 @@ thread and one loop, and never blocks on a child, on the supervisor or on a disk
 
 Why a process of its own: it forks, and only a single-threaded program with little memory can fork
 cheaply and safely; it is the parent, so exits are kept by the kernel as zombies until the
-supervisor acknowledges them; and it outlives the supervisor just long enough to leave no orphan:
-it kills everything and ends when the supervisor closes the socket *or* dies. The socket alone
-would not do: a forked child of the supervisor keeps a copy of it open.
+supervisor acknowledges them; and it outlives the supervisor: in an ephemeral node just long enough
+to leave no orphan (it kills everything and ends when the supervisor closes the socket *or* dies;
+the socket alone would not do, since a forked child of the supervisor keeps a copy of it open), in
+a durable node until it holds nothing any more, or is told to end. There it listens on a socket,
+takes one supervisor at a time, and tells each one all it holds; containers do not end with it
+either, and a launcher that comes after a killed one is handed them ("adopt"). It is not their
+parent then: their exits come from pidfds, their codes from whoever still knows (`learn_code`).
 
 It decides nothing: no restart, no deadline (but for the wait for the logger), no policy.
 
 Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET socket. To us:
 ``("start", key, fields or None when they travel in a memfd)``, ``("signal", key, signum)``,
-``("ack", key)``, ``("mind", key)`` with a socket. From us: ``("hello", version, isolation or None,
+``("ack", key)``, ``("mind", key)`` with a socket, ``("exec", key, name, limit, request or None)``,
+``("end-exec", key, name)``, ``("forget-exec", key, name)``, ``("adopt", key, fields or None,
+survivor)`` with pidfds, ``("end", None)``. From us: ``("hello", version, isolation or None,
 trials)``, ``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage,
-errno, detail)``, ``("exit", key, code, wall, boot, drained, dropped)``, ``("drop", key, wall, boot,
-errno)``.
+errno, detail)``, ``("exit", key, code or -1, wall, boot, drained, dropped)``, ``("drop", key, wall,
+boot, errno)``, ``("execed", key, name, answer, stopped, output or None when it travels in a
+memfd)``. In a durable node the hello is followed by all we hold, with ``("starting", key)`` and
+``("executing", key, name)`` for what has not ended, and then ``("listed", None)``; who comes while
+another supervisor is there gets ``("refused", pid)``.
 
-The supervisor talks to a minder directly, through the socket that came with "mind". To it: argv, or
-None when it travels in a memfd, with the write ends of two pipes (stdout, stderr); the end of the
-socket ends it and the program. From it: ``"ready"``, ``(exit code, whether it stays)``,
-``(stage, errno, detail)`` of what failed, ``"idle"`` when nothing was asked for a while.
+The supervisor talks to a minder directly, through the socket that came with "mind"; in the case of
+"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, with the
+write ends of two pipes (stdout, stderr); the end of the socket ends it and the program. From it:
+``"ready"``, ``(exit code, whether it stays)``, ``(stage, errno, detail)`` of what failed,
+``"idle"`` when nothing was asked for a while.
 """
 
 import _ctypes
@@ -50,12 +60,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-VERSION = 1
+VERSION = 2
 PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
 MODES = (PIDNS, ROOTLESS, GROUP)
 
-# Our descriptors, as launch.py arranges them. 0 and 1 are /dev/null, 2 is a file.
-SOCKET_FD, SUPERVISOR_FD, LOGS_FD = 3, 4, 5
+# Our descriptors, as launch.py arranges them. 0 and 1 are /dev/null, 2 is a file. The last only in
+# a durable node: the socket to listen on. After it come containers whose user namespace is to be
+# joined: any will do, and some may have ended meanwhile.
+SOCKET_FD, SUPERVISOR_FD, LOGS_FD, LISTEN_FD = 3, 4, 5, 6
 
 MAX_PACKET = 65536
 LINGER = 3.0  # seconds a minder waits for more before it offers to end
@@ -63,6 +75,9 @@ DRAIN_CAP = 2.0  # seconds an exit waits for the logger
 END_CAP = 2.0  # seconds that our own end waits for containers
 NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
 NUDGE = 0.2  # seconds between reminders to a reaper whose main has ended
+CODE_CAP = 3.0  # seconds that whoever reaps an adopted container may take
+PEEK = 0.02  # seconds between two looks for what only /proc or a file can tell
+QUEUE_MAX = 8192  # messages that wait for a supervisor which does not take them
 CLOCK_BOOTTIME = 7
 
 # --- what Python does not offer: a few libc functions, without the ctypes package ---------------
@@ -81,6 +96,7 @@ O_PATH = 0o10000000
 P_PIDFD = 3
 SIGKILL, SIGCONT, SIGSTOP = 9, 18, 19
 FIONREAD, F_SETPIPE_SZ = 0x541B, 1031
+PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # Linux 6.13; the exit code since 6.15
 
 _exit = posix._exit  # noqa: SLF001
 _LIBC = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
@@ -176,6 +192,34 @@ def fork_into(flags: int) -> "tuple[int, int]":
 
 def boottime() -> float:
     return time.clock_gettime(CLOCK_BOOTTIME)
+
+
+# --- failpoints: named moments at which a test lets the launcher die or stop ---------------------
+
+failpoints: "dict[str, tuple[str, int]]" = {}  # name -> (action, at which time; 0: each)
+_passed: "dict[str, int]" = {}
+
+
+def arm_failpoints(text: str) -> None:
+    """``name=action[:nth],…``; an action is kill, stop or sleep-MILLISECONDS."""
+    for word in text.split(","):
+        name, _, rest = word.partition("=")
+        action, _, nth = rest.partition(":")
+        if action:
+            failpoints[name] = (action, int(nth or 0))
+
+
+def pass_failpoint(name: str) -> None:
+    action, nth = failpoints.get(name, ("", 0))
+    passed = _passed[name] = _passed.get(name, 0) + 1
+    if nth not in (0, passed):
+        return
+    if action == "kill":
+        posix.kill(posix.getpid(), SIGKILL)
+    elif action == "stop":
+        posix.kill(posix.getpid(), SIGSTOP)
+    elif action.startswith("sleep-"):
+        time.sleep(int(action[6:]) / 1000)
 
 
 def close_all_but(keep: "set[int]") -> None:
@@ -355,7 +399,8 @@ def measure(argv: "list[bytes]", env: "dict[bytes, bytes]") -> bytes:
 class Origin:
     """How we were started: what containers get back although the launcher changed it."""
 
-    def __init__(self, soft_files: int) -> None:
+    def __init__(self, soft_files: int, durable: bool) -> None:
+        self.durable = durable  # containers outlive us and the supervisor
         # Descriptors and logs must not fail on limits meant for programs. The supervisor has
         # raised its own limit of descriptors, which we inherited, and says what it was.
         self.limits = []
@@ -419,10 +464,13 @@ def run_main(
         take_ids(order)
         stage = "setup"
         # After the change of ids, which clears it. The launcher's death kills the main and with
-        # it the container; a death before this line is seen as the end of `release`.
-        call(_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        # it the container; a death before this line is seen as the end of `release`. Not in a
+        # durable node, where containers outlive the launcher; nor does a reaper's death kill the
+        # main there, for what is below it can be found only while it lives.
+        if not origin.durable:
+            call(_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         if posix.read(release, 1) != b"r":
-            _exit(0)
+            _exit(137)  # never a success: nothing was run
         stage = "cwd"
         posix.chdir(order.cwd)
         stage = "exec"
@@ -648,7 +696,8 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
 
     It is a sub-reaper: whatever the container forks, daemonises or puts into another session
     stays below it, and below nobody else, so it can be found and ended when the main process
-    ends. Its exit code is the main's. It ends the container when the launcher dies.
+    ends. Its exit code is the main's. It ends the container when the launcher dies; in a durable
+    node it goes on then, and leaves the exit code in a file for the next launcher.
     """
     try:
         close_all_but({control, out, err, status})
@@ -670,9 +719,11 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
         _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         # Until the answer the main is not reaped, even if dead: its pid means nobody else.
         posix.write(control, b"%d" % main)
+        released = False
         if posix.read(control, 1) == b"g":
             try:
                 posix.write(release_write, b"r")
+                released = True
             except OSError:  # it failed before it waited
                 pass
         posix.close(release_write)
@@ -689,9 +740,16 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
             if wake in ready:
                 posix.read(wake, 4096)
             if control in ready and not fork_minders(channel, order, origin, main):
-                code = 137  # the launcher is gone
-                break
+                if not origin.durable:
+                    code = 137  # the launcher is gone
+                    break
+                poller.unregister(control)
         sweep(lambda: pause(wake))
+        if origin.durable and released:
+            try:
+                replace_file(beside(order.record, b"exit"), b"%d\n" % code)
+            except OSError:  # the launcher knows it from us, if it lives
+                pass
         _exit(code)
     finally:
         _exit(137)
@@ -791,6 +849,16 @@ def freeze(root: int, stopped: "set[int]") -> bool:
     return new
 
 
+def end_tree(root: int) -> None:
+    """End a process, which must not be reaped meanwhile, and all that is below it."""
+    send(root, SIGSTOP)
+    stopped = {root}
+    while freeze(root, stopped):
+        pass
+    for pid in stopped:
+        send(pid, SIGKILL)
+
+
 def has_children() -> bool:
     try:
         posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
@@ -859,7 +927,9 @@ def join(order: Order, isolation: str, origin: Origin, main: int, pidfd: int, fd
     return minder
 
 
-def run_minder(order: Order, isolation: str, origin: Origin, main: int, fd: int) -> None:
+def run_minder(
+    order: Order, isolation: str, origin: Origin, main: int, fd: int, tidy: bool = False
+) -> None:
     """Parent of programs that are run in a container, one at a time. Never returns.
 
     It is a process of the container (its pid and mount namespaces, where there are such, its user,
@@ -867,7 +937,8 @@ def run_minder(order: Order, isolation: str, origin: Origin, main: int, fd: int)
     session stays below it, so all of it can be ended in time. A program that ends by itself may
     leave others behind: these go on to the container's main process, as in a cluster, because the
     minder then ends too. It stays for more only when it has no children left; forking it costs
-    several times what the vfork of a program does.
+    several times what the vfork of a program does. `tidy`: nothing may be left behind, because
+    there is no reaper above us to which it would go.
     """
     boss = posix.getppid()  # 0 when it is outside of our pid namespace
     stage = "setup"
@@ -890,7 +961,8 @@ def run_minder(order: Order, isolation: str, origin: Origin, main: int, fd: int)
         call(_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0)
         call(_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         call(_prctl, PR_SET_PDEATHSIG, 10, 0, 0, 0)  # SIGUSR1: to wake up and see
-        Minder(Channel(fd), order, environment(order, isolation, main)).run(boss, wake)
+        env = environment(order, isolation, main)
+        Minder(Channel(fd), order, env, tidy).run(boss, wake)
     except BaseException as error:
         report(fd, stage, error)
     finally:
@@ -898,8 +970,10 @@ def run_minder(order: Order, isolation: str, origin: Origin, main: int, fd: int)
 
 
 class Minder:
-    def __init__(self, channel: Channel, order: Order, env: "dict[bytes, bytes]") -> None:
-        self.channel, self.order, self.env = channel, order, env
+    def __init__(
+        self, channel: Channel, order: Order, env: "dict[bytes, bytes]", tidy: bool
+    ) -> None:
+        self.channel, self.order, self.env, self.tidy = channel, order, env, tidy
         self.words = [name + b"=" + value for name, value in env.items()]
         self.program = 0
 
@@ -913,6 +987,8 @@ class Minder:
             dead = reap()
             if self.program in dead:
                 code, self.program = dead[self.program], 0
+                if self.tidy and has_children():
+                    sweep(lambda: pause(wake))
                 stays = not has_children()
                 self.channel.send((code, stays))
                 if not stays:
@@ -939,24 +1015,30 @@ class Minder:
         try:
             if truncated or len(fds) < 2:
                 raise CannotStartError("fork", errno.EMFILE)
-            self.program = self.spawn(marshal.loads(packet) or read_words(fds[2]), *fds[:2])
+            argv, extra = marshal.loads(packet) or marshal.loads(read_all(fds[2]))
+            self.program = self.spawn(argv, extra, *fds[:2])
         except Exception as error:
             report(self.channel.fd, "exec", error)
         close(*fds)
         return True
 
-    def spawn(self, argv: "list[bytes]", out: int, err: int) -> int:
-        order = self.order
+    def spawn(
+        self, argv: "list[bytes]", extra: "list[tuple[bytes, bytes]]", out: int, err: int
+    ) -> int:
+        order, env, words = self.order, self.env, self.words
+        if extra:
+            env = env | dict(extra)
+            words = [name + b"=" + value for name, value in env.items()]
         try:
             posix.chdir(order.cwd)
         except OSError as error:
             raise CannotStartError("cwd", error.errno or 0) from None
-        path = look_up(argv[0], self.env.get(b"PATH", DEFAULT_PATH))
+        path = look_up(argv[0], env.get(b"PATH", DEFAULT_PATH))
         failed, failed_write = posix.pipe2(posix.O_CLOEXEC)
         try:
             # What `subprocess` is made of. posix_spawn would leave two signals of glibc ignored.
             pid = _posixsubprocess.fork_exec(
-                argv, [path], False, (failed_write,), None, self.words,  # type: ignore[arg-type]
+                argv, [path], False, (failed_write,), None, words,  # type: ignore[arg-type]
                 -1, -1, -1, out, -1, err, failed, failed_write,
                 True, True, -1, None, None, None, -1, None, *ALLOW_VFORK,  # type: ignore[arg-type]
             )  # fmt: skip
@@ -969,16 +1051,11 @@ class Minder:
         posix.close(failed)
         if said:
             posix.waitpid(pid, 0)
-            raise cannot_execute(int(said.split(b":")[1], 16), path, argv, self.env)
+            raise cannot_execute(int(said.split(b":")[1], 16), path, argv, env)
         return pid
 
 
 ALLOW_VFORK = (True,) if sys.version_info < (3, 14) else ()  # later always
-
-
-def read_words(fd: int) -> "list[bytes]":
-    words: list[bytes] = marshal.loads(read_all(fd))
-    return words
 
 
 # --- the logger ---------------------------------------------------------------------------------
@@ -1134,8 +1211,8 @@ def has_long_line(lines: bytes) -> bool:
 class Logger:
     """Reads every log pipe, writes CRI log files. A process of its own; never returns."""
 
-    def __init__(self, control: Channel, area: "mmap.mmap") -> None:
-        self.control = control
+    def __init__(self, control: Channel, area: "mmap.mmap", durable: bool) -> None:
+        self.control, self.durable = control, durable
         self.map = area
         self.view = memoryview(self.map)
         # Fault the pages in now: a fault in the middle of a read could tear it when killed.
@@ -1148,6 +1225,7 @@ class Logger:
         self.files: dict[int, LogFile] = {}  # by slot
         self.second, self.zone, self.minute = -1, b"", b""
         self.orphaned = False
+        self.complete: dict[int, tuple[bytes, int]] = {}  # by slot, until it is used again
 
     # -- one read, resolvable at every instant --
 
@@ -1282,6 +1360,7 @@ class Logger:
     # -- the loop --
 
     def attach(self, slot: int, path: bytes, size: int, files: int, out: int, err: int) -> None:
+        self.complete.pop(slot, None)
         file = self.files[slot] = LogFile(slot, path, size, files)
         for index, fd, name in ((0, out, b" stdout "), (1, err, b" stderr ")):
             self.streams[fd] = Stream(fd, file, slot * 2 + index, name)
@@ -1295,6 +1374,13 @@ class Logger:
         self.poll.unregister(stream.fd)
         del self.streams[stream.fd]
         posix.close(stream.fd)
+        if self.orphaned:
+            self.mark_complete(stream.file)
+
+    def mark_complete(self, file: LogFile) -> None:
+        """Orphaned: nobody can be told that a log is complete, so leave word beside it."""
+        if self.durable and not any(stream.file is file for stream in self.streams.values()):
+            leave_word(file.path, self.dropped(file.slot))
 
     def end(self, slot: int) -> None:
         """The container is gone: take what is left and say so."""
@@ -1306,6 +1392,7 @@ class Logger:
         file = self.files.pop(slot, None)
         if file is not None:
             file.close()
+            self.complete[slot] = (file.path, self.dropped(slot))
         self.bump()
         self.control.send(("drained", slot, self.dropped(slot)))
 
@@ -1320,7 +1407,9 @@ class Logger:
         self.poll.register(control.fd, select.EPOLLIN)
         while not (self.orphaned and not self.streams):
             patience = NO_ROOM if control.queue and control.no_room else None
-            ready = self.poll.poll(5.0 if self.orphaned else patience)
+            if self.orphaned and not self.durable:
+                patience = 5.0
+            ready = self.poll.poll(patience)
             if self.orphaned and not ready:
                 return
             moved = 0
@@ -1354,6 +1443,12 @@ class Logger:
             if not packet:  # the launcher died: go on until all pipes end
                 self.poll.unregister(self.control.fd)
                 self.orphaned = True
+                if self.durable:
+                    # The launcher may have died before it heard of these.
+                    for path, dropped in self.complete.values():
+                        leave_word(path, dropped)
+                for file in self.files.values():
+                    self.mark_complete(file)
                 return
             message = marshal.loads(packet)
             if message[0] == "attach" and len(fds) == 2:
@@ -1364,13 +1459,20 @@ class Logger:
                 self.end(message[1])
 
 
+def leave_word(log: bytes, dropped: int) -> None:
+    try:
+        replace_file(beside(log, b"drained"), b"%d\n" % dropped)
+    except OSError:  # the folder is gone, or the disk is full: the wait for it is given up then
+        pass
+
+
 # --- the launcher -------------------------------------------------------------------------------
 
 
 class Container:
     """One instance: from its fork until its exit is acknowledged and its log is complete."""
 
-    def __init__(self, key: object, order: Order) -> None:
+    def __init__(self, key: "Any", order: Order) -> None:
         self.key, self.order = key, order
         self.slot = -1
         self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
@@ -1387,6 +1489,8 @@ class Container:
         self.deadline = 0.0
         self.nudge_at = 0.0
         self.told = False
+        self.dropping: tuple[float, float, int] | None = None  # what the logger said about it
+        self.survivor: dict[str, Any] | None = None  # adopted: who its processes are
 
     def close(self) -> None:
         """Close what belongs to the process; the log pipes are closed when they are drained."""
@@ -1394,6 +1498,20 @@ class Container:
             close(self.main_pidfd)
         close(self.child_pidfd, self.status, self.release, self.control)
         self.main_pidfd = self.child_pidfd = self.status = self.release = self.control = -1
+
+
+class KeptExec:
+    """A program in a container that is ours, not the supervisor's: it goes on when that one dies,
+    and what came of it is kept until it is told to be forgotten."""
+
+    def __init__(self, key: object, name: str, limit: int) -> None:
+        self.key, self.name, self.limit = key, name, limit
+        self.channel: Channel | None = None  # to its minder; None: it has ended
+        self.ready = self.stopped = False
+        self.outputs: dict[int, bytearray] = {}  # by descriptor: stdout, stderr
+        self.answer: object = None  # exit code, (stage, errno, detail), None: it was killed
+        self.output = b""
+        self.memfd = -1  # holds the output if that does not fit a packet
 
 
 class Launcher:
@@ -1404,30 +1522,48 @@ class Launcher:
         origin: Origin,
         area: "mmap.mmap",
         rotation: "tuple[int, int]",
+        trials: "tuple[tuple[str, str, int], ...]",
+        state_dir: bytes,
     ) -> None:
-        self.channel, self.isolation, self.origin = channel, isolation, origin
-        self.rotation = rotation
+        self.channel: Channel | None = channel
+        self.isolation, self.origin, self.durable = isolation, origin, origin.durable
+        self.rotation, self.trials, self.state_dir = rotation, trials, state_dir
+        self.supervisor = SUPERVISOR_FD  # a pidfd
         self.poll = select.epoll()
-        self.handlers: dict[int, Callable[[], None]] = {}
+        self.handlers: dict[int, Callable[[], object]] = {}
         self.containers: dict[object, Container] = {}  # until acknowledged
+        self.kept: dict[tuple[object, str], KeptExec] = {}  # until forgotten
         self.slots: dict[int, Container] = {}  # until drained
-        self.minders: set[int] = set()  # pidfds (not in group mode, where reapers have them)
-        self.joining: dict[int, int] = {}  # pidfd of a joining child -> where it tells the minder
+        # By pidfd: pid and container (not in group mode, where reapers have them).
+        self.minders: dict[int, tuple[int, object]] = {}
+        self.dying: dict[Container, float] = {}  # adopted, ended; until when its code is looked for
+        self.draining: set[Container] = set()  # adopted, its code known, its log not complete yet
+        # By pidfd of a joining child: where it tells the minder, and the container.
+        self.joining: dict[int, tuple[int, object]] = {}
         self.free = list(range(SLOTS - 1, -1, -1))
         self.headless: set[Container] = set()  # group mode: the main has ended, the reaper not
         self.ending = False
         self.boot_id = b""
+        self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
         self.area = area
         self.logger = self.logger_pidfd = -1
         self.logger_channel: Channel | None = None
         self.logger_started = 0.0
         self.logger_due: float | None = None
         self.watch(channel.fd, self.on_supervisor)
-        self.watch(SUPERVISOR_FD, self.on_supervisor_death)
+        self.watch(self.supervisor, self.on_supervisor_death)
+        if self.durable:
+            self.listener = _socket.socket(
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0, LISTEN_FD
+            )
+            self.listener.setblocking(False)
+            self.me = posix.pidfd_open(posix.getpid(), 0)
+            self.watch(LISTEN_FD, self.on_connection)
+            self.list_all()
 
     # -- the loop --
 
-    def watch(self, fd: int, handler: "Callable[[], None]") -> None:
+    def watch(self, fd: int, handler: "Callable[[], object]") -> None:
         self.poll.register(fd, select.EPOLLIN)  # fails where fs.epoll.max_user_watches is reached
         self.handlers[fd] = handler
 
@@ -1442,9 +1578,15 @@ class Launcher:
                 if handler is not None:
                     handler()
             self.expire()
-            self.rearm(self.channel)
-            if self.logger_channel is not None:
-                self.rearm(self.logger_channel)
+            for channel in (self.channel, self.logger_channel):
+                if channel is not None:
+                    self.rearm(channel)
+            if self.durable and self.is_idle():
+                self.on_connection()  # somebody may be at the door
+                self.ending = self.ending or self.is_idle()
+
+    def is_idle(self) -> bool:
+        return self.channel is None and not self.containers and not self.kept
 
     def rearm(self, channel: Channel) -> None:
         """Wait for room only while something waits for it."""
@@ -1459,6 +1601,8 @@ class Launcher:
         if self.logger_due is not None:
             deadlines.append(self.logger_due)
         deadlines += [c.nudge_at for c in self.headless]
+        if self.dying or self.draining:
+            deadlines.append(boottime() + PEEK)
         for channel in (self.channel, self.logger_channel):
             if channel is not None and channel.queue and channel.no_room:
                 deadlines.append(boottime() + NO_ROOM)
@@ -1469,6 +1613,10 @@ class Launcher:
         for container in self.headless:
             if now >= container.nudge_at:
                 self.nudge(container)
+        for container in list(self.dying):
+            self.learn_code(container)
+        for container in list(self.draining):
+            self.look_for_word(container)
         if self.logger_due is not None and now >= self.logger_due:
             self.logger_due = None
             self.start_logger()
@@ -1480,33 +1628,115 @@ class Launcher:
 
     # -- the supervisor --
 
+    def tell(self, message: "tuple[Any, ...]", *fds: int) -> None:
+        """To whom it may concern. Nothing is lost if nobody is there: who comes is told all."""
+        if self.channel is not None:
+            self.channel.send(message, *fds)
+            if self.durable and len(self.channel.queue) > QUEUE_MAX + 4 * len(self.containers):
+                self.drop_supervisor()
+
+    def on_connection(self) -> None:
+        """A supervisor comes. There is one at a time: a second one could start things twice."""
+        try:
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        except OSError:
+            return
+        while self.channel is not None and readable(self.channel.fd, 0.0):
+            self.on_supervisor()  # it may have hung up before
+        channel = Channel(fd)
+        credentials = channel.socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        pid, uid = (int.from_bytes(credentials[i : i + 4], sys.byteorder) for i in (0, 4))
+        if self.channel is not None and readable(self.supervisor, 0.0):
+            self.drop_supervisor()  # though a forked child of it holds the socket
+        try:
+            if uid != posix.geteuid():
+                raise OSError(errno.EPERM, "")
+            if self.channel is not None:
+                channel.send(("refused", self.supervisor_pid()))
+                raise OSError(errno.EBUSY, "")
+            pidfd = posix.pidfd_open(pid, 0)
+        except OSError:
+            channel.socket.close()
+            return
+        self.channel, self.supervisor = channel, pidfd
+        self.watch(channel.fd, self.on_supervisor)
+        self.watch(pidfd, self.on_supervisor_death)
+        greeting = ("hello", VERSION, self.isolation, self.trials)
+        channel.send(greeting, LOGS_FD, 2, self.me)
+        self.list_all()
+
+    def supervisor_pid(self) -> int:
+        info = read_file(b"/proc/self/fdinfo/%d" % self.supervisor)
+        return int(info.partition(b"Pid:")[2].split()[0])
+
+    def list_all(self) -> None:
+        for container in list(self.containers.values()):
+            if container.started is None:
+                self.tell(("starting", container.key))
+                continue
+            self.tell_started(container)
+            if container.dropping is not None:
+                self.tell(("drop", container.key, *container.dropping))
+            self.tell_exit(container, again=True)
+        for kept in self.kept.values():
+            self.tell_kept(kept)
+        self.tell(("listed", None))
+
     def on_supervisor_death(self) -> None:
-        self.ending = True
+        if self.durable:
+            self.drop_supervisor()
+        else:
+            self.ending = True
+
+    def drop_supervisor(self) -> None:
+        """It is gone, or takes nothing any more. What it has asked for before still counts."""
+        channel = self.channel
+        if channel is None:
+            return
+        self.channel = None
+        while (received := channel.receive()) is not None and received[0]:
+            self.obey(*received)
+        self.unwatch(channel.fd)
+        self.unwatch(self.supervisor)
+        channel.socket.close()
+        close(self.supervisor)
+        self.supervisor = -1
 
     def on_supervisor(self) -> None:
         for _ in range(16):  # others want their turn too
-            received = self.channel.receive()
+            received = self.channel.receive() if self.channel is not None else None
             if received is None:
                 return
-            packet, fds, truncated = received
-            if not packet:
-                self.ending = True
+            if not received[0]:
+                self.on_supervisor_death()
                 return
-            message = marshal.loads(packet)
-            verb, key = message[0], message[1]
+            self.obey(*received)
+
+    def obey(self, packet: bytes, fds: "list[int]", truncated: bool) -> None:
+        message = marshal.loads(packet)
+        verb, key = message[0], message[1]
+        try:
             if verb == "start":
                 self.start(key, message[2], fds, truncated)
             elif verb == "signal":
                 container = self.containers.get(key)
                 if container is not None and container.main_pidfd >= 0:
-                    try:
-                        _signal.pidfd_send_signal(container.main_pidfd, message[2])
-                    except OSError:
-                        pass
+                    send_by(container.main_pidfd, message[2])
             elif verb == "ack":
                 self.acknowledge(key)
             elif verb == "mind" and fds:  # else they were lost; the other end sees the end
                 self.mind(key, fds[0])
+            elif verb == "exec":
+                self.execute(key, message[2], message[3], message[4], fds, truncated)
+            elif verb == "end-exec":
+                self.end_exec((key, message[2]))
+            elif verb == "forget-exec":
+                self.forget_exec((key, message[2]))
+            elif verb == "adopt":
+                self.adopt(key, message[2], message[3], fds, truncated)
+            elif verb == "end":
+                self.ending = True
+        finally:
             close(*fds)
 
     def acknowledge(self, key: object) -> None:
@@ -1514,7 +1744,8 @@ class Launcher:
         if container is None or container.exit is None:
             return
         del self.containers[key]
-        posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
+        if container.survivor is None:
+            posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
         container.close()
 
     # -- starting --
@@ -1526,13 +1757,15 @@ class Launcher:
                 self.tell_started(known)
             return  # else the answer is on its way
         try:
-            if fields is None:
-                if truncated or not fds:
-                    raise OSError(errno.EMFILE, "")
-                fields = marshal.loads(read_all(fds[0]))
-            container = Container(key, Order(fields))  # type: ignore[arg-type]
+            container = Container(key, self.order(fields, fds, truncated))
         except OSError as error:
-            self.channel.send(("failed", key, False, "prepare", error.errno or 0, b""))
+            self.tell(("failed", key, False, "prepare", error.errno or 0, b""))
+            return
+        if self.durable and (past := read_if_there(container.order.record)) is not None:
+            # It has run, or how it failed has been said before and not been heard.
+            failure = past.partition(b"\nfailed ")[2].split()
+            told = marshal.loads(bytes.fromhex(failure[0].decode())) if failure else None
+            self.tell(("failed", key, *(told or (False, "spawned", 0, b""))))
             return
         stage = "prepare"
         ends: list[int] = []  # descriptors that only the child needs
@@ -1541,9 +1774,14 @@ class Launcher:
             stage = "fork"
             self.fork(container, ends)
             stage = "record"
+            if failpoints:
+                pass_failpoint("after-clone")
             if self.isolation != GROUP:
                 self.record(container)
-                posix.write(container.release, b"r")
+                try:
+                    posix.write(container.release, b"r")
+                except BrokenPipeError:  # it failed before it waited, and says why
+                    pass
                 close(container.release)
                 container.release = -1
                 self.set_aside(container)
@@ -1554,6 +1792,17 @@ class Launcher:
             self.abandon(container)
         finally:
             close(*ends)
+
+    def order(self, fields: object, fds: "list[int]", truncated: bool) -> Order:
+        if fields is None:
+            if truncated or not fds:
+                raise OSError(errno.EMFILE, "")
+            memfd = fds.pop(0)
+            try:
+                fields = marshal.loads(read_all(memfd))
+            finally:
+                posix.close(memfd)
+        return Order(fields)  # type: ignore[arg-type]
 
     def prepare(self, container: Container, ends: "list[int]") -> None:
         """Make all that the child needs, while a failure still costs nothing."""
@@ -1579,16 +1828,7 @@ class Launcher:
         for end in (container.out, container.err, container.status):
             posix.set_blocking(end, False)
         for end in (out, err):
-            if order.uid is not None or order.gid is not None:
-                # Or /proc/1/fd/1 could not be opened by the container's user.
-                try:
-                    posix.fchown(
-                        end,
-                        -1 if order.uid is None else order.uid,
-                        -1 if order.gid is None else order.gid,
-                    )
-                except OSError:  # not ours to give: the start will fail on setuid, and say so
-                    pass
+            give(end, order)
             if len(self.slots) < 32:  # the kernel allows a user 64 MiB, then gives 8 KiB pipes
                 try:
                     fcntl.fcntl(end, F_SETPIPE_SZ, READ_SIZE)
@@ -1599,6 +1839,7 @@ class Launcher:
                 _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
             )
             container.control = ours.detach()
+            posix.set_blocking(container.control, False)
             ends.append(theirs.detach())
         else:
             release, container.release = posix.pipe2(posix.O_CLOEXEC)
@@ -1637,9 +1878,16 @@ class Launcher:
         if not self.boot_id:
             self.boot_id = read_file(b"/proc/sys/kernel/random/boot_id").strip()
         pid = container.main
-        started = read_file(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19]
         inode = posix.fstat(container.main_pidfd).st_ino
-        text = b"pid %d\nstart %s\nboot %s\npidfs %d\n" % (pid, started, self.boot_id, inode)
+        words = (pid, start_time(pid), self.boot_id, inode)
+        text = b"pid %d\nstart %s\nboot %s\npidfs %d\n" % words
+        # The key too, because names of folders may be hashed; and who reads the log.
+        uid, name, attempt = container.key
+        text += b"uid %s\nname %s\nattempt %d\n" % (uid.encode(), name.encode(), attempt)
+        now = (self.isolation.encode(), time.time(), boottime(), self.generation)
+        text += b"mode %s\nat %.6f %.6f\nlogger %s\n" % now
+        if self.isolation == GROUP:
+            text += b"reaper %d %s\n" % (container.child, start_time(container.child))
         path = container.order.record
         temporary, spare = path + b".tmp", spare_of(path)
         try:
@@ -1659,6 +1907,9 @@ class Launcher:
             finally:
                 posix.close(fd)
         posix.rename(temporary, path)
+        if failpoints:
+            pass_failpoint("after-spawn-record")
+            pass_failpoint("before-release")
 
     def set_aside(self, container: Container) -> None:
         """Have room for the record of the container's next start, if there is any now.
@@ -1668,7 +1919,7 @@ class Launcher:
         spare = spare_of(container.order.record)
         if not posix.access(spare, posix.F_OK):
             try:
-                write_new(spare, b"\n" * 128)
+                write_new(spare, b"\n" * 512)
             except OSError:
                 pass
 
@@ -1691,11 +1942,14 @@ class Launcher:
         close(container.out, container.err)
         container.close()
         assert container.failure is not None
-        self.channel.send(("failed", container.key, *container.failure))
+        self.tell(("failed", container.key, *container.failure))
 
     def on_reaper(self, container: Container) -> None:
         """Group mode: the reaper says the main's pid and waits for our word."""
-        answer = posix.read(container.control, 64)
+        try:
+            answer = posix.read(container.control, 64)
+        except BlockingIOError:
+            return
         self.unwatch(container.control)  # from here on its death shows by its pidfd
         if not answer:
             return
@@ -1743,12 +1997,13 @@ class Launcher:
             if self.isolation == GROUP:  # else programs run in it later get it too
                 container.order.env = []
             self.tell_started(container)
+            if failpoints:
+                pass_failpoint("after-spawn")
 
     def tell_started(self, container: Container) -> None:
         assert container.started is not None
-        self.channel.send(
-            ("started", container.key, container.main, *container.started), container.main_pidfd
-        )
+        pidfds = [container.main_pidfd] if container.main_pidfd >= 0 else []
+        self.tell(("started", container.key, container.main, *container.started), *pidfds)
 
     # -- running programs in containers --
 
@@ -1759,10 +2014,14 @@ class Launcher:
             report(fd, "gone", ProcessLookupError())
             return
         try:
-            if self.isolation == GROUP:
+            if self.isolation != GROUP:
+                self.fork_joining(container, fd)
+            elif container.survivor is None:
                 self.ask_reaper(container, fd)
             else:
-                self.fork_joining(container, fd)
+                self.fork_minder(container, fd)
+            if failpoints:
+                pass_failpoint("during-exec")
         except OSError as error:
             report(fd, "gone" if error.errno == errno.EPIPE else "fork", error)
 
@@ -1793,13 +2052,22 @@ class Launcher:
             raise
         finally:
             posix.close(answer_write)
-        self.joining[pidfd] = answer
+        self.joining[pidfd] = (answer, container.key)
         self.watch(pidfd, lambda: self.on_joined(pidfd))
 
+    def fork_minder(self, container: Container, fd: int) -> None:
+        """Group mode, adopted: its reaper hears only the launcher that has forked it."""
+        pid, pidfd = fork_into(0)
+        if pid == 0:
+            run_minder(container.order, GROUP, self.origin, container.main, fd, tidy=True)
+        self.minders[pidfd] = (pid, container.key)
+        self.watch(pidfd, lambda: self.on_minder(pidfd))
+
     def on_joined(self, pidfd: int) -> None:
+        if posix.waitid(P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG) is None:
+            return
         self.unwatch(pidfd)
-        posix.waitid(P_PIDFD, pidfd, posix.WEXITED)
-        answer = self.joining.pop(pidfd)
+        answer, key = self.joining.pop(pidfd)
         minder = int(posix.read(answer, 16) or b"0")
         close(pidfd, answer)
         if not minder:
@@ -1810,15 +2078,246 @@ class Launcher:
             posix.kill(minder, SIGKILL)
             posix.waitpid(minder, 0)
             return
-        self.minders.add(pidfd)
+        self.minders[pidfd] = (minder, key)
         self.watch(pidfd, lambda: self.on_minder(pidfd))
 
     def on_minder(self, pidfd: int) -> None:
         # At once: pid 1 of its namespace cannot end while any process there is a zombie.
-        self.minders.remove(pidfd)
+        if posix.waitid(P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG) is None:
+            return
+        del self.minders[pidfd]
         self.unwatch(pidfd)
-        posix.waitid(P_PIDFD, pidfd, posix.WEXITED)
         posix.close(pidfd)
+
+    # -- programs that are ours --
+
+    def execute(
+        self, key: object, name: str, limit: int, request: object, fds: "list[int]", lost: bool
+    ) -> None:
+        """Run a program of our own in a container; running or ended, it is the same one."""
+        kept = self.kept.get((key, name))
+        if kept is not None:
+            self.tell_kept(kept)
+            return
+        kept = self.kept[key, name] = KeptExec(key, name, limit)
+        writers: list[int] = []
+        try:
+            if lost or (request is None and not fds):
+                raise OSError(errno.EMFILE, "")
+            container = self.containers.get(key)
+            for _ in range(2):
+                reader, writer = posix.pipe2(posix.O_CLOEXEC)
+                kept.outputs[reader] = bytearray()
+                writers.append(writer)
+                posix.set_blocking(reader, False)
+                if container is not None:
+                    give(writer, container.order)
+            ours, theirs = _socket.socketpair(
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+            )
+            kept.channel = Channel(ours.detach())
+            kept.channel.send(request, *writers, *fds)  # type: ignore[arg-type]
+            self.watch(kept.channel.fd, lambda: self.on_kept(kept))
+            for reader in kept.outputs:
+                self.watch_output(kept, reader)
+            self.mind(key, theirs.fileno())
+            theirs.close()
+        except OSError as error:
+            kept.answer = ("fork", error.errno or 0, b"")
+            self.finish_kept(kept)
+        finally:
+            close(*writers)
+
+    def watch_output(self, kept: KeptExec, fd: int) -> None:
+        self.watch(fd, lambda: self.on_output(kept, fd))
+
+    def on_output(self, kept: KeptExec, fd: int) -> bool:
+        """Read once; False when there is nothing now, or nothing any more."""
+        try:
+            data = posix.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        taken = kept.outputs[fd]
+        if len(taken) < kept.limit:
+            taken += data[: kept.limit - len(taken)]
+        if not data:
+            self.unwatch(fd)
+        return bool(data)
+
+    def on_kept(self, kept: KeptExec) -> None:
+        while kept.channel is not None:
+            received = kept.channel.receive()
+            if received is None:
+                return
+            if not received[0]:  # if the minder ended before it took the request, a word may follow
+                last = None if kept.ready else kept.channel.receive()
+                if last is None or not last[0]:
+                    if not kept.ready:
+                        kept.answer = ("minder", 0, b"")
+                    self.finish_kept(kept)
+                    return
+                received = last
+            message = marshal.loads(received[0])
+            if message == "ready":
+                kept.ready = True
+            elif message != "idle":
+                kept.answer = message[0] if len(message) == 2 else message
+                self.finish_kept(kept)
+
+    def finish_kept(self, kept: KeptExec) -> None:
+        """Take what output there is and wait for no more: somebody left behind may hold it."""
+        for fd, taken in kept.outputs.items():
+            while len(taken) < kept.limit and self.on_output(kept, fd):
+                pass
+            self.unwatch(fd)
+            close(fd)
+        kept.output = b"".join(kept.outputs.values())[: kept.limit]
+        kept.outputs.clear()
+        if kept.channel is not None:
+            self.unwatch(kept.channel.fd)
+            kept.channel.socket.close()
+            kept.channel = None
+        if len(kept.output) > MAX_PACKET // 2:
+            try:
+                kept.memfd = posix.memfd_create("podvisor-output", posix.MFD_CLOEXEC)
+                with memoryview(kept.output) as view:
+                    at = 0
+                    while at < len(view):
+                        at += posix.write(kept.memfd, view[at:])
+                kept.output = b""
+            except OSError:
+                kept.output = kept.output[: MAX_PACKET // 2]
+        self.tell_kept(kept)
+
+    def tell_kept(self, kept: KeptExec) -> None:
+        if kept.channel is not None:
+            self.tell(("executing", kept.key, kept.name))
+            return
+        output, fds = (kept.output, []) if kept.memfd < 0 else (None, [kept.memfd])
+        self.tell(("execed", kept.key, kept.name, kept.answer, kept.stopped, output), *fds)
+
+    def end_exec(self, name: "tuple[object, str]") -> None:
+        kept = self.kept.get(name)
+        if kept is not None and kept.channel is not None:
+            kept.stopped = True
+            try:
+                kept.channel.socket.shutdown(_socket.SHUT_WR)
+            except OSError:  # it is gone
+                pass
+
+    def forget_exec(self, name: "tuple[object, str]") -> None:
+        kept = self.kept.pop(name, None)
+        if kept is not None:
+            if kept.channel is not None:
+                self.finish_kept(kept)  # its minder sees the end and ends the program
+            close(kept.memfd)
+
+    # -- containers of a launcher that was killed --
+
+    def adopt(
+        self,
+        key: object,
+        fields: object,
+        survivor: "dict[str, Any]",
+        fds: "list[int]",
+        truncated: bool,
+    ) -> None:
+        """Take on a container that is not our child. With it come pidfds, as far as there are any,
+        of the main and, in group mode, of the reaper: they were opened while it lived."""
+        known = self.containers.get(key)
+        if known is not None:
+            self.tell_started(known)
+            return
+        try:
+            container = Container(key, self.order(fields, fds, truncated))
+            if truncated:
+                raise OSError(errno.EMFILE, "")
+        except OSError as error:
+            self.tell(("failed", key, False, "adopt", error.errno or 0, b""))
+            return
+        container.survivor = survivor
+        container.started = survivor["started"]
+        container.main = survivor["main"]
+        container.main_pidfd = fds.pop(0) if survivor["has_main"] else -1
+        container.child, container.child_pidfd = container.main, container.main_pidfd
+        if self.isolation == GROUP:
+            container.child = survivor["reaper"]
+            container.child_pidfd = fds.pop(0) if survivor["has_reaper"] else -1
+            if container.main_pidfd >= 0:
+                self.watch(container.main_pidfd, lambda: self.on_main(container))
+        self.containers[key] = container
+        self.tell_started(container)
+        if container.child_pidfd >= 0:
+            self.watch(container.child_pidfd, lambda: self.on_survivors_end(container))
+        else:
+            self.on_survivors_end(container)
+
+    def on_survivors_end(self, container: Container) -> None:
+        if container in self.dying or container.exit is not None:
+            return
+        if container.child_pidfd >= 0 and not readable(container.child_pidfd, 0.0):
+            return
+        self.unwatch(container.child_pidfd)
+        self.unwatch(container.main_pidfd)
+        self.headless.discard(container)
+        for pid, key in self.minders.values():
+            if key == container.key and self.isolation == GROUP:
+                end_tree(pid)
+        if container.main_pidfd >= 0 and not readable(container.main_pidfd, 0.0):
+            # Its reaper was killed. Who has left the main's tree cannot be found any more.
+            end_tree(container.main)
+        self.dying[container] = boottime() + CODE_CAP
+        self.learn_code(container)
+
+    def learn_code(self, container: Container) -> None:
+        """How an adopted container ended. -1: nobody knows any more."""
+        code = self.look_for_code(container)
+        if code is None:
+            if boottime() < self.dying[container]:
+                return
+            code = -1
+        del self.dying[container]
+        container.exit = (code, time.time(), boottime())
+        container.deadline = boottime() + DRAIN_CAP
+        self.draining.add(container)
+        self.look_for_word(container)
+
+    def look_for_code(self, container: Container) -> "int | None":
+        assert container.survivor is not None
+        if self.isolation == GROUP:
+            word = read_if_there(beside(container.order.record, b"exit"))
+            if word is not None:
+                return int(word)
+        if container.child_pidfd < 0:
+            return -1
+        # Known to the kernel from when its parent has reaped it, for as long as we hold the pidfd.
+        try:
+            question = PIDFD_INFO_EXIT.to_bytes(8, sys.byteorder) + bytes(56)
+            answer = fcntl.ioctl(container.child_pidfd, PIDFD_GET_INFO, question)
+            if int.from_bytes(answer[:8], sys.byteorder) & PIDFD_INFO_EXIT:
+                return shell_code(int.from_bytes(answer[60:64], sys.byteorder))
+        except OSError:  # an older kernel
+            pass
+        # Its parent may take a while, and until then everybody can see.
+        stat = read_if_there(b"/proc/%d/stat" % container.child)
+        if stat is not None:
+            words = stat.rpartition(b")")[2].split()
+            if words[0] == b"Z" and words[19] == container.survivor["start"]:
+                code = shell_code(int(words[-1]))
+                # To whom it is not shown, it is 0: ask for what the same right is needed for.
+                if code or may_look_into(container.child):
+                    return code
+        return None
+
+    def look_for_word(self, container: Container) -> None:
+        """The logger of the launcher before us reads on, and says when a log is complete."""
+        word = read_if_there(beside(container.order.record, b"drained"))
+        if word is None and boottime() < container.deadline:
+            return
+        container.drained = word is not None
+        container.dropped = int(word or 0)
+        self.draining.discard(container)
+        self.tell_exit(container)
 
     # -- ending --
 
@@ -1846,21 +2345,42 @@ class Launcher:
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)
-            self.channel.send(("failed", container.key, *container.failure))
+            if self.durable:
+                self.note_failure(container)
+            self.tell(("failed", container.key, *container.failure))
             container.told = True
             self.acknowledge(container.key)
         if self.logger_channel is not None:
             self.logger_channel.send(("end", container.slot))
 
-    def tell_exit(self, container: Container) -> None:
-        if not container.told and container.exit is not None:
+    def note_failure(self, container: Container) -> None:
+        """The answer to a start may never be heard; it is asked for again then. What has used up
+        its attempt stays on record, what left nothing may be tried again."""
+        assert container.failure is not None
+        record = container.order.record
+        try:
+            if container.failure[0]:
+                failure = marshal.dumps(container.failure, 2).hex().encode()
+                replace_file(record, read_file(record) + b"failed %s\n" % failure)
+            else:
+                posix.unlink(record)
+        except OSError:  # no record had been written, or there is no room for more
+            pass
+
+    def tell_exit(self, container: Container, again: bool = False) -> None:
+        if container.exit is not None and container.told is again:
             container.told = True
             logs = (bool(container.drained), container.dropped)
-            self.channel.send(("exit", container.key, *container.exit, *logs))
+            self.tell(("exit", container.key, *container.exit, *logs))
+            if failpoints:
+                if self.channel is not None:
+                    self.channel.flush()
+                pass_failpoint("after-exit-told")
 
     def sweep_orphans(self, patience: float = 1.0) -> None:
         """A reaper was killed: what it left behind has come to us, its own sub-reaper."""
         known = {self.logger} | {c.child for c in self.containers.values()}
+        known |= {pid for pid, _ in self.minders.values()}
         give_up = boottime() + patience
         while boottime() < give_up:
             lost = [pid for pid in children(posix.getpid()) if pid not in known]
@@ -1904,7 +2424,15 @@ class Launcher:
             pipes = {fd for c in self.slots.values() for fd in (c.out, c.err)}
             call(_prctl, PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0)  # stopped, it would outlive us
             close_all_but({control, LOGS_FD} | pipes)
-            logger = Logger(Channel(control), self.area)
+            logger = Logger(Channel(control), self.area, self.durable)
+            if self.durable:
+                # Who finds this launcher dead must know whether its pipes still have a reader.
+                place = self.state_dir + b"/loggers/" + self.generation
+                try:
+                    make_folders(parent(place))
+                    replace_file(place, b"%d %s\n" % (posix.getpid(), start_time(posix.getpid())))
+                except OSError:  # a full disk: then nobody knows, and a crash ends containers
+                    pass
             for container in self.slots.values():
                 order = container.order
                 logger.attach(
@@ -1915,6 +2443,11 @@ class Launcher:
                 if container.exit is not None:
                     logger.end(container.slot)
             logger.run()
+            if self.durable:
+                try:
+                    posix.unlink(place)
+                except OSError:
+                    pass
         except BaseException:
             if posix.fstat(2).st_size < MAX_PACKET:  # it may fail over and over
                 sys.excepthook(*sys.exc_info())
@@ -1931,8 +2464,8 @@ class Launcher:
             if container is None:
                 continue
             if message[0] == "drop":
-                now = (time.time(), boottime())
-                self.channel.send(("drop", container.key, *now, message[2]))
+                container.dropping = (time.time(), boottime(), message[2])
+                self.tell(("drop", container.key, *container.dropping))
             else:
                 del self.slots[container.slot]
                 self.free.append(container.slot)
@@ -1968,7 +2501,9 @@ class Launcher:
         for pidfd in list(self.joining):
             if readable(pidfd, min(deadline, boottime() + 1.0)):
                 self.on_joined(pidfd)
-        for pidfd in self.minders:
+        for pidfd, (pid, _) in self.minders.items():
+            if self.isolation == GROUP:
+                end_tree(pid)
             send_by(pidfd, SIGKILL)
         for pidfd in list(self.minders):
             if readable(pidfd, min(deadline, boottime() + 1.0)):
@@ -2016,6 +2551,49 @@ def readable(fd: int, deadline: float) -> bool:
 
 def spare_of(record: bytes) -> bytes:
     return parent(record) + b"/spare"
+
+
+def beside(path: bytes, suffix: bytes) -> bytes:
+    """What else is written down about an attempt, next to its log and its spawn record."""
+    return path[: path.rfind(b".") + 1] + suffix
+
+
+def give(pipe: int, order: Order) -> None:
+    """To the container's user, who could not open it as /proc/1/fd/1 otherwise."""
+    if order.uid is not None or order.gid is not None:
+        try:
+            posix.fchown(
+                pipe,
+                -1 if order.uid is None else order.uid,
+                -1 if order.gid is None else order.gid,
+            )
+        except OSError:  # not ours to give: the start will fail on setuid, and say so
+            pass
+
+
+def start_time(pid: int) -> bytes:
+    """With the pid and the boot id, the identity of a process."""
+    return read_file(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19]
+
+
+def may_look_into(pid: int) -> bool:
+    try:
+        posix.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return False
+    return True
+
+
+def read_if_there(path: bytes) -> "bytes | None":
+    try:
+        return read_file(path)
+    except OSError:
+        return None
+
+
+def replace_file(path: bytes, text: bytes) -> None:
+    write_new(path + b".tmp", text)
+    posix.rename(path + b".tmp", path)
 
 
 def write_new(path: bytes, text: bytes) -> None:
@@ -2078,8 +2656,11 @@ class TrialError(Exception):
         self.step, self.number = step, number
 
 
-def enter(isolation: str) -> None:
-    """Bring this process where containers of that mode can be forked. Raises TrialError."""
+def enter(isolation: str, survivors: "tuple[int, ...]" = ()) -> None:
+    """Bring this process where containers of that mode can be forked. Raises TrialError.
+
+    `survivors`: pidfds of containers that were forked there already.
+    """
     step = ""
     try:
         if isolation == GROUP:
@@ -2089,6 +2670,8 @@ def enter(isolation: str) -> None:
             posix.close(posix.open(f"/proc/self/task/{posix.getpid()}/children", posix.O_RDONLY))
             return
         if isolation == ROOTLESS:
+            step = "join the user namespace of the containers"
+        if isolation == ROOTLESS and not join_any(survivors):
             uid, gid = posix.geteuid(), posix.getegid()
             step = "create a user namespace"
             call(_unshare, CLONE_NEWUSER)
@@ -2110,6 +2693,20 @@ def enter(isolation: str) -> None:
         mount(None, b"/", None, MS_REC | MS_SLAVE)
     except OSError as error:
         raise TrialError(step, error.errno or 0) from None
+
+
+def join_any(members: "tuple[int, ...]") -> bool:
+    """Join a user namespace: containers of two could not be entered by one launcher.
+
+    False when all members have ended.
+    """
+    for member in members:
+        try:
+            call(_setns, member, CLONE_NEWUSER)
+        except ProcessLookupError:
+            continue
+        return True
+    return False
 
 
 def rehearse() -> None:
@@ -2196,7 +2793,9 @@ def attempt(isolation: str) -> "tuple[str, str, int]":
     return marshal.loads(data) if data else (isolation, "run", 0)
 
 
-def choose(wanted: str) -> "tuple[str | None, list[tuple[str, str, int]]]":
+def choose(
+    wanted: str, survivors: "tuple[int, ...]" = ()
+) -> "tuple[str | None, list[tuple[str, str, int]]]":
     """Enter the best mode that works, or the wanted one, or none; with what was tried."""
     trials: list[tuple[str, str, int]] = []
     modes = MODES if wanted == "auto" else (wanted,)
@@ -2208,7 +2807,7 @@ def choose(wanted: str) -> "tuple[str | None, list[tuple[str, str, int]]]":
                 continue
             trials.pop()
         try:
-            enter(isolation)
+            enter(isolation, survivors)
             if isolation == PIDNS or (isolation == ROOTLESS and wanted != "auto"):
                 rehearse()
         except TrialError as failure:
@@ -2220,22 +2819,30 @@ def choose(wanted: str) -> "tuple[str | None, list[tuple[str, str, int]]]":
 
 
 def main(arguments: "list[str]") -> None:
-    """`launcher doctor`, or, with our descriptors in place, MODE LOG_SIZE LOG_FILES SOFT_NOFILE."""
+    """`launcher doctor`, or, with our descriptors in place, MODE LOG_SIZE LOG_FILES SOFT_NOFILE,
+    and in a durable node STATE_DIR and the number after our last descriptor."""
     if arguments == ["doctor"]:
         for mode, step, number in map(attempt, MODES):
             sys.stdout.write(f"{mode}\t{number}\t{step}\n")
         sys.stdout.flush()
         return
     wanted = arguments[0]
-    size, files, soft_files = (int(word) for word in arguments[1:])
-    posix.closerange(6, 0x7FFFFFFF)
-    for fd in (SOCKET_FD, SUPERVISOR_FD, LOGS_FD):
+    size, files, soft_files = (int(word) for word in arguments[1:4])
+    durable = len(arguments) > 4
+    end = int(arguments[5]) if durable else LISTEN_FD
+    state_dir = b""
+    if durable:
+        state_dir = arguments[4].encode(sys.getfilesystemencoding(), "surrogateescape")
+    posix.closerange(end, 0x7FFFFFFF)
+    for fd in range(SOCKET_FD, end):
         posix.set_inheritable(fd, False)
     posix.chdir("/")
     set_process_name(b"podvisor-launch")
-    origin = Origin(soft_files)
+    arm_failpoints(posix.environ.pop(b"PODVISOR_FAILPOINTS", b"").decode())
+    origin = Origin(soft_files, durable)
     channel = Channel(SOCKET_FD)
-    isolation, trials = choose(wanted)
+    isolation, trials = choose(wanted, tuple(range(LISTEN_FD + 1, end)))
+    close(*range(LISTEN_FD + 1, end))
     try:
         # Not a memfd: RLIMIT_FSIZE is for all files, and a hard one cannot be raised. Of its 130
         # MiB only what is touched takes memory.
@@ -2253,7 +2860,7 @@ def main(arguments: "list[str]") -> None:
             prepare_dev()
         except (OSError, CannotStartError):
             pass  # then each container makes the place for itself, or says why it cannot
-    launcher = Launcher(channel, isolation, origin, area, (size, files))
+    launcher = Launcher(channel, isolation, origin, area, (size, files), tuple(trials), state_dir)
     gc.freeze()
     launcher.start_logger()
     try:

@@ -24,10 +24,13 @@ from supervisor.runtime.cri import (
     ExecError,
     ExecResult,
     Exit,
+    Found,
     Isolation,
     LaunchSpec,
     LogDrop,
+    Lost,
     News,
+    Presence,
     StartError,
 )
 
@@ -70,6 +73,11 @@ class FakeRuntime:
         self.running: dict[ContainerId, tuple[Program, float]] = {}
         self.execs: dict[str, Answer] = {}
         self.executing: list[tuple[str, str]] = []  # (container, first word)
+        self.found: dict[ContainerId, Found] = {}  # what an earlier supervisor has left
+        self.strays: set[ContainerId] = set()
+        self.exec_env: dict[tuple[ContainerId, str], tuple[tuple[str, str], ...]] = {}
+        self.kept_execs: frozenset[tuple[ContainerId, str]] = frozenset()
+        self.results: dict[tuple[ContainerId, str], ExecResult] = {}  # until they are forgotten
         self.sandboxes: set[str] = set()
         self.broken_sandbox: OSError | None = None
         self.undrained = False
@@ -116,8 +124,38 @@ class FakeRuntime:
             self._tasks.start_soon(self._end_later, spec.id, program.runs, program.code)
         return 1000 + len(self.log), self.clock.now()
 
+    async def adopt(self, spec: LaunchSpec) -> Found:
+        self.note("adopt", spec.id.name)
+        return self.found.get(spec.id, Found(Presence.UNKNOWN))
+
+    async def end_strays(self, known: frozenset[ContainerId]) -> int:
+        ended = self.strays - known
+        self.strays -= ended
+        return len(ended)
+
     async def exec(
-        self, id: ContainerId, argv: tuple[str, ...], *, timeout: float | None, limit: int
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        timeout: float | None,
+        limit: int,
+        env: tuple[tuple[str, str], ...] = (),
+        key: str = "",
+    ) -> ExecResult:
+        if key and (id, key) in self.results:
+            return self.results[id, key]
+        result = await self._exec(id, argv, timeout, limit)
+        if key:
+            self.exec_env[id, key] = env
+            self.results[id, key] = result
+        return result
+
+    def forget_exec(self, id: ContainerId, key: str) -> None:
+        self.results.pop((id, key), None)
+
+    async def _exec(
+        self, id: ContainerId, argv: tuple[str, ...], timeout: float | None, limit: int
     ) -> ExecResult:
         self.note(f"exec {argv[0]}", id.name)
         running = (id.name, argv[0])
@@ -157,13 +195,19 @@ class FakeRuntime:
         return program.message
 
     def acknowledge(self, id: ContainerId) -> None:
-        self.unacknowledged.remove(id)
+        self.unacknowledged.discard(id)
 
     async def news(self) -> AsyncIterator[News]:
         async for item in self._receive:
             if isinstance(item, NodeError):
                 raise item
             yield item
+
+    def lose(self, id: ContainerId) -> None:
+        """It ends, and nobody knows how."""
+        del self.running[id]
+        self.unacknowledged.add(id)
+        self._send.send_nowait(Lost(id=id, at=self.clock.now()))
 
     def drop_logs(self, id: ContainerId) -> None:
         self._send.send_nowait(LogDrop(id=id, at=self.clock.now(), error="disk full"))

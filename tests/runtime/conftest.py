@@ -120,10 +120,9 @@ async def until(condition: Callable[[], object], what: str, seconds: float = PAT
 
 def reap_strays() -> list[int]:
     """Reap what has come to us, the sub-reaper, and ended; return who is still there."""
-    for pid in (alive := children()):
+    for pid in children():
         try:
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                alive.remove(pid)
+            os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
             pass
     return children()

@@ -13,6 +13,7 @@ import pytest
 
 from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime import survivors
 from supervisor.runtime.cri import StartError
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
 from tests.runtime.conftest import NOBODY, Node, Way, on_both_loops, open_node
@@ -562,13 +563,16 @@ async def test_the_spawn_record_names_the_process(way: Way, folder: str) -> None
     async with open_node(way, folder) as node:
         spec = node.spec("sleep", "1000")
         pid = await node.start(spec)
-        with open(spec.log_path.removesuffix("0.log") + "0.spawn") as file:
-            record = dict(line.split() for line in file)
-        assert int(record["pid"]) == pid
+        record = survivors.read(survivors.record_path(spec.log_path))
+        assert record is not None
+        assert record.id == spec.id
+        assert record.main.pid == pid
+        assert record.mode == way.isolation
+        assert record.lives
         with open(f"/proc/{pid}/stat") as file:
-            assert record["start"] == file.read().rpartition(")")[2].split()[19]
+            assert record.main.start == file.read().rpartition(")")[2].split()[19]
         with open("/proc/sys/kernel/random/boot_id") as file:
-            assert record["boot"] == file.read().strip()
+            assert record.boot == file.read().strip()
 
 
 async def test_unknown_instances_take_no_signal(way: Way, folder: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.errors import NodeError
-from supervisor.runtime import launch, launcher
+from supervisor.runtime import launch, launcher, survivors
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from tests.runtime.conftest import Node, Way, on_both_loops, open_node, until
 from tests.runtime.test_launcher_end import mark, marked
@@ -326,9 +326,9 @@ async def test_services_are_restarted_on_a_full_disk(way: Way, folder: str) -> N
                 spec = attempt(first, number)
                 await node.start(spec)
                 assert (await node.finish(spec)).code == 3
-                with open(spec.log_path.replace(".log", ".spawn")) as file:
-                    fields = [line.split()[0] for line in file]
-                assert fields == ["pid", "start", "boot", "pidfs"]
+                record = survivors.read(survivors.record_path(spec.log_path))
+                assert record is not None
+                assert (record.id, record.boot) == (spec.id, survivors.boot_id())
                 with open(f"{folder}/filler", "ab", buffering=0) as file, suppress(OSError):
                     while True:
                         file.write(b"x" * 4096)
