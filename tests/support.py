@@ -359,6 +359,7 @@ class Finished:
     def table(self) -> dict[str, list[str]]:
         """The table at the end: container -> restarts, exit, reason, duration."""
         _, _, table = self.err.rpartition("CONTAINER ")
+        table = table.partition("\n\n")[0]
         assert table, self.err
         rows = [re.split(r"  +", line) for line in table.splitlines()[1:] if "  " in line]
         return {row[0]: row[1:] for row in rows}

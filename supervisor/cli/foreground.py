@@ -19,25 +19,32 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import codec, v1
-from supervisor.cli import complain, hints, manifests, narration
+from supervisor.cli import complain, hints, manifests, narration, waterfall
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import StateDir
 from supervisor.kubelet.worker import PodWorker
-from supervisor.lifecycle import reasons
+from supervisor.lifecycle import hooks, reasons
 from supervisor.lifecycle.decide import waiting_for
 from supervisor.lifecycle.facts import ContainerId, ProbeKind
 from supervisor.lifecycle.probing import probe_of
-from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord
+from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates
 from supervisor.runtime import procfs, spec
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 
 # Reasons of events that the lines about containers tell already.
-_TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
+_TOLD = frozenset(
+    {
+        reasons.BACK_OFF,
+        reasons.FAILED_EVENT,
+        reasons.FAILED_POST_START_HOOK,
+        reasons.FAILED_PRE_STOP_HOOK,
+    }
+)
 # How long a signalled process may take before it is told who it is and why it still lives.
 _PATIENCE = 0.5
 # How long killing may take before the node is left as it is: the launcher then kills the rest.
@@ -58,6 +65,7 @@ class Options(Struct, frozen=True, kw_only=True):
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
     keep: bool = False
+    timeline: bool = False  # of every shutdown, not only of those that are worth a look
 
 
 def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
@@ -112,6 +120,7 @@ class _Session:
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._explained: set[ContainerId] = set()
         self._unhealthy: set[tuple[str, str, str]] = set()  # pod uid, container, what was said
+        self._taken_on: list[PodWorker] = []
         self._node: Node | None = None
         self._over = False  # no pod runs any more
         self._info: spec.NodeInfo
@@ -204,15 +213,20 @@ class _Session:
         for label, home in zip(labels, self._loaded.pods, strict=True):
             worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
             uid = worker.pod.metadata.uid
+            self._taken_on.append(worker)
             self._homes[uid] = home
             self._labels[uid] = label
 
     def _conclude(self, node: Node, lost: NodeError | None) -> ExitCode:
-        records = [worker.record for worker in node.workers]
+        records = [worker.record for worker in self._taken_on]
         if records:
             self._output.print("\n" + narration.final_table(records, self._labels))
+        for record in records:
+            if self._options.timeline or waterfall.is_remarkable(record):
+                drawn = waterfall.draw(record, self._labels[record.pod.metadata.uid])
+                self._output.print(f"\n{drawn}" if drawn else "")
         if self._options.output is not None:
-            pods = [replace(r.pod, status=r.status) for r in records]
+            pods = [waterfall.annotated(r) for r in records]
             self._output.print(codec.encode_pods(pods, self._options.output), stdout=True)
         failed = any(record.status.phase == reasons.FAILED for record in records)
         if failed and self._options.keep:
@@ -300,7 +314,9 @@ class _Session:
 
     def _say_waiting(self, record: PodRecord, id: ContainerId, pid: int, kill_at: float) -> None:
         is_pid1 = self._info.isolation is not Isolation.GROUP
-        why = procfs.explain_deaf(pid, signal.SIGTERM, is_pid1=is_pid1)
+        container = next(c for c in specs(record) if c.name == id.name)
+        stop = spec.signal_number(hooks.stop_signal(container))
+        why = procfs.explain_deaf(pid, stop, is_pid1=is_pid1)
         if why is None or self._node is None:
             return
         left = max(0.0, kill_at - self._node.clock.now().boot)
@@ -358,7 +374,7 @@ class _Session:
         """Once the program has had time to listen, say if it does so elsewhere."""
         await anyio.sleep(hints.LISTENS_AFTER)
         assert self._node is not None, "events come from it"
-        worker = next(w for w in self._node.workers if w.pod.metadata.uid == uid)
+        worker = next(w for w in self._taken_on if w.pod.metadata.uid == uid)
         spec = worker.pod.spec
         container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
         running = next(c for c in worker.record.containers if c.name == name).running
@@ -394,7 +410,9 @@ class _Session:
 
     # --- what a container starts with -----------------------------------------------------------
 
-    def _make_spec(self, pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:
+    def _make_spec(
+        self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+    ) -> LaunchSpec:
         home = self._homes[pod.metadata.uid]
         names = (*home.project.pass_env, *self._options.pass_env)
         info = replace(

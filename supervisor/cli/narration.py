@@ -11,9 +11,19 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from supervisor.api import v1
-from supervisor.lifecycle import reasons
+from supervisor.lifecycle import hooks, reasons
+from supervisor.lifecycle.facts import HookKind
+from supervisor.lifecycle.hooks import Hook, HookEnd
 from supervisor.lifecycle.probing import Probes, Result
-from supervisor.lifecycle.record import Cause, ContainerRecord, Ended, Kind, PodRecord, Running
+from supervisor.lifecycle.record import (
+    Cause,
+    ContainerRecord,
+    Ended,
+    Kind,
+    PodRecord,
+    Running,
+    specs,
+)
 
 _WIDEST_MESSAGE = 200
 
@@ -31,9 +41,9 @@ def changes(before: PodRecord, after: PodRecord) -> list[Line]:
     """What happened to a pod between two of its records, in order."""
     lines: list[Line] = []
     old, new = _back_offs(before.status), _back_offs(after.status)
-    for was, now in zip(before.containers, after.containers, strict=True):
+    for spec, was, now in zip(specs(after), before.containers, after.containers, strict=True):
         if was is not now:
-            lines += _container_changes(was, now)
+            lines += _container_changes(was, now, hooks.stop_signal(spec))
         text = new.get(now.name)
         if text is not None and text != old.get(now.name):
             lines.append(Line(container=now.name, text=f"CrashLoopBackOff: {text}"))
@@ -45,22 +55,59 @@ def changes(before: PodRecord, after: PodRecord) -> list[Line]:
     return lines
 
 
-def _container_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]:
+def _container_changes(was: ContainerRecord, now: ContainerRecord, stop: str) -> list[Line]:
     lines: list[Line] = []
     ended = now.ended if now.ended != was.ended else None
     if now.attempt > was.attempt and not _never_ran(ended):
         again = f", restart {now.attempt}" if now.attempt else ""
         lines.append(Line(container=now.name, text=f"started{again}", opens=now.attempt))
     if ended is not None:
-        line = Line(container=now.name, text=_end(was, now, ended), closes=ended.attempt)
+        line = Line(container=now.name, text=_end(was, now, ended, stop), closes=ended.attempt)
         # The end of one instance comes before the start of the next.
         lines.insert(0 if ended.attempt < now.attempt else len(lines), line)
+    told = [Line(container=now.name, text=text) for text in _hook_changes(was, now)]
     if ended is None:
-        lines += _probe_changes(was, now)
+        lines += told + _probe_changes(was, now)
+    else:
+        # What is known of the hooks of this instance comes before its end.
+        lines[:0] = told
     refusal = now.refusal
     if refusal is not None and (was.refusal is None or was.refusal.message != refusal.message):
         lines.append(Line(container=now.name, text=f"{refusal.reason}: {refusal.message}"))
     return lines
+
+
+def _hook_changes(was: ContainerRecord, now: ContainerRecord) -> list[str]:
+    """How hooks of one instance have ended since."""
+    texts = []
+    for hook in now.hooks:
+        known = hooks.find(was.hooks, hook.which) if was.attempt == now.attempt else None
+        if hook.ended is None or (known is not None and known.ended is not None):
+            continue
+        text = _hook_end(hook, hook.ended.boot - hook.intended.boot)
+        if hook.runs > 1:
+            text += f" (run {hook.runs} times: podvisor was interrupted)"
+        kill = now.running.kill if now.running is not None else None
+        if hook.which is HookKind.POST_START and hook.end is HookEnd.FAILED and kill is not None:
+            text += f"; stopping it, grace {kill.deadline - kill.requested.boot:.0f} s"
+        texts.append(text)
+    return texts
+
+
+def _hook_end(hook: Hook, took: float) -> str:
+    match hook.end:
+        case HookEnd.SUCCEEDED:
+            return f"{hook.which} done in {seconds(took)}"
+        case HookEnd.DEADLINE:
+            return (
+                f"{hook.which} has taken all of the grace, {seconds(took)}: not waited for longer"
+            )
+        case HookEnd.CANCELLED:
+            return f"{hook.which} cancelled after {seconds(took)}: the pod is stopping"
+        case HookEnd.GONE:
+            return f"{hook.which} cut off after {seconds(took)}: the container has ended"
+        case _:
+            return f"{hook.which} failed after {seconds(took)}: {first_words(hook.said)}"
 
 
 def _probe_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]:
@@ -151,7 +198,7 @@ def _duration(ended: Ended) -> str:
     return seconds(ended.finished.boot - ended.started.boot)
 
 
-def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended) -> str:
+def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended, stop: str) -> str:
     if _never_ran(ended):
         return f"cannot start: {ended.message}"
     after = _duration(ended)
@@ -159,7 +206,7 @@ def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended) -> str:
     code = ended.exit_code
     running = was.running
     if running is not None and running.killed is not None and code == 137:
-        text = f"SIGKILL{_since_signal(running, ended)}, exit 137"
+        text = f"SIGKILL{_since_signal(running, ended, stop)}, exit 137"
     elif code == 0 and now.kind is Kind.INIT:
         text = f"init done{after}"
     else:
@@ -173,10 +220,10 @@ def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended) -> str:
     return text
 
 
-def _since_signal(running: Running, ended: Ended) -> str:
+def _since_signal(running: Running, ended: Ended, stop: str) -> str:
     if running.signalled is None:
         return ""
-    return f" {seconds(ended.finished.boot - running.signalled.boot)} after SIGTERM"
+    return f" {seconds(ended.finished.boot - running.signalled.boot)} after {stop}"
 
 
 def _signal_note(code: int) -> str:

@@ -66,6 +66,9 @@ def command(
     backoff_max: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
     ] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Show how every pod ended, not only slow ends.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the node's folder when a pod failed, and name it.")
     ] = False,
@@ -107,6 +110,7 @@ def command(
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,
+                timeline=timeline,
             ),
         )
     finally:

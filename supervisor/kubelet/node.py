@@ -3,11 +3,15 @@
 `async with Node(...)` is what `podvisor run` and embedding programs hold. It hands facts to
 workers and reports to one observer; it decides nothing. Leaving the block ends the workers: pods
 that must end gracefully are deleted and waited for before.
+
+A node whose store outlives it comes back with `restore`: each pod goes on from its record and from
+what the runtime still holds of it, told as facts. Nothing is started before that.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,14 +21,30 @@ from anyio.abc import TaskGroup
 
 from supervisor.api import v1
 from supervisor.errors import NodeError
+from supervisor.kubelet import failpoints
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.handlers import Handlers
+from supervisor.kubelet.hooks import RunHook
 from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.recorder import Recorder
 from supervisor.kubelet.worker import PodWorker
-from supervisor.lifecycle.facts import ContainerId, DeletionRequested, rfc3339
-from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord
-from supervisor.runtime.cri import LaunchSpec, Runtime
+from supervisor.lifecycle.facts import (
+    Adopted,
+    ContainerId,
+    ContainerLost,
+    ContainerStarted,
+    DeletionRequested,
+    Fact,
+    HookTarget,
+    Instant,
+    SandboxLost,
+    StartContainer,
+    rfc3339,
+)
+from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord, new_record
+from supervisor.runtime.cri import LaunchSpec, Presence, Runtime
+from supervisor.store.contract import Change, Store
+from supervisor.store.memory import MemoryStore
 
 
 class Observer(Protocol):
@@ -40,7 +60,12 @@ class Observer(Protocol):
 class SpecMaker(Protocol):
     """Turns a container of a pod into what the runtime starts; raises cri.StartError."""
 
-    def __call__(self, pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec: ...
+    def __call__(
+        self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+    ) -> LaunchSpec:
+        """`runs`: of an instance that is there already, whatever could be started now. Then it
+        raises nothing."""
+        ...
 
 
 class Node:
@@ -55,17 +80,26 @@ class Node:
         clock: Clock | None = None,
         observer: Observer | None = None,
         run_probe: RunProbe | None = None,
+        run_hook: RunHook | None = None,
+        store: Store | None = None,
+        boot_id: str = "",
     ) -> None:
-        self._handlers = Handlers()
-        self.run_probe = run_probe or self._handlers.run_probe
         self.runtime = runtime
         self.policy = policy
         self.clock = clock or Clock()
+        self._handlers = Handlers(self.clock)
+        self.run_probe = run_probe or self._handlers.run_probe
+        self.run_hook = run_hook or self._handlers.run_hook
         self.bugs: list[str] = []  # tracebacks of our own errors, for the exit code and the user
         self.lost: NodeError | None = None  # set when the runtime went away under us
         self._make_spec = make_spec
         self._observer = observer
-        self._recorder = Recorder(policy.node_name, observer.event if observer else None)
+        self._recorder = Recorder(policy.node_name)
+        # Events of commits that could not be written: they are told when they can, and once.
+        self._untold: dict[str, tuple[tuple[EventDraft, ...], tuple[v1.Event, ...]]] = {}
+        self._store: Store = store or MemoryStore()
+        self._boot_id = boot_id
+        self._stored: set[str] = set()  # the pods that the store knows
         self._workers: dict[str, PodWorker] = {}
         self._tasks: TaskGroup
 
@@ -101,10 +135,49 @@ class Node:
                 creation_timestamp=rfc3339(now),
             ),
         )
-        worker = PodWorker(pod, self, policy or self.policy)
-        self._workers[pod.metadata.uid] = worker
+        record = new_record(pod, now, policy or self.policy, self._boot_id)
+        return self._work(PodWorker(self, record))
+
+    def _work(self, worker: PodWorker) -> PodWorker:
+        self._workers[worker.pod.metadata.uid] = worker
         self._tasks.start_soon(worker.run)
         return worker
+
+    async def restore(self) -> None:
+        """Take on every pod that the store knows, and what runs of it. Once, at the beginning."""
+        snapshot = await self._store.load()
+        self._recorder.restore(snapshot.events)
+        records = [stored.record for stored in snapshot.pods]
+        self._stored.update(record.pod.metadata.uid for record in records)
+        here = [record for record in records if record.boot_id == self._boot_id]
+        known = frozenset(id for record in here for id in _instances(record))
+        await self.runtime.end_strays(known)
+        for record in records:
+            worker = PodWorker(self, record)
+            worker.tell(*await self._what_became_of(worker))
+            self._work(worker)
+        resumed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
+        for id, key in self.runtime.kept_execs - resumed:
+            self.runtime.forget_exec(id, key)
+
+    async def _what_became_of(self, worker: PodWorker) -> list[Fact]:
+        record, now = worker.record, self.clock.now()
+        if record.boot_id != self._boot_id:
+            return [Adopted(at=now), SandboxLost(at=now, boot_id=self._boot_id)]
+        kept = self.runtime.kept_execs
+        resumed = frozenset(t for t in _owed(record) if (t.id, str(t.which)) in kept)
+        facts: list[Fact] = [Adopted(at=now, resumed=resumed)]
+        running = {c.name: c.attempt for c in record.containers if c.running is not None}
+        for id in _instances(record):
+            spec = self.launch_spec(worker.pod, id, runs=True)
+            found = await self.runtime.adopt(spec)
+            if found.state is Presence.RUNNING:
+                worker.know(spec)
+                started = found.started or now
+                facts.append(ContainerStarted(at=started, id=id, pid=found.pid))
+            elif found.state is Presence.GONE or running.get(id.name) == id.attempt:
+                facts.append(ContainerLost(at=now, id=id, logs_lost=found.logs_lost))
+        return facts
 
     @property
     def workers(self) -> tuple[PodWorker, ...]:
@@ -129,15 +202,54 @@ class Node:
 
     # --- what workers ask of their host ---------------------------------------------------------
 
-    def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
+    def launch_spec(self, pod: v1.Pod, id: ContainerId, *, runs: bool = False) -> LaunchSpec:
         spec = pod.spec
         container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == id.name)
-        return self._make_spec(pod, container, id)
+        return self._make_spec(pod, container, id, runs=runs)
+
+    async def commit(
+        self, worker: PodWorker, record: PodRecord, events: tuple[EventDraft, ...]
+    ) -> None:
+        now = self.clock.now()
+        uid, before = record.pod.metadata.uid, worker.record
+        # What somebody was told is so must outlive a power failure: that the pod is taken on, and
+        # that it is to go.
+        synced = uid not in self._stored or record.deletion != before.deletion
+        drafts, told = self._untold.pop(uid, ((), ()))
+        if drafts != events[: len(drafts)]:
+            drafts, told = (), ()
+        told = (*told, *self._note(record.pod, events[len(drafts) :], now))
+        try:
+            await self._store.commit(
+                Change(at=now, uid=uid, record=record, events=told, synced=synced)
+            )
+        except OSError:
+            self._untold[uid] = events, told
+            raise
+        self._stored.add(uid)
+        self._publish(told)
+
+    async def forget(self, worker: PodWorker) -> None:
+        uid = worker.pod.metadata.uid
+        await self._store.commit(Change(at=self.clock.now(), uid=uid, record=None, synced=True))
+        failpoints.hit("after-delete")
+        meta = worker.pod.metadata
+        await self.runtime.remove_pod(meta.namespace, meta.name, uid)
+        self._workers.pop(uid, None)
 
     def record_events(self, pod: v1.Pod, events: tuple[EventDraft, ...]) -> None:
-        now = self.clock.now()
-        for draft in events:
-            self._recorder.record(pod, draft, now)
+        self._publish(self._note(pod, events, self.clock.now()))
+
+    def _note(
+        self, pod: v1.Pod, drafts: tuple[EventDraft, ...], at: Instant
+    ) -> tuple[v1.Event, ...]:
+        noted = (self._recorder.record(pod, draft, at) for draft in drafts)
+        return tuple(event for event in noted if event is not None)
+
+    def _publish(self, events: tuple[v1.Event, ...]) -> None:
+        if self._observer is not None:
+            for event in events:
+                self._observer.event(event)
 
     def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
         if self._observer is not None:
@@ -158,3 +270,24 @@ class Node:
             for worker in self._workers.values():
                 worker.lose_containers()
                 worker.tell(DeletionRequested(at=at, kill=True))
+
+
+def _instances(record: PodRecord) -> Iterator[ContainerId]:
+    """The instances of a stored record that may be running."""
+    uid = record.pod.metadata.uid
+    for container in record.containers:
+        if container.running is not None:
+            yield ContainerId(uid, container.name, container.attempt)
+    for action in record.in_flight:
+        if isinstance(action, StartContainer):
+            yield action.id
+
+
+def _owed(record: PodRecord) -> Iterator[HookTarget]:
+    """The hooks of a stored record that may be running."""
+    uid = record.pod.metadata.uid
+    for container in record.containers:
+        for hook in container.hooks:
+            if hook.is_owed:
+                id = ContainerId(uid, container.name, container.attempt)
+                yield HookTarget(id, hook.which, hook.runs)

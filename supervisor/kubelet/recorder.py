@@ -2,27 +2,28 @@
 
 Workers hand over what `decide` wants said; the recorder turns it into core/v1 Event objects with
 the correlation rules of client-go (§11.3), so that a crash-looping pod here leaves the trace it
-would leave in a cluster. It decides nothing about pods and never fails.
+would leave in a cluster. It decides nothing about pods and never fails. An event is kept for an
+hour after it was told last, as in a cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
 
 from supervisor.api import v1
-from supervisor.lifecycle.facts import Instant
+from supervisor.lifecycle.facts import Instant, rfc3339
 from supervisor.lifecycle.record import EventDraft
+from supervisor.store.contract import EVENT_TTL
 
 _SIMILAR_LIMIT = 10  # distinct messages of one reason before they are merged (§11.3.2)
 _SIMILAR_WINDOW = 600.0
 _BURST = 25  # events of one type per pod before the rate limit holds (§11.3.3)
 _REFILL = 300.0  # seconds for one more
-
-Listener = Callable[[v1.Event], None]
+_LOOK_EVERY = 60.0  # seconds between two looks for what is too old
+_COMBINED = "(combined from similar events): "
 
 
 class _Similar(Struct):
@@ -38,15 +39,24 @@ class _Bucket(Struct):
 
 
 class Recorder:
-    """Keeps the events of one node. `listener` is called with each new or updated event."""
+    """Keeps the events of one node."""
 
-    def __init__(self, node_name: str, listener: Listener | None = None) -> None:
+    def __init__(self, node_name: str) -> None:
         self._node_name = node_name
-        self._listener = listener
         self._events: dict[tuple[str, ...], v1.Event] = {}
         self._similar: dict[tuple[str, ...], _Similar] = {}
         self._buckets: dict[tuple[str, ...], _Bucket] = {}
         self._moment = 0  # in the name of the newest event
+        self._look_at = 0.0  # boot time to look again for what is too old
+
+    def restore(self, events: Iterable[v1.Event]) -> None:
+        """Go on counting events that an earlier life of the node has recorded."""
+        for event in events:
+            about = event.involved_object
+            key: tuple[str, ...] = (event.source.component, about.uid, event.type, event.reason)
+            if not event.message.startswith(_COMBINED):
+                key = (*key, about.field_path, event.message)
+            self._events[key] = event
 
     def events(self, pod_uid: str | None = None) -> list[v1.Event]:
         """The events, oldest first; of one pod when asked."""
@@ -61,14 +71,15 @@ class Recorder:
         uid = pod.metadata.uid
         group = (draft.component, uid, draft.type, draft.reason)
         if self._is_one_of_many(group, draft.message, at):
-            message = f"(combined from similar events): {draft.message}"
+            message = f"{_COMBINED}{draft.message}"
             key: tuple[str, ...] = group
         else:
             message = draft.message
             key = (*group, draft.field_path, message)
         if not self._admit(group[:3], at):
             return None
-        stamp = _rfc3339(at)
+        self._forget_old(at)
+        stamp = rfc3339(at)
         known = self._events.get(key)
         if known is not None:
             event = msgspec.structs.replace(
@@ -102,9 +113,21 @@ class Recorder:
                 reporting_component=draft.component,
             )
         self._events[key] = event
-        if self._listener is not None:
-            self._listener(event)
         return event
+
+    def _forget_old(self, at: Instant) -> None:
+        if at.boot < self._look_at:
+            return
+        self._look_at = at.boot + _LOOK_EVERY
+        too_old = rfc3339(at.later(-EVENT_TTL))
+        self._events = {
+            key: event
+            for key, event in self._events.items()
+            if (event.last_timestamp or "") >= too_old
+        }
+        for kept in (self._similar, self._buckets):
+            for group in [g for g in kept if at.boot - _last(kept[g]) > EVENT_TTL * 3]:
+                del kept[group]
 
     def _own_moment(self, at: Instant) -> int:
         """Nanoseconds that no other event has in its name, though one plan may carry several."""
@@ -136,5 +159,5 @@ class Recorder:
         return True
 
 
-def _rfc3339(at: Instant) -> str:
-    return datetime.fromtimestamp(at.wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _last(kept: _Similar | _Bucket) -> float:
+    return kept.last if isinstance(kept, _Similar) else kept.at

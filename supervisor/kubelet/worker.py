@@ -3,9 +3,10 @@
 A `PodWorker` folds facts into the pod's record, asks `decide` for a plan, commits the plan, and
 only then acts: each action runs as a task of its own and answers with exactly one fact. Between
 rounds it sleeps until a fact arrives or the plan's `wake_at` passes. After each commit the probes
-that run are made equal to those that the plan wants. No rule of the lifecycle is written here;
-what the worker adds is order (commit before act, acknowledge after commit) and containment: a bug
-in one pod parks that pod visibly and keeps its processes.
+and hooks that run are made equal to those that the plan wants. No rule of the lifecycle is written
+here; what the worker adds is order (commit before act, acknowledge after commit) and containment: a
+bug in one pod parks that pod visibly and keeps its processes, and so does a store that cannot
+write.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import anyio
 
 from supervisor.api import v1
 from supervisor.errors import NodeError
+from supervisor.kubelet import failpoints
 from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.hooks import HookRunner, RunHook
 from supervisor.kubelet.prober import Prober, RunProbe
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.decide import Plan, decide
@@ -33,6 +36,7 @@ from supervisor.lifecycle.facts import (
     CreateSandbox,
     Fact,
     FinishPod,
+    HookFinished,
     KillContainer,
     KillSent,
     LogsDropped,
@@ -46,15 +50,16 @@ from supervisor.lifecycle.facts import (
 from supervisor.lifecycle.record import (
     Committed,
     EventDraft,
-    NodePolicy,
     PodRecord,
-    new_record,
     observe,
 )
 from supervisor.runtime.cri import Exit, LaunchSpec, LogDrop, Lost, News, Runtime, StartError
+from supervisor.runtime.spec import signal_number
 
 # After a bug in the core or here, the pod is left alone this long before the next attempt.
 _PARKED = 10.0
+# After the store could not write, the round is tried again this much later.
+_UNWRITTEN = 1.0
 
 
 class Host(Protocol):
@@ -66,8 +71,21 @@ class Host(Protocol):
     @property
     def run_probe(self) -> RunProbe: ...
 
+    @property
+    def run_hook(self) -> RunHook: ...
+
     def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
         """Raises StartError when the container's configuration cannot be honoured."""
+        ...
+
+    async def commit(
+        self, worker: PodWorker, record: PodRecord, events: tuple[EventDraft, ...]
+    ) -> None:
+        """Store what a decision makes true. Raises OSError: nothing was stored."""
+        ...
+
+    async def forget(self, worker: PodWorker) -> None:
+        """The life of a deleted pod is over: remove its object, then its files."""
         ...
 
     def record_events(self, pod: v1.Pod, events: tuple[EventDraft, ...]) -> None: ...
@@ -78,19 +96,26 @@ class Host(Protocol):
 
 
 class PodWorker:
-    """Runs one pod until its plan is done. `tell` may be called from anywhere in the loop."""
+    """Runs one pod until its plan is done. `tell` may be called from anywhere in the loop.
 
-    def __init__(self, pod: v1.Pod, host: Host, policy: NodePolicy) -> None:
-        self.pod = pod
+    The record is a new one, or what an earlier life of the node has left; then facts that say
+    what became of the pod since are told before `run`.
+    """
+
+    def __init__(self, host: Host, record: PodRecord) -> None:
+        self.pod = record.pod
         self.host = host
-        self.record: PodRecord = new_record(pod, host.clock.now(), policy)
+        self.record = record
         self.finished = anyio.Event()
         self._mailbox: list[Fact] = []
         self._mail = anyio.Event()
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._starting: set[ContainerId] = set()
-        self._early_exits: dict[ContainerId, Exit | Lost] = {}
-        self._prober = Prober(pod, policy.host_ip, host, self.tell)
+        self._early_ends: dict[ContainerId, Exit | Lost] = {}
+        self._unwritten = False  # that the store cannot write was told
+        host_ip = record.policy.host_ip
+        self._prober = Prober(self.pod, host_ip, host, self.tell)
+        self._hooks = HookRunner(self.pod, host_ip, host, self.tell, self._settled)
         self._wake_at: float | None = 0.0  # of the plan committed last
 
     @property
@@ -106,11 +131,16 @@ class PodWorker:
         """Take a runtime's news about one of this pod's containers."""
         if isinstance(news, LogDrop):
             self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
-        elif news.id in self._starting:
-            # The answer to the start is on its way through a task; it must be folded first.
-            self._early_exits[news.id] = news
+        elif news.id in self._starting or self._hooks.is_unsettled(news.id):
+            # The answer to the start, or of a hook, is on its way through a task; it must be
+            # folded first.
+            self._early_ends[news.id] = news
         else:
-            self.tell(self._exited(news))
+            self.tell(self._ended(news))
+
+    def know(self, spec: LaunchSpec) -> None:
+        """An instance that an earlier life of the node has started was adopted."""
+        self._specs[spec.id] = spec
 
     def lose_containers(self) -> None:
         """The runtime is gone: how running containers end will never be known."""
@@ -131,7 +161,7 @@ class PodWorker:
         facts, self._mailbox = self._mailbox, []
         try:
             record = self._fold(facts)
-            if record is self.record and not self._is_time() and not _any_exit(facts):
+            if record is self.record and not self._is_time() and not _any_end(facts):
                 # Nothing has changed, as after most probes: the plan committed last still holds.
                 await self.host.clock.wait(self._mail, self._wake_at)
                 return False
@@ -143,21 +173,40 @@ class PodWorker:
             self._wake_at = 0.0
             await self.host.clock.sleep(_PARKED)
             return False
+        kinds = _kinds(plan)
+        failpoints.hit("before-commit", kinds)
+        try:
+            await self.host.commit(self, record, plan.events)
+        except OSError as error:
+            self._mailbox = [*facts, *self._mailbox]
+            self._wake_at = 0.0
+            self._tell_unwritten(error)
+            await self.host.clock.sleep(_UNWRITTEN)
+            return False
         before, self.record = self.record, record
+        self._unwritten = False
         # Committed: from here on the world may see it, and actions may follow.
-        self.host.record_events(self.pod, plan.events)
+        failpoints.hit("after-commit", kinds)
         self.host.pod_changed(self, before)
+        if any(isinstance(fact, _ENDS) for fact in facts):
+            failpoints.hit("before-ack", kinds)
         for fact in facts:
-            if isinstance(fact, ContainerExited | ContainerLost):
+            if isinstance(fact, _ENDS):
                 self._specs.pop(fact.id, None)
                 self.host.runtime.acknowledge(fact.id)
+            elif isinstance(fact, HookFinished):
+                self.host.runtime.forget_exec(fact.id, str(fact.which))
         for action in plan.actions:
             if isinstance(action, StartContainer):
                 self._starting.add(action.id)
             start_soon(self._perform, action)
         self._wake_at = plan.wake_at
         self._prober.reconcile(plan.probing, start_soon)
+        self._hooks.reconcile(plan.hooks, start_soon)
         if plan.done:
+            failpoints.hit("after-terminal")
+            if record.deletion is not None:
+                await self._forget()
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)
         return False
@@ -176,6 +225,30 @@ class PodWorker:
         now = self.host.clock.now()
         plan = decide(record, now)
         return plan, observe(record, Committed(at=now, plan=plan))
+
+    async def _forget(self) -> None:
+        while True:
+            try:
+                await self.host.forget(self)
+            except OSError as error:
+                self._tell_unwritten(error)
+                await self.host.clock.sleep(_UNWRITTEN)
+            else:
+                return
+
+    def _tell_unwritten(self, error: OSError) -> None:
+        if not self._unwritten:
+            self._unwritten = True
+            self.host.record_events(
+                self.pod,
+                (
+                    EventDraft(
+                        type=reasons.WARNING,
+                        reason=reasons.FAILED_SYNC,
+                        message=f"cannot store the state of the pod, it goes on as it is: {error}",
+                    ),
+                ),
+            )
 
     def _park(self, text: str) -> None:
         self.host.report_bug(f"pod {self.pod.metadata.namespace}/{self.pod.metadata.name}", text)
@@ -204,9 +277,15 @@ class PodWorker:
         self.tell(fact)
         if isinstance(action, StartContainer):
             self._starting.discard(action.id)
-            early = self._early_exits.pop(action.id, None)
-            if early is not None:
-                self.tell(self._exited(early))
+            self._settled(action.id)
+
+    def _settled(self, id: ContainerId) -> None:
+        """No answer about this instance is on its way any more: its end may be folded."""
+        if id in self._starting or self._hooks.is_unsettled(id):
+            return
+        early = self._early_ends.pop(id, None)
+        if early is not None:
+            self.tell(self._ended(early))
 
     async def _do(self, action: Action) -> Fact:
         runtime, clock = self.host.runtime, self.host.clock
@@ -229,7 +308,7 @@ class PodWorker:
                     )
                 return ContainerStarted(at=at, id=id, pid=pid)
             case StopContainer(id=id, signal=name):
-                runtime.signal(id, signal.Signals[name])
+                runtime.signal(id, signal_number(name))
                 return StopSignalled(at=clock.now(), id=id)
             case KillContainer(id=id):
                 runtime.signal(id, signal.SIGKILL)
@@ -238,9 +317,9 @@ class PodWorker:
                 await runtime.remove_sandbox(self.pod.metadata.uid)
                 return SandboxStopped(at=clock.now())
 
-    def _exited(self, news: Exit | Lost) -> ContainerExited | ContainerLost:
+    def _ended(self, news: Exit | Lost) -> ContainerExited | ContainerLost:
         if isinstance(news, Lost):
-            return ContainerLost(at=news.at, id=news.id)
+            return ContainerLost(at=news.at, id=news.id, logs_lost=news.logs_lost)
         spec = self._specs.get(news.id)
         message = ""
         if spec is not None:
@@ -260,6 +339,15 @@ class PodWorker:
         return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
 
 
-def _any_exit(facts: list[Fact]) -> bool:
+_ENDS = (ContainerExited, ContainerLost)
+
+
+def _any_end(facts: list[Fact]) -> bool:
     """Whether there is something to acknowledge."""
-    return any(isinstance(fact, ContainerExited | ContainerLost) for fact in facts)
+    return any(isinstance(fact, (*_ENDS, HookFinished)) for fact in facts)
+
+
+def _kinds(plan: Plan) -> tuple[str, ...]:
+    """What a plan does, for failpoints."""
+    hooks = (f"RunHook-{target.which}" for target in plan.hooks)
+    return (*(type(action).__name__ for action in plan.actions), *hooks)

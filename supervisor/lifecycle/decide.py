@@ -522,7 +522,7 @@ def _stop_one(
 ) -> None:
     now = agenda.now.boot
     instance = ContainerId(agenda.record.pod.metadata.uid, container.name, container.attempt)
-    stop = StopContainer(instance, stop_signal(spec))
+    stop = StopContainer(instance, hooks.stop_signal(spec))
     pre_stop = hooks.find(container.hooks, HookKind.PRE_STOP)
     if pre_stop is None and now < end.deadline and hooks.handler_of(spec, HookKind.PRE_STOP):
         comes_first = True  # this plan begins to owe it
@@ -568,9 +568,3 @@ def _kill_at(container: ContainerRecord, running: Running, end: _End) -> float:
         return end.deadline + AFTER_SIGNAL
     deadline = end.deadline + hooks.truncation(container.hooks)
     return max(deadline, running.signalled.boot + AFTER_SIGNAL)
-
-
-def stop_signal(spec: v1.Container) -> str:
-    """The signal that asks a container's main process to end (§6.5)."""
-    named = spec.lifecycle.stop_signal if spec.lifecycle is not None else None
-    return named or "SIGTERM"

@@ -201,7 +201,7 @@ class HookTarget(Struct, frozen=True):
     """A hook that should be running: part of a plan, reconciled by the shell.
 
     A target that is new is begun, but only after its plan is committed; one that is gone is
-    cancelled, and tells nothing any more. Otherwise it is answered by one HookFinished.
+    cancelled, and tells nothing any more. Else it is answered by HookFinished or HookInterrupted.
     """
 
     id: ContainerId
@@ -217,7 +217,16 @@ class HookFinished(Struct, frozen=True, tag_field="fact"):
     which: HookKind
     ok: bool
     message: str = ""  # why it failed
+    output: str = ""  # of a program
     fallback: str = ""  # the host that answered HTTPS with plain HTTP, and was asked so again
+
+
+class HookInterrupted(Struct, frozen=True, tag_field="fact"):
+    """A hook could not be run to its end for a reason on our side: it is owed as before."""
+
+    at: Instant
+    id: ContainerId
+    which: HookKind
 
 
 class DeletionRequested(Struct, frozen=True, tag_field="fact"):
@@ -225,6 +234,18 @@ class DeletionRequested(Struct, frozen=True, tag_field="fact"):
 
     `grace` in seconds; None means the pod's own. A repeated request can only shorten.
     `kill`: do not wait at all, SIGKILL now (the third Ctrl-C of `podvisor run`).
+    """
+
+    at: Instant
+    grace: int | None = None
+    kill: bool = False
+
+
+class NodeStopping(Struct, frozen=True, tag_field="fact"):
+    """The node ends for good and takes its pods with it; they stay as objects, failed.
+
+    `grace` in seconds, if it is to be shorter than the pod's own; asking again only shortens.
+    `kill` as for a deletion.
     """
 
     at: Instant
@@ -263,6 +284,7 @@ class SandboxLost(Struct, frozen=True, tag_field="fact"):
     """The machine has been started anew: nothing of the pod runs, and the boot clock began at 0."""
 
     at: Instant
+    boot_id: str = ""  # of its new life
 
 
 Fact = (
@@ -277,7 +299,9 @@ Fact = (
     | LogsDropped
     | ProbeObserved
     | HookFinished
+    | HookInterrupted
     | DeletionRequested
+    | NodeStopping
     | ConditionSet
     | ActionFailed
     | Adopted

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from supervisor.api import v1
 from supervisor.lifecycle.facts import HookKind, Instant
 
+_REMEMBERED = 2048  # characters of what a program wrote are kept
 LEAST = 2.0  # seconds that a hook has at least when a crash of ours interrupted it
 
 
@@ -53,6 +54,7 @@ class Hook(Struct, frozen=True, kw_only=True):
     ended: Instant | None = None
     end: HookEnd | None = None
     said: str = ""  # why it failed
+    output: str = ""  # the beginning of what its program wrote
 
     @property
     def is_owed(self) -> bool:
@@ -64,6 +66,12 @@ def handler_of(container: v1.Container, which: HookKind) -> v1.LifecycleHandler 
     if lifecycle is None:
         return None
     return lifecycle.post_start if which is HookKind.POST_START else lifecycle.pre_stop
+
+
+def stop_signal(container: v1.Container) -> str:
+    """The signal that asks the main process to end, after its preStop (§6.5)."""
+    lifecycle = container.lifecycle
+    return (lifecycle.stop_signal if lifecycle is not None else None) or "SIGTERM"
 
 
 def outlives(container: v1.Container, which: HookKind) -> bool:
@@ -88,9 +96,11 @@ def intend(hooks: tuple[Hook, ...], which: HookKind, at: Instant) -> tuple[Hook,
     return put(hooks, Hook(which=which, intended=at, begun=at))
 
 
-def close(hook: Hook, end: HookEnd, at: Instant, said: str = "") -> Hook:
+def close(hook: Hook, end: HookEnd, at: Instant, said: str = "", output: str = "") -> Hook:
     """An end is final: the first one counts."""
-    return replace(hook, ended=at, end=end, said=said) if hook.is_owed else hook
+    if not hook.is_owed:
+        return hook
+    return replace(hook, ended=at, end=end, said=said, output=output[:_REMEMBERED])
 
 
 def interrupted(hook: Hook, at: Instant) -> Hook:

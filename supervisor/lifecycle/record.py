@@ -36,7 +36,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import hooks, probing, reasons, restart
+from supervisor.lifecycle import hooks, probing, reasons, restart, timeline
 from supervisor.lifecycle.facts import (
     Action,
     ActionFailed,
@@ -51,12 +51,14 @@ from supervisor.lifecycle.facts import (
     Fact,
     FinishPod,
     HookFinished,
+    HookInterrupted,
     HookKind,
     HookTarget,
     Instant,
     KillContainer,
     KillSent,
     LogsDropped,
+    NodeStopping,
     ProbeObserved,
     ProbeOutcome,
     ProbeTarget,
@@ -188,6 +190,7 @@ class Cause(enum.StrEnum):
     DEADLINE = "deadline"  # activeDeadlineSeconds
     COMPLETION = "completion"  # no app container runs or will run again
     INIT_FAILURE = "init failure"  # a failed init container will not run again
+    SHUTDOWN = "node shutdown"
 
 
 class Termination(Struct, frozen=True, kw_only=True):
@@ -225,6 +228,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     qos_class: str
     created: Instant  # the node took the pod on: status.startTime
     adopted: Instant | None = None  # loaded again last, by another life of the node
+    boot_id: str = ""  # of the machine's life to which the boot times in here belong
     sandbox: Sandbox = Sandbox.ABSENT
     containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
     deletion: Instant | None = None  # first asked for
@@ -233,6 +237,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     retries: tuple[Retry, ...] = ()
     conditions: tuple[v1.PodCondition, ...] = ()  # set from outside
     owed_events: tuple[EventDraft, ...] = ()
+    trail: tuple[timeline.Mark, ...] = ()  # how it has been ending so far
     status: v1.PodStatus  # last committed
 
 
@@ -265,7 +270,7 @@ class Committed(Struct, frozen=True, tag=True):
     plan: Plan
 
 
-def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy) -> PodRecord:
+def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy, boot_id: str = "") -> PodRecord:
     """The record of a pod that the node takes on. The pod is defaulted and has its uid."""
     meta, spec = pod.metadata, pod.spec
     qos = qos_class(spec)
@@ -274,6 +279,7 @@ def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy) -> PodRecord:
         policy=policy,
         qos_class=qos,
         created=at,
+        boot_id=boot_id,
         containers=(
             *(
                 ContainerRecord(name=c.name, kind=Kind.SIDECAR if v1.is_sidecar(c) else Kind.INIT)
@@ -323,6 +329,14 @@ def spec_grace(record: PodRecord) -> int:
 
 def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
     """The record after one more fact."""
+    after = _folded(record, fact)
+    if after is record or after.termination is None:
+        return after
+    marks = tuple(timeline.trace(record, after, fact.at))
+    return replace(after, trail=after.trail + marks) if marks else after
+
+
+def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
     match fact:
         case Committed():
             return _committed(record, fact)
@@ -355,10 +369,14 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _probed(record, fact)
         case HookFinished():
             return _hook_finished(record, fact)
+        case HookInterrupted():
+            return _hook_interrupted(record, fact)
         case LogsDropped():
             return _logs_dropped(record, fact)
         case DeletionRequested():
             return _deletion_requested(record, fact)
+        case NodeStopping():
+            return _node_stopping(record, fact)
         case ConditionSet():
             return _condition_set(record, fact)
         case ActionFailed():
@@ -623,7 +641,7 @@ def _hook_finished(record: PodRecord, fact: HookFinished) -> PodRecord:
     if hook is None or not hook.is_owed:
         return record
     end = hooks.HookEnd.SUCCEEDED if fact.ok else hooks.HookEnd.FAILED
-    closed = hooks.close(hook, end, fact.at, fact.message)
+    closed = hooks.close(hook, end, fact.at, fact.message, fact.output)
     container = replace(container, hooks=hooks.put(container.hooks, closed))
     told = []
     if fact.fallback:
@@ -642,6 +660,18 @@ def _hook_finished(record: PodRecord, fact: HookFinished) -> PodRecord:
             )
             container = replace(container, running=replace(running, kill=kill))
     return _with(record, index, container, *told)
+
+
+def _hook_interrupted(record: PodRecord, fact: HookInterrupted) -> PodRecord:
+    index = _find(record, fact.id)
+    if index is None or record.containers[index].attempt != fact.id.attempt:
+        return record
+    container = record.containers[index]
+    hook = hooks.find(container.hooks, fact.which)
+    if hook is None or not hook.is_owed:
+        return record
+    again = hooks.put(container.hooks, hooks.interrupted(hook, fact.at))
+    return _with(record, index, replace(container, hooks=again))
 
 
 def hooks_closed(record: PodRecord, closed: Iterable[HookClosed], at: Instant) -> PodRecord:
@@ -729,6 +759,7 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         created=Instant(was.wall, fact.at.boot - max(0.0, fact.at.wall - was.wall)),
         deletion=None if record.deletion is None else Instant(record.deletion.wall, fact.at.boot),
         termination=termination,
+        boot_id=fact.boot_id,
         sandbox=Sandbox.ABSENT if anew else record.sandbox,
         containers=containers,
         in_flight=frozenset(),
@@ -842,6 +873,32 @@ def _deletion_requested(record: PodRecord, fact: DeletionRequested) -> PodRecord
         deletion=first,
         termination=_sooner(record.termination, termination),
     )
+
+
+def _node_stopping(record: PodRecord, fact: NodeStopping) -> PodRecord:
+    """As a graceful shutdown of a cluster's node does it (§7.8)."""
+    if record.status.phase in reasons.TERMINAL_PHASES:
+        return record
+    grace = spec_grace(record)
+    if fact.grace is not None:
+        grace = min(grace, fact.grace)
+    termination = Termination(
+        cause=Cause.SHUTDOWN,
+        requested=fact.at,
+        deadline=fact.at.boot + max(MINIMUM_GRACE, grace),
+        kill=fact.kill,
+    )
+    if record.termination is None:
+        told = v1.PodCondition(
+            type=reasons.DISRUPTION_TARGET,
+            status="True",
+            reason=reasons.TERMINATION_BY_KUBELET,
+            message=reasons.SHUTDOWN_MESSAGE,
+            last_transition_time=rfc3339(fact.at),
+        )
+        others = (c for c in record.conditions if c.type != reasons.DISRUPTION_TARGET)
+        record = replace(record, conditions=(*others, told))
+    return replace(record, termination=_sooner(record.termination, termination))
 
 
 def _sooner(old: Termination | None, new: Termination | None) -> Termination | None:

@@ -127,6 +127,10 @@ class Runtime(Protocol):
         """Remove the pod's own directories (not its logs). Nothing of the pod runs any more."""
         ...
 
+    async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Remove what is left of a pod that is gone: its logs and all that is kept about it."""
+        ...
+
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         """Start one instance; return the main's host pid and when it executed its program.
 

@@ -926,13 +926,14 @@ class ProcessRuntime:
         os.makedirs(self._sandbox(pod_uid), mode=0o700, exist_ok=True)
 
     async def remove_sandbox(self, pod_uid: str) -> None:
-        import anyio
+        await _remove_tree(self._sandbox(pod_uid))
 
-        try:
-            # In a thread: a pod's folder may hold many files.
-            await anyio.to_thread.run_sync(shutil.rmtree, self._sandbox(pod_uid), True)
-        except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must go anyway
-            shutil.rmtree(self._sandbox(pod_uid), ignore_errors=True)
+    async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
+        # The folder of an ephemeral node goes as a whole, and somebody may still show its logs.
+        if self._launcher.durable_in is not None:
+            from supervisor.runtime.spec import log_folder
+
+            await _remove_tree(log_folder(self._state_dir, namespace, name, uid))
 
     def _sandbox(self, pod_uid: str) -> str:
         return os.path.join(self._state_dir, "pods", pod_uid)
@@ -1627,6 +1628,16 @@ class ProcessRuntime:
     def _tell(self, news: News) -> None:
         self._news.append(news)
         self._wake.set()
+
+
+async def _remove_tree(path: str) -> None:
+    """In a thread: it may hold many files."""
+    import anyio
+
+    try:
+        await anyio.to_thread.run_sync(shutil.rmtree, path, True)
+    except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must go anyway
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _now() -> Instant:

@@ -114,8 +114,13 @@ def launch_spec(
 
 def log_path(state_dir: str, namespace: str, pod_name: str, id: ContainerId) -> str:
     """The log file of an instance, named as the kubelet names it."""
-    pod = _file_name(f"{namespace}_{pod_name}_{id.pod_uid}")
-    return posixpath.join(state_dir, "logs", pod, id.name, f"{id.attempt}.log")
+    folder = log_folder(state_dir, namespace, pod_name, id.pod_uid)
+    return posixpath.join(folder, id.name, f"{id.attempt}.log")
+
+
+def log_folder(state_dir: str, namespace: str, pod_name: str, uid: str) -> str:
+    """Where the logs and spawn records of a pod are."""
+    return posixpath.join(state_dir, "logs", _file_name(f"{namespace}_{pod_name}_{uid}"))
 
 
 def termination_file(state_dir: str, id: ContainerId) -> str:

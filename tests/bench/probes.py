@@ -150,7 +150,9 @@ async def steady(port: int, count: int, seconds: int) -> tuple[list[float], floa
         )
     order: list[v1.Container] = []
 
-    def make_spec(pod: v1.Pod, container: v1.Container, id_: ContainerId) -> LaunchSpec:
+    def make_spec(
+        pod: v1.Pod, container: v1.Container, id_: ContainerId, *, runs: bool
+    ) -> LaunchSpec:
         offsets[id(container)] = len(order) / count
         order.append(container)
         return LaunchSpec(id_, ("x",), (), "/", "", "", "")

@@ -35,7 +35,9 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
     async with ProcessRuntime(launcher, folder) as runtime:
         info = replace(node_info(runtime.isolation, folder), environ=(("PATH", PATH),))
 
-        def make_spec(pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:
+        def make_spec(
+            pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+        ) -> LaunchSpec:
             return spec.launch_spec(pod, container, id, info)
 
         async with Node(runtime, make_spec, policy=NodePolicy(node_name="here")) as node:

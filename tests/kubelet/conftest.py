@@ -33,6 +33,7 @@ from supervisor.runtime.cri import (
     Presence,
     StartError,
 )
+from supervisor.store.contract import Store
 
 START = 1_700_000_000.0
 
@@ -108,6 +109,9 @@ class FakeRuntime:
     async def remove_sandbox(self, pod_uid: str) -> None:
         self.sandboxes.discard(pod_uid)
 
+    async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
+        self.note("remove", name)
+
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         program = self.programs[spec.id.name]
         if isinstance(program, list):
@@ -123,6 +127,15 @@ class FakeRuntime:
         if program.runs is not None:
             self._tasks.start_soon(self._end_later, spec.id, program.runs, program.code)
         return 1000 + len(self.log), self.clock.now()
+
+    def take_over(self, found: dict[ContainerId, Found]) -> None:
+        """What an earlier supervisor has started runs here."""
+        self.found = found
+        for id, what in found.items():
+            if what.state is Presence.RUNNING:
+                programs = self.programs[id.name]
+                last = programs[-1] if isinstance(programs, list) else programs
+                self.running[id] = (last, self.clock.now().boot)
 
     async def adopt(self, spec: LaunchSpec) -> Found:
         self.note("adopt", spec.id.name)
@@ -229,7 +242,9 @@ class FakeRuntime:
         )
 
 
-def make_spec(pod: v1.Pod, container: v1.Container, id: ContainerId) -> LaunchSpec:
+def make_spec(
+    pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool = False
+) -> LaunchSpec:
     return LaunchSpec(
         id=id,
         argv=container.command,
@@ -283,10 +298,15 @@ async def world(
     programs: dict[str, Program | list[Program]],
     *,
     run_probe: RunProbe | None = None,
+    store: Store | None = None,
+    found: dict[ContainerId, Found] | None = None,
+    boot_id: str = "",
     **policy: float,
 ) -> AsyncIterator[World]:
+    """`store` and `found`: what an earlier life of the node has left."""
     watcher = Watcher()
     async with FakeRuntime(clock, programs).open() as runtime:
+        runtime.take_over(found or {})
         node = Node(
             runtime,
             make_spec,
@@ -294,6 +314,8 @@ async def world(
             clock=clock,
             observer=watcher,
             run_probe=run_probe,
+            store=store,
+            boot_id=boot_id,
         )
         async with node:
             yield World(node, runtime, watcher)

@@ -1,0 +1,149 @@
+"""The end of a pod as a waterfall: what it waited for, for how long, and who needed to be killed.
+
+Pure: it reads the marks that a record has kept of its shutdown (lifecycle/timeline.py), and draws
+one line for each stretch of time of each container, or gives them as plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.cli.narration import first_words, seconds
+from supervisor.lifecycle.facts import rfc3339
+from supervisor.lifecycle.record import PodRecord
+from supervisor.lifecycle.timeline import Mark, Moment
+
+# The key under which the marks are written into a Pod that is printed as data.
+ANNOTATION = "podvisor/termination-timeline"
+
+_WIDTH = 40  # of the bars
+_WORTH_A_LINE = 0.05  # seconds that a sidecar waits for its turn
+
+
+class _Span(Struct, frozen=True):
+    """One container in one state of ending, in seconds from the beginning of the end."""
+
+    container: str
+    what: str
+    begin: float
+    end: float
+    note: str
+
+
+def is_remarkable(record: PodRecord) -> bool:
+    """Whether a shutdown is worth a look: over a second, or cut by SIGKILL."""
+    if not record.trail:
+        return False
+    return _length(record.trail) > 1.0 or any(m.moment is Moment.KILL for m in record.trail)
+
+
+def draw(record: PodRecord, label: str) -> str:
+    """Lines for a person; empty when the pod never began to end."""
+    trail = record.trail
+    if not trail:
+        return ""
+    length = _length(trail)
+    begin = trail[0].at.boot
+    notes = [trail[0].note]
+    for mark in trail:
+        if mark.moment is Moment.SHORTENED:
+            after = seconds(mark.at.boot - begin)
+            notes.append(f"after {after} shortened: {mark.note}")
+        elif mark.moment is Moment.ENDPOINTS_OFF:
+            notes.append(f"out of endpoints after {seconds(mark.at.boot - begin)}")
+    lines = [f"shutdown of {label}: {seconds(length)} ({'; '.join(notes)})"]
+    spans = list(_spans(trail, begin))
+    names = [f"{label}/{span.container}" for span in spans]
+    wide = max(map(len, names), default=0)
+    what = max((len(span.what) for span in spans), default=0)
+    for name, span in zip(names, spans, strict=True):
+        times = f"{span.begin:.1f} - {span.end:.1f} s"
+        bar = _bar(span, max(length, 0.001))
+        lines.append(f"  {name:<{wide}}  {span.what:<{what}}  [{bar}]  {times:<14}  {span.note}")
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def annotated(record: PodRecord) -> v1.Pod:
+    """The pod as it was at the end, with the marks of its shutdown in an annotation, as JSON:
+    `seconds` since it began to end, `time` in RFC 3339."""
+    pod = replace(record.pod, status=record.status)
+    if not record.trail:
+        return pod
+    text = msgspec.json.encode(_data(record)).decode()
+    annotations = pod.metadata.annotations | {ANNOTATION: text}
+    return replace(pod, metadata=replace(pod.metadata, annotations=annotations))
+
+
+def _data(record: PodRecord) -> list[dict[str, object]]:
+    begin = record.trail[0].at.boot if record.trail else 0.0
+    return [
+        {
+            "seconds": round(mark.at.boot - begin, 3),
+            "time": rfc3339(mark.at),
+            "event": str(mark.moment),
+            **({"container": mark.container} if mark.container else {}),
+            **({"pid": mark.pid} if mark.pid else {}),
+            **({"note": mark.note} if mark.note else {}),
+        }
+        for mark in record.trail
+    ]
+
+
+def _length(trail: tuple[Mark, ...]) -> float:
+    return max(mark.at.boot for mark in trail) - trail[0].at.boot
+
+
+def _bar(span: _Span, length: float) -> str:
+    first = min(_WIDTH - 1, int(span.begin / length * _WIDTH))
+    last = max(first + 1, min(_WIDTH, round(span.end / length * _WIDTH)))
+    return " " * first + "=" * (last - first) + " " * (_WIDTH - last)
+
+
+def _spans(trail: tuple[Mark, ...], begin: float) -> Iterable[_Span]:
+    end = begin + _length(trail)
+    names = dict.fromkeys(mark.container for mark in trail if mark.container)
+    for name in names:
+        mine = {mark.moment: mark for mark in trail if mark.container == name}
+
+        def when(moment: Moment, mine: dict[Moment, Mark] = mine) -> float | None:
+            return mine[moment].at.boot if moment in mine else None
+
+        exited = when(Moment.EXIT)
+        over = end if exited is None else exited
+        how = _how(mine)
+        at = when(Moment.ALIVE) or begin
+        hook = when(Moment.PRE_STOP)
+        if hook is not None:
+            ended = min(when(Moment.PRE_STOP_ENDED) or over, over)
+            note = mine[Moment.PRE_STOP_ENDED].note if Moment.PRE_STOP_ENDED in mine else ""
+            yield _Span(name, "preStop", hook - begin, ended - begin, note)
+            at = ended
+        told = when(Moment.SIGNAL)
+        killed = when(Moment.KILL)
+        if told is None:
+            if exited is not None and killed is None and at <= exited:
+                yield _Span(name, "waits", at - begin, exited - begin, how)
+        else:
+            if told - at > _WORTH_A_LINE:
+                yield _Span(name, "waits its turn", at - begin, told - begin, "")
+            until = over if killed is None else min(killed, over)
+            alive = f"still alive: pid {mine[Moment.SIGNAL].pid}, {_command(mine)}"
+            note = how if killed is None else alive
+            yield _Span(name, mine[Moment.SIGNAL].note, told - begin, until - begin, note)
+        if killed is not None:
+            yield _Span(name, "SIGKILL", killed - begin, over - begin, how)
+
+
+def _how(mine: dict[Moment, Mark]) -> str:
+    mark = mine.get(Moment.EXIT)
+    return f"exit {mark.note}" if mark is not None else "still runs"
+
+
+def _command(mine: dict[Moment, Mark]) -> str:
+    words = mine[Moment.ALIVE].note if Moment.ALIVE in mine else ""
+    return f"`{first_words(words)[:40]}`"
