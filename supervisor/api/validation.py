@@ -78,7 +78,12 @@ def _check_kind(data: Any) -> Finding | None:
         return invalid((), data, "must be a mapping with apiVersion, kind, metadata and spec")
     kind, version = data.get("kind"), data.get("apiVersion")
     if kind is None:
-        return required(("kind",), "such as Pod")
+        unknown = [finding for finding in codec.decode(data, v1.Pod)[1] if len(finding.path) == 1]
+        misnamed = next((finding for finding in unknown if finding.suggestion == "kind"), None)
+        if misnamed is None:
+            return required(("kind",), "such as Pod")
+        # `Kind: Pod` is a pod: the decoder says this again, beside all the rest.
+        return None if data[misnamed.path[0]] == "Pod" else misnamed
     if not isinstance(kind, str) or not isinstance(version, (str, type(None))):
         return None  # a wrong type: the decoder says it better
     if kind in ("List", "PodList"):  # whose items could not be taken out
