@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,25 @@ def test_nothing_to_read_is_a_problem() -> None:
         "empty: error: no manifests: no file is named *.yaml, *.yml, *.json",
         "nothing.yaml: error: no documents",
     ]
+
+
+def test_a_fifo_in_a_folder_is_not_waited_for() -> None:
+    write("pods/a.yaml", GOOD.replace("NAME", "a"))
+    os.mkfifo("pods/b.yaml")
+    loaded = manifests.load(["pods"])
+    assert [str(problem) for problem in loaded.problems] == [
+        "pods/b.yaml: error: cannot read: not a regular file"
+    ]
+    assert [pod.source for pod in loaded.pods] == ["pods/a.yaml"]
+
+
+def test_a_fifo_that_is_named_is_read_to_its_end() -> None:
+    os.mkfifo("made.yaml")
+    text = GOOD.replace("NAME", "a")
+    writer = threading.Thread(target=Path("made.yaml").write_text, args=(text,), daemon=True)
+    writer.start()
+    assert problems("made.yaml") == []
+    writer.join()
 
 
 def test_standard_input_starts_in_the_current_folder(here: Path) -> None:
@@ -330,6 +350,13 @@ def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
 def test_no_podvisor_toml_is_too_much(text: str, problem: str) -> None:
     write("podvisor.toml", text)
     assert problems(write("pod.yaml", GOOD.replace("NAME", "web"))) == ["podvisor.toml" + problem]
+
+
+def test_a_fifo_named_podvisor_toml_is_not_waited_for() -> None:
+    os.mkfifo("podvisor.toml")
+    assert problems(write("pod.yaml", GOOD.replace("NAME", "web"))) == [
+        "podvisor.toml: error: cannot read: not a regular file"
+    ]
 
 
 def test_a_byte_order_mark_is_no_part_of_podvisor_toml() -> None:
