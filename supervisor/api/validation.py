@@ -104,8 +104,8 @@ def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
         if finding.type is Type.NOT_FOUND and cause.path[:2] == ("spec", "volumes"):
             return True
         meant = (*cause.path[:-1], cause.suggestion) if cause.suggestion else None
-        if finding.path == meant and finding.type is Type.REQUIRED:
-            return True
+        if meant and finding.path[:length] == meant and finding.type is Type.REQUIRED:
+            return True  # of the field that was meant, or beneath it
     return False
 
 

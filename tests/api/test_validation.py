@@ -184,6 +184,11 @@ def warnings(data: object) -> list[str]:
             id="a misnamed kind Pod beside all the rest",
         ),
         pytest.param(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "Spec": {}},
+            ["Spec: Unknown field (did you mean spec?)"],
+            id="nothing is missing of what is misnamed",
+        ),
+        pytest.param(
             {"kin": "Job", "spec": {"a": 1}},
             ["kin: Unknown field (did you mean kind?)"],
             id="another kind, misnamed",
