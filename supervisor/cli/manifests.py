@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 from msgspec import Struct
@@ -166,22 +167,22 @@ class _Loader:
         for document in documents:
             if len(problems) > MAX_FINDINGS:
                 break
-            pod, findings = validation.admit(document.data)
-            if pod is not None:
-                findings = [*findings, *self._check_here(pod, document)]
+            pod, findings = validation.admit(document.data, partial(self._check_here, document))
             problems += [document.problem(finding) for finding in findings]
-            if pod is not None and not has_errors(findings):
+            if pod is not None:
                 self._pods.append(LoadedPod(pod, source, folder, project))
         problems.sort(key=lambda problem: (problem.line, problem.col))
         self._problems += problems[:MAX_FINDINGS]
         if len(problems) >= MAX_FINDINGS:
             self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
 
-    def _check_here(self, pod: v1.Pod, document: codec.Document) -> Iterator[Finding]:
+    def _check_here(self, document: codec.Document, pod: v1.Pod) -> Iterator[Finding]:
         meta = pod.metadata
         path = ("metadata", "name")
         first = self._places.get((meta.namespace, meta.name))
-        if first is None:
+        if not meta.name:
+            pass  # which is said already
+        elif first is None:
             place = f"{document.source}:{document.locate(path)[0]}"
             self._places[meta.namespace, meta.name] = place
         else:  # also the same file named twice: its pods would run twice

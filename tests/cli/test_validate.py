@@ -225,6 +225,24 @@ def test_other_ids_are_refused_without_root() -> None:
     ]
 
 
+def test_ids_and_names_are_checked_beside_other_errors() -> None:
+    text = GOOD.replace("NAME", "web") + "  securityContext: {runAsUser: 1000, fsGroup: 1}\n"
+    nameless = text.replace("name: web", "labels: {}")
+    name = write("pods.yaml", f"{text}---\n{text}---\n{nameless}---\n{nameless}")
+    found = [line.split(": ", 2)[2] for line in problems(name, ids=manifests.Ids(7, 8, ()))]
+    both = ["spec.securityContext.runAsUser", "spec.securityContext.fsGroup is refused"]
+    wanted = [*both, "metadata.name: Duplicate", *both, *2 * ["metadata.name: Required", *both]]
+    assert len(found) == len(wanted)
+    assert all(map(str.startswith, found, wanted)), found
+    name = write("pod.yaml", text.replace("1000", "-1"))
+    assert [
+        line for line in problems(name, ids=manifests.Ids(7, 8, ())) if "runAsUser" in line
+    ] == [
+        "pod.yaml:9:32: error: spec.securityContext.runAsUser: Invalid value: -1: "
+        "must be between 0 and 2147483647, inclusive"
+    ]
+
+
 def test_a_file_named_twice_is_two_pods_of_one_name() -> None:
     name = write("pod.yaml", GOOD.replace("NAME", "web"))
     (problem,) = problems(name, name)
