@@ -14,7 +14,7 @@ unprivileged user cannot take are found by whoever knows the user.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -43,8 +43,14 @@ MAX_INT32 = 2**31 - 1
 NAMESPACE_DEFAULT = "default"
 
 
-def admit(data: Any) -> tuple[v1.Pod | None, list[Finding]]:
-    """The pod with its defaults if nothing is wrong (warnings aside), and all findings."""
+def admit(
+    data: Any, here: Callable[[v1.Pod], Iterable[Finding]] | None = None
+) -> tuple[v1.Pod | None, list[Finding]]:
+    """The pod with its defaults if nothing is wrong (warnings aside), and all findings.
+
+    `here` has the rules of the place where the pod is to run. It sees a pod that may be refused,
+    in which fields that could not be read are not set.
+    """
     wrong_kind = _check_kind(data)
     if wrong_kind is not None:
         return None, [wrong_kind]
@@ -52,6 +58,9 @@ def admit(data: Any) -> tuple[v1.Pod | None, list[Finding]]:
     if len(misread) >= MAX_FINDINGS:
         return None, misread
     judged, found = _judge(pod)
+    if here is not None:
+        broken = {finding.path for finding in found if finding.severity is Severity.ERROR}
+        found += [finding for finding in here(judged) if finding.path not in broken]
     findings = misread + [finding for finding in found if not _follows_from(finding, misread)]
     failed = any(finding.severity is Severity.ERROR for finding in findings)
     return (None if failed else judged), findings
@@ -78,7 +87,12 @@ def _check_kind(data: Any) -> Finding | None:
         return invalid((), data, "must be a mapping with apiVersion, kind, metadata and spec")
     kind, version = data.get("kind"), data.get("apiVersion")
     if kind is None:
-        return required(("kind",), "such as Pod")
+        unknown = [finding for finding in codec.decode(data, v1.Pod)[1] if len(finding.path) == 1]
+        misnamed = next((finding for finding in unknown if finding.suggestion == "kind"), None)
+        if misnamed is None:
+            return required(("kind",), "such as Pod")
+        # `Kind: Pod` is a pod: the decoder says this again, beside all the rest.
+        return None if data[misnamed.path[0]] == "Pod" else misnamed
     if not isinstance(kind, str) or not isinstance(version, (str, type(None))):
         return None  # a wrong type: the decoder says it better
     if kind in ("List", "PodList"):  # whose items could not be taken out
@@ -99,8 +113,8 @@ def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
         if finding.type is Type.NOT_FOUND and cause.path[:2] == ("spec", "volumes"):
             return True
         meant = (*cause.path[:-1], cause.suggestion) if cause.suggestion else None
-        if finding.path == meant and finding.type is Type.REQUIRED:
-            return True
+        if meant and finding.path[:length] == meant and finding.type is Type.REQUIRED:
+            return True  # of the field that was meant, or beneath it
     return False
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 from msgspec import Struct
@@ -147,7 +149,11 @@ class _Loader:
         files = [name for name in files if not os.path.isdir(name)]
         if not files:
             self._complain(path, f"no manifests: no file is named *{', *'.join(SUFFIXES)}")
-        return files
+        # Who names a FIFO means to wait for it; one that only lies there must not hold us up.
+        odd = [name for name in files if os.path.exists(name) and not os.path.isfile(name)]
+        for name in odd:
+            self._complain(name, "cannot read: not a regular file")
+        return [name for name in files if name not in odd]
 
     def _complain(self, source: str, text: str, line: int = 0, col: int = 0) -> None:
         self._problems.append(Problem(Severity.ERROR, source, line, col, "", text))
@@ -161,22 +167,22 @@ class _Loader:
         for document in documents:
             if len(problems) > MAX_FINDINGS:
                 break
-            pod, findings = validation.admit(document.data)
-            if pod is not None:
-                findings = [*findings, *self._check_here(pod, document)]
+            pod, findings = validation.admit(document.data, partial(self._check_here, document))
             problems += [document.problem(finding) for finding in findings]
-            if pod is not None and not has_errors(findings):
+            if pod is not None:
                 self._pods.append(LoadedPod(pod, source, folder, project))
         problems.sort(key=lambda problem: (problem.line, problem.col))
         self._problems += problems[:MAX_FINDINGS]
         if len(problems) >= MAX_FINDINGS:
             self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
 
-    def _check_here(self, pod: v1.Pod, document: codec.Document) -> Iterator[Finding]:
+    def _check_here(self, document: codec.Document, pod: v1.Pod) -> Iterator[Finding]:
         meta = pod.metadata
         path = ("metadata", "name")
         first = self._places.get((meta.namespace, meta.name))
-        if first is None:
+        if not meta.name:
+            pass  # which is said already
+        elif first is None:
             place = f"{document.source}:{document.locate(path)[0]}"
             self._places[meta.namespace, meta.name] = place
         else:  # also the same file named twice: its pods would run twice
@@ -196,7 +202,11 @@ class _Loader:
     def _find_project(self, folder: str) -> Project:
         path = os.path.join(folder, CONFIG)
         try:
-            with open(path, "rb") as stream:
+            # Not blocking: of a FIFO, opening alone would wait for somebody who writes.
+            with open(path, "rb", opener=_open_now) as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    self._complain(_short(path, self._here), "cannot read: not a regular file")
+                    return Project(root=folder, found=True)
                 content = stream.read(MAX_CONFIG + 1)
         except (FileNotFoundError, NotADirectoryError):
             parent = os.path.dirname(folder)
@@ -207,6 +217,10 @@ class _Loader:
         project, problems = read_project(content, _short(path, self._here), folder)
         self._problems += problems
         return project
+
+
+def _open_now(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _short(path: str, here: str) -> str:

@@ -175,6 +175,25 @@ def warnings(data: object) -> list[str]:
         ),
         pytest.param({"a": 1}, ["kind: Required value: such as Pod"], id="no kind"),
         pytest.param(
+            {"apiVersion": "v1", "Kind": "Pod", "metadata": {"name": "x"}, "spec": {"a": 1}},
+            [
+                "Kind: Unknown field (did you mean kind?)",
+                "spec.a: Unknown field",
+                "spec.containers: Required value",
+            ],
+            id="a misnamed kind Pod beside all the rest",
+        ),
+        pytest.param(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "Spec": {}},
+            ["Spec: Unknown field (did you mean spec?)"],
+            id="nothing is missing of what is misnamed",
+        ),
+        pytest.param(
+            {"kin": "Job", "spec": {"a": 1}},
+            ["kin: Unknown field (did you mean kind?)"],
+            id="another kind, misnamed",
+        ),
+        pytest.param(
             ["x"],
             ['Invalid value: ["x"]: must be a mapping with apiVersion, kind, metadata and spec'],
             id="no object",

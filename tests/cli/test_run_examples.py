@@ -47,7 +47,8 @@ def test_make_run_shows_a_whole_life_and_ends_by_itself(place: Place):
     finished = session.wait(0)
     lines = finished.out.splitlines()
 
-    assert lines[:4] == [
+    # The visitor may have asked before, on a slow machine.
+    assert [line for line in lines if not line.startswith("web/visitor")][:4] == [
         *(f"web/migrate | schema is at version {version}" for version in (1, 2, 3)),
         "web/app     | pid 1 serves on port 18080",
     ]
@@ -102,6 +103,7 @@ def test_without_namespaces_the_pid1_example_hides_what_a_cluster_would_show(
     place: Place, way: Way
 ):
     session = place.podvisor("run", f"--isolation={way.isolation}", copied(place, "pid1"))
+    session.until(lambda: session.out.count("| up") == 3, "three containers to be up")
     session.until(lambda: session.out.count("| serving") == 2, "two servers")
     session.signal(signal.SIGINT)
     finished = session.wait(130)

@@ -149,9 +149,7 @@ def test_the_health_example_becomes_ready_and_ends_by_itself(place: Place, way: 
         for line in pod.said("service")
         if line.startswith(("startup", "liveness", "ready", "not ready"))
     ]
-    assert said == [
-        "startup probe passed",
-        "ready",
-        "not ready: HTTP probe failed with statuscode: 503",
-    ]
+    # In between a slow machine may have been too slow for a probe and its one second.
+    assert said[:2] == ["startup probe passed", "ready"]
+    assert said[-1] == "not ready: HTTP probe failed with statuscode: 503"
     assert not [line for line in pod.said("store") if line.startswith(("liveness", "not"))]

@@ -12,9 +12,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
+from tests.support import PATIENCE
 from tests.torture import harness
 from tests.torture.harness import PODVISOR, How, Phase, random_trial
 
@@ -91,7 +93,7 @@ def test_a_closed_terminal_hangs_up_twice_without_shortening_the_grace(tmp_path:
         process.send_signal(signal.SIGHUP)
         time.sleep(0.1)
         process.send_signal(signal.SIGHUP)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 129
     assert out.rstrip().endswith(b"| ended")
 
@@ -102,22 +104,21 @@ def test_a_reader_that_stopped_reading_does_not_keep_it(manifest: str):
         assert process.stdout
         process.stdout.read(1)
         time.sleep(0.5)  # the pipe is full
-        for _ in range(10):
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
             process.send_signal(signal.SIGINT)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(0.5)
-                break
-            except subprocess.TimeoutExpired:
-                pass
         assert process.poll() == 130
         process.stdout.read()
 
 
 def test_ctrl_c_ends_it_while_it_waits_for_a_manifest_on_stdin():
     with start("-") as process:
-        time.sleep(0.5)
+        assert process.stdin
+        process.stdin.write(b"#" * 200_000)  # more than a pipe holds: it is reading by now
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(PATIENCE) == 130
 
 
 def test_a_ctrl_c_at_its_birth_does_not_end_the_launcher():

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,25 @@ def test_nothing_to_read_is_a_problem() -> None:
     ]
 
 
+def test_a_fifo_in_a_folder_is_not_waited_for() -> None:
+    write("pods/a.yaml", GOOD.replace("NAME", "a"))
+    os.mkfifo("pods/b.yaml")
+    loaded = manifests.load(["pods"])
+    assert [str(problem) for problem in loaded.problems] == [
+        "pods/b.yaml: error: cannot read: not a regular file"
+    ]
+    assert [pod.source for pod in loaded.pods] == ["pods/a.yaml"]
+
+
+def test_a_fifo_that_is_named_is_read_to_its_end() -> None:
+    os.mkfifo("made.yaml")
+    text = GOOD.replace("NAME", "a")
+    writer = threading.Thread(target=Path("made.yaml").write_text, args=(text,), daemon=True)
+    writer.start()
+    assert problems("made.yaml") == []
+    writer.join()
+
+
 def test_standard_input_starts_in_the_current_folder(here: Path) -> None:
     loaded = manifests.load(["-"], stdin=io.BytesIO(GOOD.replace("NAME", "web").encode()))
     (pod,) = loaded.pods
@@ -202,6 +222,24 @@ def test_other_ids_are_refused_without_root() -> None:
         f"podvisor runs as group 8 and cannot change it: {remedy}",
         f"pod.yaml:9:80: {at}.supplementalGroups[1]: Invalid value: 27: "
         f"podvisor is not in this group and cannot enter it: {remedy}",
+    ]
+
+
+def test_ids_and_names_are_checked_beside_other_errors() -> None:
+    text = GOOD.replace("NAME", "web") + "  securityContext: {runAsUser: 1000, fsGroup: 1}\n"
+    nameless = text.replace("name: web", "labels: {}")
+    name = write("pods.yaml", f"{text}---\n{text}---\n{nameless}---\n{nameless}")
+    found = [line.split(": ", 2)[2] for line in problems(name, ids=manifests.Ids(7, 8, ()))]
+    both = ["spec.securityContext.runAsUser", "spec.securityContext.fsGroup is refused"]
+    wanted = [*both, "metadata.name: Duplicate", *both, *2 * ["metadata.name: Required", *both]]
+    assert len(found) == len(wanted)
+    assert all(map(str.startswith, found, wanted)), found
+    name = write("pod.yaml", text.replace("1000", "-1"))
+    assert [
+        line for line in problems(name, ids=manifests.Ids(7, 8, ())) if "runAsUser" in line
+    ] == [
+        "pod.yaml:9:32: error: spec.securityContext.runAsUser: Invalid value: -1: "
+        "must be between 0 and 2147483647, inclusive"
     ]
 
 
@@ -330,6 +368,13 @@ def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
 def test_no_podvisor_toml_is_too_much(text: str, problem: str) -> None:
     write("podvisor.toml", text)
     assert problems(write("pod.yaml", GOOD.replace("NAME", "web"))) == ["podvisor.toml" + problem]
+
+
+def test_a_fifo_named_podvisor_toml_is_not_waited_for() -> None:
+    os.mkfifo("podvisor.toml")
+    assert problems(write("pod.yaml", GOOD.replace("NAME", "web"))) == [
+        "podvisor.toml: error: cannot read: not a regular file"
+    ]
 
 
 def test_a_byte_order_mark_is_no_part_of_podvisor_toml() -> None:

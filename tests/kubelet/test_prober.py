@@ -239,6 +239,7 @@ async def test_a_bug_in_a_handler_is_an_error_each_time_and_a_bug_once(fake_cloc
         assert "division by zero" in bug
 
 
+@pytest.mark.timeout(600)  # all of it is computing, which a busy machine may take its time for
 async def test_an_hour_of_a_hundred_probed_containers_has_no_drift_and_no_more_tasks(
     fake_clock: Clock,
 ) -> None:

@@ -143,6 +143,14 @@ STARTING = {
         plain(a={"refusal": Refusal("CreateContainerConfigError", "no", BOOT + 105)}),
         ["start b/0"],
     ),
+    "a refused start of an init container holds up all that come after it": (
+        full(i1={"refusal": Refusal("CreateContainerConfigError", "no", BOOT + 105)}),
+        [],
+    ),
+    "a refused start of a sidecar holds up all that come after it": (
+        full(i1=ended(0), s1={"refusal": Refusal("CreateContainerConfigError", "no", BOOT + 105)}),
+        [],
+    ),
     "a refused start is tried again when its time has come": (
         plain(a={"refusal": Refusal("CreateContainerConfigError", "no", BOOT + 100)}),
         ["start a/0"],

@@ -264,7 +264,9 @@ def test_a_process_that_ignores_sigterm_is_killed_at_the_end_of_the_grace_period
     assert shown(life.container("app")) == "terminated Error 137"
 
 
-@pytest.mark.parametrize(("grace", "end"), [(-1, 12), (0, 12), (1, 12), (2, 12), (3, 13), (30, 40)])
+@pytest.mark.parametrize(
+    ("grace", "end"), [(-30, 12), (-1, 12), (0, 12), (1, 12), (2, 12), (3, 13), (30, 40)]
+)
 def test_the_grace_of_the_spec_is_at_least_one_second_and_sigkill_two_after_sigterm(grace, end):
     """E04: §7.1.2, §7.2.1, §7.2.2"""
     life = Life(pod(termination_grace_period_seconds=grace), {"app": STUBBORN}).delete(10).run()

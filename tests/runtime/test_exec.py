@@ -276,12 +276,15 @@ async def test_at_the_timeout_nothing_of_it_is_left(way: Way, folder: str, mark:
     async with open_node(way, folder) as node:
         spec = await sleeper(node)
         pid = node.runtime._instances[spec.id].pid
-        begin = time.monotonic()
-        done = await run(node, spec, PYTHON, "-c", STUBBORN, mark, timeout=0.7)
-        took = time.monotonic() - begin
+        for timeout in (0.7, 7):  # a slow machine may not have brought it up in the first
+            begin = time.monotonic()
+            done = await run(node, spec, PYTHON, "-c", STUBBORN, mark, timeout=timeout)
+            took = time.monotonic() - begin
+            assert marked(mark) == []
+            if done.output:
+                break
         assert done == ExecResult(None, b"up\n")
-        assert marked(mark) == []
-        assert 0.7 <= took < 2
+        assert timeout <= took < timeout + 1.3
         assert zombies_below(pid) == []
         assert await run(node, spec, "echo", "again") == ExecResult(0, b"again\n")
 

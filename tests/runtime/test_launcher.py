@@ -575,6 +575,17 @@ async def test_the_spawn_record_names_the_process(way: Way, folder: str) -> None
             assert record.boot == file.read().strip()
 
 
+async def test_what_has_no_spawn_record_never_runs(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec("/bin/sh", "-c", f"echo > {folder}/ran; exec sleep 1000")
+        os.makedirs(spec.log_path.removesuffix("0.log") + "0.spawn/in the way")
+        with pytest.raises(StartError, match=r"^cannot write the spawn record: ") as caught:
+            await node.start(spec)
+        assert not caught.value.created
+        assert (await node.shell("echo well")).out == "well\n"
+    assert not os.path.exists(f"{folder}/ran")
+
+
 async def test_unknown_instances_take_no_signal(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         assert not node.runtime.signal(ContainerId("x", "y", 3), 9)

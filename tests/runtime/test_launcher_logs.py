@@ -78,16 +78,25 @@ async def test_a_line_written_byte_by_byte_is_one_record(way: Way, folder: str) 
     assert done.out == "hello world\n"
 
 
-# Numbered lines of changing length on both streams: what is lost or doubled shows.
+# Numbered lines of changing length on both streams: what is lost or doubled shows. With a file
+# named, it goes on until that is there, and leaves in it how many lines there were.
 COUNTER = """
-import os, sys
+import os, sys, time
 big = sys.argv[2] == "big"
-for i in range(int(sys.argv[1])):
+enough = sys.argv[3] if len(sys.argv) > 3 else None
+i = 0
+while i < int(sys.argv[1]) or enough and not os.path.exists(enough):
+    if i >= int(sys.argv[1]):
+        time.sleep(0.001)
     line = b"%d %s\\n" % (i, b"x" * ((i * 7919) % (40000 if big else 150)))
     for fd in (1, 2):
         while line:
             line = line[os.write(fd, line):]
         line = b"%d e\\n" % i
+    i += 1
+if enough:
+    with open(enough, "w") as file:
+        file.write(str(i))
 """
 
 
@@ -127,7 +136,8 @@ async def test_no_byte_is_lost_or_doubled_when_the_logger_is_killed_over_and_ove
     dice = random.Random(7)
     kills = 0
     async with open_node(few, folder, log_max_size=0) as node:
-        specs = [node.spec(PYTHON, "-c", COUNTER, str(lines), kind) for _ in range(2)]
+        enough = [f"{folder}/enough{i}" for i in range(2)]
+        specs = [node.spec(PYTHON, "-c", COUNTER, str(lines), kind, name) for name in enough]
         for spec in specs:
             await node.start(spec)
 
@@ -135,16 +145,21 @@ async def test_no_byte_is_lost_or_doubled_when_the_logger_is_killed_over_and_ove
             nonlocal kills
             while True:
                 await anyio.sleep(dice.uniform(0.001, 0.02))
-                kills += node.kill_logger()
+                if not node.kill_logger():
+                    continue
+                kills += 1
+                if kills == 10:
+                    for name in enough:
+                        open(name, "x").close()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(kill)
             for spec in specs:
                 assert (await node.exit(spec)).drained
             tasks.cancel_scope.cancel()
-    assert kills > 5
-    for spec in specs:
-        check_count(spec.log_path, lines, big=kind == "big")
+    for spec, name in zip(specs, enough, strict=True):
+        with open(name) as file:
+            check_count(spec.log_path, int(file.read()), big=kind == "big")
 
 
 async def test_tiny_writes_survive_the_loggers_death_too(few: Way, folder: str) -> None:
