@@ -173,13 +173,16 @@ def _load(db: sqlite3.Connection, path: str) -> Snapshot:
     ):
         try:
             pods.append(Stored(decode(pod, rest), version))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise _unusable(path, f"the record of pod {uid} cannot be read: {error}") from error
     events = []
     for version, text in db.execute(
         "SELECT resource_version, object FROM events ORDER BY resource_version"
     ):
-        event = _decode_event(text)
+        try:
+            event = _decode_event(text)
+        except msgspec.DecodeError as error:
+            raise _unusable(path, f"event {version} cannot be read: {error}") from error
         meta = replace(event.metadata, resource_version=str(version))
         events.append(replace(event, metadata=meta))
     version, wall, boot = db.execute("SELECT resource_version, wall, boot FROM node").fetchone()
@@ -362,6 +365,7 @@ class SQLiteStore:
         self._closing = False
         self._untrimmed = _TRIM_EVERY
         self._db: sqlite3.Connection
+        self._file: tuple[int, int] | None
         self._tasks: TaskGroup
 
     async def __aenter__(self) -> Self:
@@ -448,6 +452,7 @@ class SQLiteStore:
             raise _refusal(path, error) from error
         except OSError as error:
             raise NodeError(f"cannot open {path}: {error.strerror}") from error
+        self._file = _identity(path)
         return db
 
     def _make(self) -> None:
@@ -482,6 +487,7 @@ class SQLiteStore:
         """Store all of them or none."""
         db = self._db
         try:
+            self._require_file()
             level = "FULL" if any(commit.synced for commit in batch) else "NORMAL"
             db.execute(f"PRAGMA synchronous = {level}")
             with _transaction(db):
@@ -500,6 +506,11 @@ class SQLiteStore:
                 code = errno.ENOSPC
             for commit in batch:
                 commit.error = OSError(code, f"cannot commit: {cause}", self._path)
+
+    def _require_file(self) -> None:
+        """A database without its name would go on taking what nobody finds again."""
+        if _identity(self._path) != self._file:
+            raise OSError("the database was removed or replaced")
 
     def _store(self, commit: _Commit, version: int) -> int:
         """Store one change; return the highest resource version given out."""
@@ -563,6 +574,15 @@ def _connect(path: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file has the name."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _use_wal(db: sqlite3.Connection, path: str) -> None:

@@ -211,6 +211,19 @@ async def test_when_a_transaction_fails_each_caller_gets_the_cause_and_nothing_i
         assert (await store.load()).pods[0].record == numbered("u-0", 2)
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_a_database_that_lost_its_name_takes_nothing(path: str, replaced: bool) -> None:
+    """Nobody would find it again, so it must not be acted on."""
+    async with SQLiteStore(path) as store:
+        await store.commit(change(record("u-1")))
+        for name in files(path):
+            os.rename(path.replace("store.db", name), path.replace("store.db", f"old-{name}"))
+        if replaced:
+            shutil.copyfile(path.replace("store.db", "old-store.db"), path)
+        with pytest.raises(OSError, match="the database was removed or replaced"):
+            await store.commit(change(record("u-2")))
+
+
 async def test_creates_and_deletes_are_synced_and_only_they(path: str) -> None:
     """The rule about power failures: synchronous is FULL for the transactions of these."""
     statements: list[str] = []
@@ -428,10 +441,19 @@ async def test_a_log_without_its_database_is_refused(path: str, tmp_path: pathli
     assert "it is missing, but its log is there" in await refusal(dead)
 
 
-async def test_a_record_that_cannot_be_read_is_refused(path: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        ("UPDATE pods SET record = x'00'", "the record of pod u-1"),
+        ("UPDATE pods SET record = x'92'", "the record of pod u-1"),
+        ("UPDATE pods SET object = '{'", "the record of pod u-1"),
+        ("UPDATE events SET object = '[]'", "event 1"),
+    ],
+)
+async def test_what_cannot_be_read_is_refused(path: str, damage: str, what: str) -> None:
     await fill(path)
-    sql(path, "UPDATE pods SET record = x'00'")
-    assert "the record of pod u-1 cannot be read" in await refusal(path)
+    sql(path, damage)
+    assert f"{what} cannot be read" in await refusal(path)
 
 
 async def test_a_directory_that_is_not_there_is_an_error_with_its_name(
