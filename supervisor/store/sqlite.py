@@ -226,8 +226,9 @@ def _copy(path: str) -> sqlite3.Connection:
         files = _files(path)
         try:
             copy = _copy_with(path, files)
-        except (sqlite3.Error, OSError):
-            if files == _files(path) or not tries:
+        except (sqlite3.Error, OSError) as error:
+            may_pass = isinstance(error, sqlite3.OperationalError) or files != _files(path)
+            if not may_pass or not tries:
                 raise
         else:
             if files == _files(path):
@@ -242,7 +243,7 @@ def _files(path: str) -> str:
     if not os.path.exists(path):
         return "none"
     if not os.path.exists(path + "-wal"):
-        return "closed"
+        return f"closed at {os.stat(path).st_mtime_ns}"
     return "open" if os.path.exists(path + "-shm") else "no index"
 
 
@@ -251,7 +252,7 @@ def _copy_with(path: str, files: str) -> sqlite3.Connection:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if not os.access(path, os.R_OK):  # opened and closed, it would cost this process its locks
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-    if files == "closed":
+    if files.startswith("closed"):
         return _copy_from(_uri(path, "mode=ro&immutable=1"))
     if files == "open":
         # Of a dead node the index is not trusted: SQLite makes one in memory.
@@ -267,7 +268,7 @@ def _copy_with(path: str, files: str) -> sqlite3.Connection:
 def _copy_from(uri: str) -> sqlite3.Connection:
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY)) as db:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_PAUSE)) as db:
             db.backup(copy)
     except BaseException:
         copy.close()
@@ -425,7 +426,8 @@ class SQLiteStore:
         except RuntimeError:
             if begun:
                 raise
-            return work()
+            async with self._thread:
+                return work()
 
     # --- on the thread --------------------------------------------------------------------------
 

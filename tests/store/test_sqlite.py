@@ -401,12 +401,15 @@ async def test_a_truncated_database_is_refused_and_left_alone(path: str, left: i
     assert await refusal(path)
 
 
-async def test_a_damaged_page_is_refused_and_left_alone(path: str) -> None:
+@pytest.mark.parametrize("part", ["pods", "events_of_pod"])
+async def test_a_damaged_page_is_refused_and_left_alone(path: str, part: str) -> None:
+    """Also one of an index, which nothing reads at the start."""
     await fill(path, *(change(record(f"u-{n}")) for n in range(30)))
+    page = sql(path, f"SELECT rootpage FROM sqlite_schema WHERE name = '{part}'")[0][0]
     with open(path, "r+b") as file:
-        file.seek(4096 * 3)
-        file.write(b"\xff" * 4096 * 2)
-    assert "damaged" in await refusal(path)
+        file.seek(4096 * (page - 1))
+        file.write(b"\xff" * 4096)
+    assert "it is damaged" in await refusal(path)
 
 
 async def test_somebody_elses_database_is_refused_and_left_alone(path: str) -> None:
@@ -633,8 +636,8 @@ def test_an_ephemeral_node_does_not_load_sqlite3(tmp_path: pathlib.Path) -> None
 def test_a_full_disk_is_an_error_with_its_cause_and_room_ends_it(
     tmp_path: pathlib.Path, way: str
 ) -> None:
-    if way == "tmpfs" and not IS_ROOT:
-        pytest.skip("needs root to mount a small file system")
+    if way == "tmpfs" and subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("may not mount a small file system")
     argv = [sys.executable, "-m", "tests.store.full", str(tmp_path), way]
     if way == "tmpfs":
         argv = ["unshare", "--mount", *argv]
@@ -642,6 +645,26 @@ def test_a_full_disk_is_an_error_with_its_cause_and_room_ends_it(
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     cause = "database or disk is full" if way == "tmpfs" else "disk I/O error"
     assert f"cannot commit: {cause}" in done.stdout
+
+
+def test_a_reader_sees_whole_decisions_whatever_the_node_does(path: str) -> None:
+    """It commits, ends, is killed and starts again, some ten times."""
+    argv = [sys.executable, "-m", "tests.store.beside", path, "3"]
+    newest, reads = -1, 0
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL) as node:
+        try:
+            while node.poll() is None:
+                if not os.path.exists(path):
+                    continue
+                found = read(path)
+                if found.pods:
+                    number = int(found.pods[0].record.status.message)
+                    assert found.events[-1].metadata.name == f"e{number}"
+                    assert number >= newest
+                    newest, reads = number, reads + 1
+        finally:
+            node.wait()
+    assert reads > 10
 
 
 def test_what_was_acknowledged_outlives_kill_9(tmp_path: pathlib.Path) -> None:
