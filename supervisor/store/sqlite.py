@@ -1,22 +1,22 @@
 """The store of a durable node: one SQLite database in its state directory.
 
-**When a change is durable.** `commit` returns when the change is in the write-ahead log, so it
+When a change is durable: `commit` returns when the change is in the write-ahead log, so it
 outlives the end of this process at any instruction. A power failure is another matter: it takes
 what was not synced, and then the database is what it was at an earlier moment, never a mixture. A
 change that is `synced` (an acknowledged create or delete) outlives that as well, and with it
 everything that was committed before it.
 
-**Group commit.** One task writes. It takes all changes that wait, stores them in one transaction on
+Group commit: one task writes. It takes all changes that wait, stores them in one transaction on
 a thread, and wakes their callers; meanwhile the next ones gather. So the event loop never waits for
-a disk, and a hundred pods cost little more than one. If the transaction fails, all of it failed:
-each caller gets an OSError with the cause, and tries again when it likes.
+a disk, and a hundred pods share what a transaction costs. If the transaction fails, all of it
+failed: each caller gets an OSError with the cause, and tries again when it likes.
 
-**What is refused.** A database that is damaged, somebody else's, or of a later schema is looked at
+What is refused: a database that is damaged, somebody else's, or of a later schema is looked at
 in a copy and left as it is, byte for byte: what it knows may be the only trace of processes that
 still run. A new one is made under another name and renamed, so an empty file is a damaged one. File
 systems without shared memory mappings (or with some that lie) are refused by name.
 
-**The schema** has a version. Each step of `_MIGRATIONS` leads from one version to the next, in one
+The schema has a version. Each step of `_MIGRATIONS` leads from one version to the next, in one
 transaction; a new database takes all of them. Records are stored as maps of their fields, so a
 field that is new and has a default, or is gone, needs no step.
 
@@ -62,7 +62,8 @@ _APPLICATION_ID = 0x706F6476  # "podv"
 _BUSY = 1.0  # seconds to wait for somebody else's lock, a user's sqlite3 for example
 _WAL_BYTES = 4 * 1024 * 1024  # what the log is cut to after it was larger
 _TRIM_EVERY = 500  # events between two looks at how many there are
-_TRIES, _PAUSE = 20, 0.05  # of a reader that meets a node which is just starting or ending
+_WAL_HEAD = 32  # bytes that tell one log from the next
+_TRIES, _PAUSE = 20, 0.05  # of a reader whose log begins anew under its hands
 # Shared memory does not work on them, or only on one of the machines that see the file.
 _REMOTE = ("9p", "afs", "ceph", "cifs", "drvfs", "fuse.sshfs", "nfs", "nfs4", "smb3", "vboxsf")
 
@@ -173,13 +174,16 @@ def _load(db: sqlite3.Connection, path: str) -> Snapshot:
     ):
         try:
             pods.append(Stored(decode(pod, rest), version))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise _unusable(path, f"the record of pod {uid} cannot be read: {error}") from error
     events = []
     for version, text in db.execute(
         "SELECT resource_version, object FROM events ORDER BY resource_version"
     ):
-        event = _decode_event(text)
+        try:
+            event = _decode_event(text)
+        except msgspec.DecodeError as error:
+            raise _unusable(path, f"event {version} cannot be read: {error}") from error
         meta = replace(event.metadata, resource_version=str(version))
         events.append(replace(event, metadata=meta))
     version, wall, boot = db.execute("SELECT resource_version, wall, boot FROM node").fetchone()
@@ -195,15 +199,16 @@ def _load(db: sqlite3.Connection, path: str) -> Snapshot:
 
 
 def read(path: str) -> Snapshot:
-    """What a node has stored, whether it runs or not. Nothing is made, changed or waited for.
+    """What a node has stored, whether it runs or not. Nothing beside it is made or changed.
 
-    Raises NodeError where there is no database that can be read.
+    Raises NodeError where there is no database that can be read. A node does not read its own: it
+    has `load`.
     """
+    # Closing any descriptor of the file would take this process's locks on it from SQLite.
+    assert os.path.abspath(path) not in _open_here
     try:
-        with closing(_copy(path)) as db:
-            _require_usable(db, path)
-            _migrate(db)
-            return _load(db, path)
+        with _copy(path) as db:
+            return _load_any(db, path)
     except FileNotFoundError:
         raise NodeError(f"cannot read {path}: no node has stored anything there") from None
     except sqlite3.Error as error:
@@ -212,71 +217,67 @@ def read(path: str) -> Snapshot:
         raise NodeError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _copy(path: str) -> sqlite3.Connection:
-    """The database in memory, as of the last commit.
+_open_here: set[str] = set()
 
-    How it is opened depends on the files beside it. A node that starts or ends meanwhile changes
-    them; then what was read may be a mixture, and it is read again.
+
+def _load_any(copy: sqlite3.Connection, path: str) -> Snapshot:
+    """Of any schema that is known. Only for copies: it migrates."""
+    _require_usable(copy, path)
+    _migrate(copy)
+    return _load(copy, path)
+
+
+@contextmanager
+def _copy(path: str) -> Iterator[sqlite3.Connection]:
+    """A copy of the database and its log, which SQLite may do with as it likes.
+
+    The original cannot be asked: of a log that nobody has open SQLite makes an index beside it,
+    and where it may not, it gives up on some that it could read (3.40 on a log without entries).
+    What is copied under a running node is whole unless the log began anew meanwhile: until then
+    it has all that is not yet in the database, and what is half written at its end is ignored.
     """
-    tries = _TRIES
-    while True:
-        files = _files(path)
-        try:
-            copy = _copy_with(path, files)
-        except (sqlite3.Error, OSError):
-            if files == _files(path) or not tries:
-                raise
-        else:
-            if files == _files(path):
-                return copy
-            copy.close()
-        tries -= 1
-        time.sleep(_PAUSE)
-
-
-def _files(path: str) -> str:
-    """Which files there are, as far as reading depends on them."""
-    if not os.path.exists(path):
-        return "none"
-    if not os.path.exists(path + "-wal"):
-        return "closed"
-    return "open" if os.path.exists(path + "-shm") else "no index"
-
-
-def _copy_with(path: str, files: str) -> sqlite3.Connection:
-    if files == "none":
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    if not os.access(path, os.R_OK):  # opened and closed, it would cost this process its locks
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-    if files == "closed":
-        return _copy_from(_uri(path, "mode=ro&immutable=1"))
-    if files == "open":
-        # Of a dead node the index is not trusted: SQLite makes one in memory.
-        return _copy_from(_uri(path, "mode=ro&readonly_shm=1"))
-    # A log without its index: SQLite would have to write one, so it does, somewhere else.
     with tempfile.TemporaryDirectory(prefix="podvisor-") as folder:
         there = os.path.join(folder, "copy")
-        shutil.copyfile(path, there)
-        shutil.copyfile(path + "-wal", there + "-wal")
-        return _copy_from(_uri(there, "mode=rw"))
+        tries = _TRIES
+        while True:
+            log = _log(path)
+            try:
+                shutil.copyfile(path, there)
+                if os.path.exists(path + "-wal"):
+                    shutil.copyfile(path + "-wal", there + "-wal")
+            except FileNotFoundError:
+                if log == _log(path) or not tries:
+                    raise
+            else:
+                if log == _log(path):
+                    break
+            tries -= 1
+            if not tries:
+                raise OSError(errno.EAGAIN, "it never stays as it is")
+            time.sleep(_PAUSE)
+            if os.path.exists(there + "-wal"):
+                os.unlink(there + "-wal")
+        with closing(_connect(there)) as db:
+            yield db
 
 
-def _copy_from(uri: str) -> sqlite3.Connection:
-    copy = sqlite3.connect(":memory:", isolation_level=None)
+def _log(path: str) -> tuple[bytes, int]:
+    """Which log it is: the head that is written when it begins anew. Without one, the database
+    has all, and its time counts."""
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY)) as db:
-            db.backup(copy)
-    except BaseException:
-        copy.close()
-        raise
-    return copy
+        with open(path + "-wal", "rb") as file:
+            head = file.read(_WAL_HEAD)
+    except FileNotFoundError:
+        head = b""
+    return head, 0 if head else os.stat(path).st_mtime_ns
 
 
-def _uri(path: str, options: str) -> str:
+def _uri(path: str) -> str:
+    """For writing; never makes a file."""
     name = os.path.abspath(path)
     for character in "%?#":
         name = name.replace(character, f"%{ord(character):02x}")
-    return f"file:{name}?{options}"
+    return f"file:{name}?mode=rw"
 
 
 def _require_usable(db: sqlite3.Connection, path: str) -> None:
@@ -362,6 +363,7 @@ class SQLiteStore:
         self._closing = False
         self._untrimmed = _TRIM_EVERY
         self._db: sqlite3.Connection
+        self._file: tuple[int, int] | None
         self._tasks: TaskGroup
 
     async def __aenter__(self) -> Self:
@@ -379,7 +381,11 @@ class SQLiteStore:
         """Everything that waits is written first, also when the block was cancelled."""
         self._closing = True
         self._wake.set()
-        await self._tasks.__aexit__(None, None, None)
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._apart(self._close)
 
     async def commit(self, change: Change) -> int:
         if self._closing:
@@ -405,7 +411,6 @@ class SQLiteStore:
                     await self._apart(partial(self._write, batch))
                 for commit in batch:
                     commit.ended.set()
-            await self._apart(self._close)
 
     async def _apart(self, work: Callable[[], T]) -> T:
         """Away from the event loop; on it where no thread can be had. Never cut off half-way."""
@@ -421,7 +426,8 @@ class SQLiteStore:
         except RuntimeError:
             if begun:
                 raise
-            return work()
+            async with self._thread:
+                return work()
 
     # --- on the thread --------------------------------------------------------------------------
 
@@ -430,17 +436,17 @@ class SQLiteStore:
         if _own_file_system(path) in _REMOTE:
             raise _no_wal(path)
         try:
-            if _files(path) == "none":
-                self._make()
+            if os.path.exists(path):
+                # All that may go wrong goes wrong in a copy, before anything is touched.
+                with _copy(path) as copy:
+                    _load_any(copy, path)
             else:
-                with closing(_copy(path)) as copy:
-                    _require_usable(copy, path)
+                self._make()
             db = _connect(path)
             try:
                 _use_wal(db, path)
                 db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
                 _migrate(db)
-                _load(db, path)  # what could not be read later is refused now
             except BaseException:
                 db.close()
                 raise
@@ -448,6 +454,8 @@ class SQLiteStore:
             raise _refusal(path, error) from error
         except OSError as error:
             raise NodeError(f"cannot open {path}: {error.strerror}") from error
+        self._file = _identity(path)
+        _open_here.add(path)
         return db
 
     def _make(self) -> None:
@@ -477,11 +485,13 @@ class SQLiteStore:
         except sqlite3.Error:
             pass  # a full disk: the next start finds everything in the log
         self._db.close()
+        _open_here.discard(self._path)
 
     def _write(self, batch: list[_Commit]) -> None:
         """Store all of them or none."""
         db = self._db
         try:
+            self._require_file()
             level = "FULL" if any(commit.synced for commit in batch) else "NORMAL"
             db.execute(f"PRAGMA synchronous = {level}")
             with _transaction(db):
@@ -500,6 +510,11 @@ class SQLiteStore:
                 code = errno.ENOSPC
             for commit in batch:
                 commit.error = OSError(code, f"cannot commit: {cause}", self._path)
+
+    def _require_file(self) -> None:
+        """A database without its name would go on taking what nobody finds again."""
+        if _identity(self._path) != self._file:
+            raise OSError("the database was removed or replaced")
 
     def _store(self, commit: _Commit, version: int) -> int:
         """Store one change; return the highest resource version given out."""
@@ -555,14 +570,23 @@ class SQLiteStore:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    """For writing; never makes a file. Transactions are begun and ended by us."""
+    """Transactions are begun and ended by us."""
     return sqlite3.connect(
-        _uri(path, "mode=rw"),
+        _uri(path),
         uri=True,
         timeout=_BUSY,
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file has the name."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _use_wal(db: sqlite3.Connection, path: str) -> None:

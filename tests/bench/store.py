@@ -183,8 +183,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--restarts", type=int, default=100_000)
     options = parser.parse_args()
-    # Not TMPDIR: that is often in memory.
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=".") as folder:
+    # Not TMPDIR, which is often in memory.
+    with tempfile.TemporaryDirectory(prefix="podvisor-bench-", dir="/var/tmp") as folder:
         sizes = [len(part) for record in records_of_a_life(100)[-1:] for part in encode(record)]
         print(f"commits of one pod's record ({sizes[0]} bytes of object, {sizes[1]} of record)")
         for synced in (False, True):

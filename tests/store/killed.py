@@ -23,6 +23,7 @@ from supervisor.store.sqlite import SQLiteStore, read
 from tests.store.conftest import change, event, numbered
 
 PODS = 5
+BACKENDS = ("asyncio", "trio")
 
 
 async def node(path: str, known: dict[str, int], said: int) -> None:
@@ -54,8 +55,11 @@ def numbers(found: Snapshot) -> dict[str, int]:
     return given
 
 
-def live(path: str, known: dict[str, int], backend: str, seconds: float) -> dict[str, int]:
-    """One node's life, which ends so many seconds after its beginning: what it acknowledged."""
+def live(
+    path: str, known: dict[str, int], backend: str, seconds: float, *, busy: bool
+) -> dict[str, int]:
+    """One node's life, and what it acknowledged. It ends so many seconds after its beginning, or,
+    if it is to be busy, after its first commit."""
     hear, said = os.pipe()
     child = os.fork()
     if not child:
@@ -65,7 +69,8 @@ def live(path: str, known: dict[str, int], backend: str, seconds: float) -> dict
             os.write(2, f"{error!r}\n".encode())
         os._exit(1)
     os.close(said)
-    deadline, text = time.monotonic() + seconds, b""
+    text = os.read(hear, 65536) if busy else b""
+    deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         if select.select([hear], [], [], left)[0]:
             part = os.read(hear, 65536)
@@ -88,13 +93,17 @@ def live(path: str, known: dict[str, int], backend: str, seconds: float) -> dict
 def main(folder: str, count: int) -> None:
     chance = random.Random()
     seen: Counter[str] = Counter()
+    for backend in BACKENDS:
+        anyio.run(anyio.sleep, 0, backend=backend)  # what that imports, each fork has then
     path, known = "", dict[str, int]()
     for turn in range(count):
         if turn % 5 == 0:
             os.mkdir(os.path.join(folder, str(turn)))
             path, known = os.path.join(folder, str(turn), "store.db"), {}
         before = known
-        known = live(path, known, chance.choice(["asyncio", "trio"]), chance.uniform(0, 0.15))
+        busy = turn % 5 in (1, 2, 3)
+        backend, seconds = chance.choice(BACKENDS), chance.uniform(0, 0.03 if busy else 0.1)
+        known = live(path, known, backend, seconds, busy=busy)
         if not os.path.exists(path):
             assert not known, "the database is lost"
             seen["before there was a database"] += 1
