@@ -25,6 +25,8 @@ from supervisor.errors import ExitCode, ManifestError, PodvisorError
 # name -> what it does; the module has the command's name.
 COMMANDS = {
     "run": "Run pods in the foreground, from their first process to their last.",
+    "serve": "Run a durable node: containers outlive it, and it takes them on again.",
+    "status": "Say what a durable node has stored, also when none runs.",
     "validate": "Check manifests and say everything that is wrong with them.",
     "fields": "List what each manifest field does here.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
@@ -95,8 +97,8 @@ def die_silently_on_signals(*, also_of_pipes: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    if sys.argv[1:2] != ["run"] or not {"-h", "--help"}.isdisjoint(sys.argv):
-        die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # `run` takes them itself
+    if sys.argv[1:2] not in (["run"], ["serve"]) or not {"-h", "--help"}.isdisjoint(sys.argv):
+        die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # others take them
         gc.enable()
     for stream in (sys.stdout, sys.stderr):
         # File names and manifests may hold what the locale's encoding cannot say.

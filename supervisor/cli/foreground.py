@@ -2,7 +2,8 @@
 
 It holds an ephemeral node, has the containers' log files shown, tells what happens to pods in one
 line each, and turns signals into deletions. It decides nothing about pods: what it says about
-waiting comes from the record, and why a process does not end from /proc.
+waiting comes from the record, and why a process does not end from /proc. serving.py makes of it
+the session of a durable node.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import pwd
 import re
 import signal
+from collections.abc import Iterable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -24,7 +26,7 @@ from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
 from supervisor.kubelet.node import Node
-from supervisor.kubelet.statedir import StateDir
+from supervisor.kubelet.statedir import DurableStateDir, StateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import hooks, reasons
 from supervisor.lifecycle.decide import waiting_for
@@ -33,8 +35,9 @@ from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates
 from supervisor.runtime import procfs, spec
-from supervisor.runtime.cri import Isolation, LaunchSpec
+from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from supervisor.runtime.launch import Launcher, ProcessRuntime
+from supervisor.store.contract import Store
 
 # Reasons of events that the lines about containers tell already.
 _TOLD = frozenset(
@@ -80,13 +83,15 @@ def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
             raise ManifestError(manifests.summary(loaded.problems))
         signals.hold()
         with StateDir() as state:
-            session = _Session(loaded, launcher, state, signals, options)
-            try:
-                return anyio.run(
-                    session.run, backend="asyncio", backend_options={"use_uvloop": True}
-                )
-            except BaseExceptionGroup as group:
-                raise _only_cause(group) from None
+            return on_loop(Session(loaded, launcher, state, signals, options))
+
+
+def on_loop(session: Session) -> ExitCode:
+    """Run a session on an event loop of its own."""
+    try:
+        return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
+    except BaseExceptionGroup as group:
+        raise _only_cause(group) from None
 
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -97,14 +102,14 @@ def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return inner if isinstance(inner, PodvisorError) else group
 
 
-class _Session:
+class Session:
     """One `podvisor run`, from the first signal taken to the last line written."""
 
     def __init__(
         self,
         loaded: manifests.Loaded,
         launcher: Launcher,
-        state: StateDir,
+        state: StateDir | DurableStateDir,
         signals: SignalWatch,
         options: Options,
     ) -> None:
@@ -121,7 +126,10 @@ class _Session:
         self._explained: set[ContainerId] = set()
         self._unhealthy: set[tuple[str, str, str]] = set()  # pod uid, container, what was said
         self._taken_on: list[PodWorker] = []
+        self._several = False  # pods of more than one namespace
         self._node: Node | None = None
+        self._store: Store | None = None  # none: the node keeps everything in memory
+        self._boot_id = ""
         self._over = False  # no pod runs any more
         self._info: spec.NodeInfo
         self._output: Output
@@ -163,18 +171,24 @@ class _Session:
                 "will not show; `podvisor doctor` says why",
             )
             self._refuse_the_hosts_init()
-        policy = NodePolicy(node_name=_NODE_NAME)
-        node = Node(runtime, self._make_spec, policy=policy, observer=self)
+        node = Node(
+            runtime,
+            self._make_spec,
+            policy=NodePolicy(node_name=_NODE_NAME),
+            observer=self,
+            store=self._store,
+            boot_id=self._boot_id,
+        )
         lost: NodeError | None = None
         with anyio.CancelScope() as self._life:
             async with node:
                 self._node = node
                 if not self._asked:
-                    self._start(node)
+                    await self._start(node)
                 self._tasks.start_soon(self._explain, node)
                 self._tasks.start_soon(self._watch_reader)
                 try:
-                    await node.wait()
+                    await self._wait(node)
                 except NodeError as error:
                     lost = error
         self._over = True
@@ -194,28 +208,44 @@ class _Session:
             count = f"{len(problems)} error{'s' if len(problems) > 1 else ''}"
             raise ManifestError(f"{count}; nothing was started")
 
-    def _start(self, node: Node) -> None:
-        pods = [home.pod for home in self._loaded.pods]
-        several = len({pod.metadata.namespace for pod in pods}) > 1
-        labels = [
-            f"{pod.metadata.namespace}/{pod.metadata.name}" if several else pod.metadata.name
-            for pod in pods
-        ]
+    async def _start(self, node: Node) -> None:
+        self._run(node, self._loaded.pods)
+
+    async def _wait(self, node: Node) -> None:
+        """Until nothing is left to do. Raises NodeError when the runtime was lost."""
+        await node.wait()
+
+    def _run(self, node: Node, homes: Iterable[manifests.LoadedPod]) -> None:
+        """Have pods run that come from manifests."""
+        homes = list(homes)
+        pods = [home.pod for home in homes]
+        self._several |= len({pod.metadata.namespace for pod in pods}) > 1
+        labels = [self._name(pod) for pod in pods]
+        self._reserve(pods)
+        for label, text in hints.port_conflicts(zip(labels, pods, strict=True)):
+            self._hint(label, text)
+        for home in homes:
+            worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
+            self._homes[worker.pod.metadata.uid] = home
+            self._know(worker)
+
+    def _know(self, worker: PodWorker) -> None:
+        self._taken_on.append(worker)
+        self._labels[worker.pod.metadata.uid] = self._name(worker.pod)
+
+    def _reserve(self, pods: Iterable[v1.Pod]) -> None:
+        """Room for the labels of their containers, before the first line."""
         self._output.reserve(
             [
-                f"{label}/{container.name}"
-                for label, pod in zip(labels, pods, strict=True)
+                f"{self._name(pod)}/{container.name}"
+                for pod in pods
                 for container in (*pod.spec.init_containers, *pod.spec.containers)
             ]
         )
-        for label, text in hints.port_conflicts(zip(labels, pods, strict=True)):
-            self._hint(label, text)
-        for label, home in zip(labels, self._loaded.pods, strict=True):
-            worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
-            uid = worker.pod.metadata.uid
-            self._taken_on.append(worker)
-            self._homes[uid] = home
-            self._labels[uid] = label
+
+    def _name(self, pod: v1.Pod) -> str:
+        meta = pod.metadata
+        return f"{meta.namespace}/{meta.name}" if self._several else meta.name
 
     def _conclude(self, node: Node, lost: NodeError | None) -> ExitCode:
         records = [worker.record for worker in self._taken_on]
@@ -229,7 +259,7 @@ class _Session:
             pods = [waterfall.annotated(r) for r in records]
             self._output.print(codec.encode_pods(pods, self._options.output), stdout=True)
         failed = any(record.status.phase == reasons.FAILED for record in records)
-        if failed and self._options.keep:
+        if failed and self._options.keep and isinstance(self._state, StateDir):
             self._state.kept = True
             self._output.say("podvisor", f"logs and files are kept in {self._state.path}")
         for bug in node.bugs:
@@ -276,14 +306,17 @@ class _Session:
             for worker in self._node.workers:
                 if not worker.finished.is_set():
                     self._say_stopping(worker.record)
-            self._node.delete_all(self._options.grace_period)
+            self._stop(self._node, self._options.grace_period)
         elif self._asked == 2:
             self._output.say("podvisor", "grace shortened to 1 s; once more kills")
-            self._node.delete_all(1)
+            self._stop(self._node, 1)
         else:
             self._output.say("podvisor", "killing")
-            self._node.delete_all(0, kill=True)
+            self._stop(self._node, 0, kill=True)
             self._tasks.start_soon(self._give_up)
+
+    def _stop(self, node: Node, grace: int | None, *, kill: bool = False) -> None:
+        node.delete_all(grace, kill=kill)
 
     async def _give_up(self) -> None:
         """Leave a node that cannot even kill: a stopped launcher, a parked pod."""
@@ -383,9 +416,11 @@ class _Session:
             text = hints.refused_elsewhere(probe, container, running.pid)
             self._hint(f"{self._labels[uid]}/{name}", text)
 
-    def _opened(self, id: ContainerId, label: str) -> None:
+    def _opened(self, id: ContainerId, label: str, *, from_end: bool = False) -> None:
         launched = self._specs[id]
-        self._output.open(id, label, launched.log_path)
+        self._output.open(id, label, launched.log_path, from_end=from_end)
+        if from_end:
+            return
         text = hints.python_buffers(launched)
         if text is not None:
             self._tasks.start_soon(self._hint_if_silent, id, label, text)
@@ -413,15 +448,24 @@ class _Session:
     def _make_spec(
         self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
     ) -> LaunchSpec:
-        home = self._homes[pod.metadata.uid]
+        home = self._home(pod)
         names = (*home.project.pass_env, *self._options.pass_env)
         info = replace(
             self._info,
             working_dir=home.directory,
             environ=tuple(spec.inherited(os.environ, names).items()),
         )
-        launched = self._specs[id] = spec.launch_spec(pod, container, id, info)
+        try:
+            launched = spec.launch_spec(pod, container, id, info)
+        except StartError:
+            if not runs:
+                raise
+            launched = spec.bare_spec(pod, container, id, info)
+        self._specs[id] = launched
         return launched
+
+    def _home(self, pod: v1.Pod) -> manifests.LoadedPod:
+        return self._homes[pod.metadata.uid]
 
     def _policy(self, project: manifests.Project, policy: NodePolicy) -> NodePolicy:
         """The node's policy for one pod: the command line before podvisor.toml."""

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.api import codec, v1, validation
 from supervisor.api.problems import (
@@ -193,6 +194,11 @@ class _Loader:
 
     # --- podvisor.toml ------------------------------------------------------------------------
 
+    def project(self, folder: str) -> Project:
+        """That of a folder; its own root is the folder itself where there is no podvisor.toml."""
+        found = self._project(folder)
+        return found if found.found else replace(found, root=folder)
+
     def _project(self, folder: str) -> Project:
         known = self._projects.get(folder)
         if known is None:
@@ -355,6 +361,24 @@ def parse_duration(value: object) -> float:
     if not 0 < seconds < _FOREVER:
         raise ValueError("must be a duration greater than 0, such as 10s, 1m30s or 500ms")
     return seconds
+
+
+def variables(option: str, names: list[str] | None) -> tuple[str, ...]:
+    """Names of environment variables on the command line. Raises UsageError."""
+    for name in names or ():
+        if not _is_variable(name):
+            raise UsageError(f"cannot use {option} {name!r}: not the name of a variable")
+    return tuple(names or ())
+
+
+def project_of(paths: list[str]) -> Project:
+    """The project of the first of these files or folders; without any, of the current folder.
+
+    What is wrong with its podvisor.toml is said when manifests are loaded.
+    """
+    loader = _Loader(None, Ids(os.geteuid(), os.getegid(), ()))
+    here = os.path.abspath(paths[0]) if paths else os.getcwd()
+    return loader.project(here if os.path.isdir(here) else os.path.dirname(here))
 
 
 def duration(option: str, value: str | None) -> float | None:

@@ -6,7 +6,7 @@ Pure: it compares two records of the same pod. The words are Kubernetes' own whe
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -153,7 +153,12 @@ def final_table(records: Iterable[PodRecord], label: dict[str, str]) -> str:
     for record in records:
         pod = label[record.pod.metadata.uid]
         rows += [(f"{pod}/{c.name}", *_row(record, c)) for c in record.containers]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    return table(rows)
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns that align; the first row is their heading."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         + "\n"

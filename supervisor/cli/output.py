@@ -38,6 +38,7 @@ class _Opened(Struct, frozen=True):
     id: ContainerId
     label: str
     path: str
+    from_end: bool
 
 
 class _Ended(Struct, frozen=True):
@@ -114,9 +115,9 @@ class Output:
         """Whole lines as they are."""
         self._put(_Said(text, _STDOUT if stdout else _STDERR))
 
-    def open(self, id: ContainerId, label: str, path: str) -> None:
-        """Show the log of this instance from now on."""
-        self._put(_Opened(id, label, path))
+    def open(self, id: ContainerId, label: str, path: str, *, from_end: bool = False) -> None:
+        """Show the log of this instance; `from_end`: only what comes from now on."""
+        self._put(_Opened(id, label, path, from_end))
 
     def end(self, id: ContainerId) -> None:
         """This instance has ended and its log is complete: show the rest of it."""
@@ -177,10 +178,12 @@ class Output:
             match item:
                 case _Said(text=text, fd=fd):
                     chunks.append((fd, text.encode("utf-8", "surrogateescape")))
-                case _Opened(id=id, label=label, path=path):
-                    self._sources[id] = _Source(
+                case _Opened(id=id, label=label, path=path, from_end=from_end):
+                    opened = self._sources[id] = _Source(
                         path, self._log_prefix(label), timestamps=self._timestamps
                     )
+                    if from_end:
+                        opened.follower.skip()
                 case _Ended(id=id):
                     source = self._sources.pop(id, None)
                     if source is not None:

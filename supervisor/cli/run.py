@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.errors import ExitCode, UsageError
+from supervisor.errors import ExitCode
 from supervisor.runtime.cri import Isolation
 
 NO_ARGS_IS_HELP = True
@@ -94,10 +94,6 @@ def command(
 
         initial = manifests.duration("--backoff-initial", backoff_initial)
         longest = manifests.duration("--backoff-max", backoff_max)
-        for name in pass_env or ():
-            if not name or "=" in name or "\0" in name:
-                raise UsageError(f"cannot use --pass-env {name!r}: not the name of a variable")
-
         code = foreground.run(
             files,
             launcher,
@@ -106,7 +102,7 @@ def command(
                 output=output.value if output else None,
                 timestamps=timestamps,
                 prefix=not no_prefix,
-                pass_env=tuple(pass_env or ()),
+                pass_env=manifests.variables("--pass-env", pass_env),
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,

@@ -11,7 +11,7 @@ what the runtime still holds of it, told as facts. Nothing is started before tha
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -37,6 +37,7 @@ from supervisor.lifecycle.facts import (
     Fact,
     HookTarget,
     Instant,
+    NodeStopping,
     SandboxLost,
     StartContainer,
     rfc3339,
@@ -92,6 +93,7 @@ class Node:
         self.run_hook = run_hook or self._handlers.run_hook
         self.bugs: list[str] = []  # tracebacks of our own errors, for the exit code and the user
         self.lost: NodeError | None = None  # set when the runtime went away under us
+        self._gone = anyio.Event()  # so is `lost`
         self._make_spec = make_spec
         self._observer = observer
         self._recorder = Recorder(policy.node_name)
@@ -143,8 +145,11 @@ class Node:
         self._tasks.start_soon(worker.run)
         return worker
 
-    async def restore(self) -> None:
-        """Take on every pod that the store knows, and what runs of it. Once, at the beginning."""
+    async def restore(self, taken_on: Callable[[PodWorker], None] = lambda _: None) -> None:
+        """Take on every pod that the store knows, and what runs of it. Once, at the beginning.
+
+        `taken_on` is called for each before it goes on.
+        """
         snapshot = await self._store.load()
         self._recorder.restore(snapshot.events)
         records = [stored.record for stored in snapshot.pods]
@@ -155,6 +160,7 @@ class Node:
         for record in records:
             worker = PodWorker(self, record)
             worker.tell(*await self._what_became_of(worker))
+            taken_on(worker)
             self._work(worker)
         resumed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
         for id, key in self.runtime.kept_execs - resumed:
@@ -190,12 +196,30 @@ class Node:
             if not worker.finished.is_set():
                 worker.tell(DeletionRequested(at=at, grace=grace, kill=kill))
 
+    def stop_all(self, grace: int | None = None, *, kill: bool = False) -> None:
+        """The node ends for good: its pods fail, gracefully. Asking again only shortens."""
+        at = self.clock.now()
+        for worker in self._workers.values():
+            if not worker.finished.is_set():
+                worker.tell(NodeStopping(at=at, grace=grace, kill=kill))
+
+    def delete(self, worker: PodWorker) -> None:
+        """Ask for the deletion of one pod, also of one that has ended."""
+        uid = worker.pod.metadata.uid
+        if worker.finished.is_set() and self._workers.get(uid) is worker:
+            worker = self._work(PodWorker(self, worker.record))
+        worker.tell(DeletionRequested(at=self.clock.now()))
+
     async def wait(self) -> None:
         """Wait until every pod has ended. Raises NodeError when the runtime was lost."""
         for worker in self.workers:
             await worker.finished.wait()
         if self.lost is not None:
             raise self.lost
+
+    async def wait_lost(self) -> None:
+        """Wait until the runtime is lost."""
+        await self._gone.wait()
 
     def events(self, pod_uid: str | None = None) -> list[v1.Event]:
         return self._recorder.events(pod_uid)
@@ -266,6 +290,7 @@ class Node:
                     worker.hear(news)
         except NodeError as error:
             self.lost = error
+            self._gone.set()
             at = self.clock.now()
             for worker in self._workers.values():
                 worker.lose_containers()

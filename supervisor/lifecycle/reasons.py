@@ -13,6 +13,8 @@ RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 FAILED = "Failed"
 
+UNKNOWN = "Unknown"  # never written: what is shown of a pod whose node is dead (§1.1.13)
+
 TERMINAL_PHASES = frozenset({SUCCEEDED, FAILED})
 
 # --- conditions the node owns (§1.2) -----------------------------------------------------------

@@ -191,6 +191,14 @@ class Follower:
             self._end_of_file(records)
         return records
 
+    def skip(self) -> None:
+        """Before the first read: give out only what is written from now on."""
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # nothing is written yet
+            return
+        os.lseek(self._fd, 0, os.SEEK_END)
+
     def close(self) -> None:
         """Give the descriptor back. Closing twice is harmless."""
         if self._fd >= 0:

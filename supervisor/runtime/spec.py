@@ -112,6 +112,23 @@ def launch_spec(
     )
 
 
+def bare_spec(pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeInfo) -> LaunchSpec:
+    """Of an instance that runs already but could not be started so any more: where its files are.
+
+    What is run in it by a launcher that has not started it has no variables of the manifest's.
+    """
+    meta = pod.metadata
+    return LaunchSpec(
+        id=id,
+        argv=container.command,
+        env=node.environ,
+        cwd="/",
+        log_path=log_path(node.state_dir, meta.namespace, meta.name, id),
+        termination_path=container.termination_message_path or "/dev/termination-log",
+        termination_file=termination_file(node.state_dir, id),
+    )
+
+
 def log_path(state_dir: str, namespace: str, pod_name: str, id: ContainerId) -> str:
     """The log file of an instance, named as the kubelet names it."""
     folder = log_folder(state_dir, namespace, pod_name, id.pod_uid)

@@ -24,6 +24,7 @@ class LockedError(NodeError):
     """Another node has the directory."""
 
     def __init__(self, path: str, pid: int | None) -> None:
+        self.pid = pid
         who = "its pid cannot be seen from here" if pid is None else f"pid {pid}"
         super().__init__(f"cannot use {os.path.dirname(path)}: a node runs on it already ({who})")
 
@@ -41,7 +42,7 @@ class Lock:
         except (BlockingIOError, PermissionError):  # POSIX allows either
             pid = _locker(self._fd)
             os.close(self._fd)
-            raise LockedError(path, pid) from None
+            raise LockedError(path, pid or None) from None
         self._key = _key(os.fstat(self._fd))
         _held.add(self._key)
 
@@ -50,6 +51,19 @@ class Lock:
             _held.discard(self._key)
             os.close(self._fd)
             self._fd = -1
+
+
+def holder(path: str) -> int | None:
+    """The process that holds the lock, 0 if it cannot be seen from here; None: nobody does.
+
+    Raises OSError where there is no such file.
+    """
+    _refuse_own(path)  # closing it would give up our own lock
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return _locker(fd)
+    finally:
+        os.close(fd)
 
 
 def _key(found: os.stat_result) -> tuple[int, int, int]:
@@ -66,7 +80,7 @@ def _refuse_own(path: str) -> None:
 
 
 def _locker(fd: int) -> int | None:
-    """The process whose lock is in the way."""
+    """The process whose lock is in the way, 0 if it is in another pid namespace."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
+    return max(0, pid) if kind != fcntl.F_UNLCK else None

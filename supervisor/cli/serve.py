@@ -1,0 +1,92 @@
+"""`podvisor serve`: a durable node in the foreground.
+
+This module reads the command line; what happens then is serving.py.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from supervisor.cli.run import IsolationChoice
+from supervisor.errors import ExitCode, UsageError
+
+NO_ARGS_IS_HELP = False
+
+
+class OnExit(enum.StrEnum):
+    STOP = "stop"
+    KEEP = "keep"
+
+
+def command(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE|DIR]...", help="Manifests, watched while the node runs."),
+    ] = None,
+    state_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="What the node must not lose (default .podvisor in the project)."
+        ),
+    ] = None,
+    on_exit: Annotated[
+        OnExit, typer.Option(help="What Ctrl-C and SIGTERM do with the containers.")
+    ] = OnExit.STOP,
+    grace_period: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            metavar="SECONDS",
+            help="Grace at the end, if shorter than a pod's.",
+        ),
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", help="Time before each line.")
+    ] = False,
+    isolation: Annotated[
+        IsolationChoice, typer.Option(help="How containers are kept apart; `doctor` says more.")
+    ] = IsolationChoice.AUTO,
+    pass_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
+    ] = None,
+    backoff_initial: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
+    ] = None,
+    backoff_max: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
+    ] = None,
+) -> None:
+    """Run a durable node: containers outlive it, and its next life takes them on again.
+
+    Its pods are those of the files and folders named, which are watched: a new file starts its
+    pods, a removed one deletes them gracefully, a changed one replaces them, a broken one changes
+    nothing. Kill the node with -9 and start it again: the same processes run on, hooks that are
+    owed are run, nothing is lost.
+
+    Examples:
+
+      podvisor serve deploy/
+
+      podvisor serve pod.yaml --on-exit keep
+    """
+    from supervisor.cli import foreground, manifests, serving
+
+    if "-" in (files or ()):
+        raise UsageError("cannot serve standard input: name files or folders, which are watched")
+    options = foreground.Options(
+        grace_period=grace_period,
+        timestamps=timestamps,
+        pass_env=manifests.variables("--pass-env", pass_env),
+        backoff_initial=manifests.duration("--backoff-initial", backoff_initial),
+        backoff_max=manifests.duration("--backoff-max", backoff_max),
+    )
+    code = serving.serve(
+        files or [], state_dir, isolation.value, options, keep=on_exit is OnExit.KEEP
+    )
+    if code is not ExitCode.OK:
+        raise typer.Exit(int(code))

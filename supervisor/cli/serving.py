@@ -1,0 +1,203 @@
+"""The session of a durable node, behind `podvisor serve`.
+
+Its pods are those of files (sources.py), and it goes on until it is told to end. Between one life
+of it and the next, the containers run on under their launcher; what is owed to them stands in the
+store (store/sqlite.py). So it begins by taking on what an earlier life has left, and only then
+looks whether that is what the files want.
+
+Everything else is the session of `podvisor run`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+import anyio
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.cli import complain, foreground, manifests, placement
+from supervisor.cli.foreground import Options, Session
+from supervisor.cli.manifests import LoadedPod
+from supervisor.cli.signals import SignalWatch
+from supervisor.cli.sources import SOURCE, Sources
+from supervisor.errors import ExitCode, ManifestError
+from supervisor.kubelet.node import Node
+from supervisor.kubelet.statedir import DurableStateDir
+from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
+from supervisor.store.sqlite import SQLiteStore
+
+_LOOK_EVERY = 1.0  # seconds between two looks at the files
+
+
+def serve(
+    paths: list[str], state_dir: str | None, isolation: str, options: Options, *, keep: bool
+) -> ExitCode:
+    """Run a durable node until a signal ends it; return the exit code.
+
+    `keep`: its containers run on then. Raises ManifestError, NodeError.
+    """
+    gc.freeze()
+    gc.enable()
+    with SignalWatch() as signals:
+        sources = Sources(paths)
+        problems = sources.look()
+        for problem in problems:
+            complain(str(problem))
+        place = state_dir or default_place(paths)
+        with DurableStateDir(place) as state:
+            if manifests.refused(problems) and not os.path.exists(state.database):
+                raise ManifestError(manifests.summary(problems))
+            signals.hold()
+            state.note_command(["podvisor", *sys.argv[1:]], os.getcwd())
+            launcher = connect_launcher(state.path) or spawn_launcher(
+                isolation, durable_in=state.path
+            )
+            try:
+                session = _Serving(sources, launcher, state, signals, options, keep=keep)
+                return foreground.on_loop(session)
+            finally:
+                if not launcher.closed:
+                    launcher.leave()
+
+
+def default_place(paths: list[str]) -> str:
+    """`.podvisor` in the folder of the project."""
+    return os.path.join(manifests.project_of(paths).root, ".podvisor")
+
+
+class _Serving(Session):
+    def __init__(
+        self,
+        sources: Sources,
+        launcher: Launcher,
+        state: DurableStateDir,
+        signals: SignalWatch,
+        options: Options,
+        *,
+        keep: bool,
+    ) -> None:
+        nothing = manifests.Loaded((), (), manifests.Project(root=os.getcwd()))
+        super().__init__(nothing, launcher, state, signals, options)
+        self._sources = sources
+        self._keep = keep
+        self._database = state.database
+        self._boot_id = placement.boot_id()
+        self._ending = anyio.Event()
+
+    async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
+        async with SQLiteStore(self._database) as store:
+            self._store = store
+            return await super()._run_pods(runtime)
+
+    async def _start(self, node: Node) -> None:
+        for warning in placement.warnings():
+            self._output.say("podvisor", f"warning: {warning}")
+        self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
+        await node.restore(self._restored)
+        self._reconcile(node)
+        self._tasks.start_soon(self._follow, node)
+
+    async def _wait(self, node: Node) -> None:
+        """Until the end is asked for, and then until all pods have ended, unless they are kept."""
+        lost = anyio.Event()
+
+        async def watch() -> None:
+            await node.wait_lost()
+            lost.set()
+            self._ending.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await self._ending.wait()
+            tasks.cancel_scope.cancel()
+        if lost.is_set() or not self._keep:
+            await node.wait()
+
+    def _stop(self, node: Node, grace: int | None, *, kill: bool = False) -> None:
+        self._ending.set()
+        if self._keep:
+            running = sum(c.running is not None for w in node.workers for c in w.record.containers)
+            self._output.say("podvisor", f"{running} containers run on; serve takes them on again")
+        else:
+            node.stop_all(grace, kill=kill)
+
+    # --- what the files want --------------------------------------------------------------------
+
+    def _wanted(self) -> list[LoadedPod]:
+        return list(self._sources.wanted.values())
+
+    def _home(self, pod: v1.Pod) -> LoadedPod:
+        """Of a pod that an earlier life has left, by its name; or what can be said without."""
+        meta = pod.metadata
+        home = self._homes.get(meta.uid) or self._sources.wanted.get((meta.namespace, meta.name))
+        if home is None:
+            source = meta.annotations.get(SOURCE, "")
+            folder = os.path.dirname(source) or os.getcwd()
+            home = LoadedPod(pod, source, folder, manifests.Project(root=folder))
+        return home
+
+    def _restored(self, worker: PodWorker) -> None:
+        """An earlier life has left this pod."""
+        pod = worker.pod
+        self._reserve([pod])
+        self._know(worker)
+        self._homes[pod.metadata.uid] = self._home(pod)
+        label = self._name(pod)
+        for container in worker.record.containers:
+            running = container.running
+            if running is not None:
+                id = ContainerId(pod.metadata.uid, container.name, container.attempt)
+                self._output.say(
+                    f"{label}/{container.name}", f"taken on again, pid {running.pid} on this host"
+                )
+                self._opened(id, f"{label}/{container.name}", from_end=True)
+
+    async def _follow(self, node: Node) -> None:
+        while True:
+            await anyio.sleep(_LOOK_EVERY)
+            if self._asked:
+                return
+            for problem in self._sources.look():
+                self._output.print(f"{problem}\n")
+            self._reconcile(node)
+
+    def _reconcile(self, node: Node) -> None:
+        """Have what is wanted, and nothing else; a pod that must go first goes first."""
+        if not self._sources.paths:
+            return
+        wanted = dict(self._sources.wanted)
+        for worker in node.workers:
+            meta = worker.pod.metadata
+            home = wanted.pop((meta.namespace, meta.name), None)
+            deleted = worker.record.deletion is not None
+            if home is None:
+                broken = self._sources.is_broken(meta.annotations.get(SOURCE, ""))
+                if not deleted and not broken:
+                    self._output.say(self._name(worker.pod), "is in no manifest any more: deleting")
+                    node.delete(worker)
+            elif not deleted and worker.status.reason == reasons.TERMINATED:
+                node.delete(worker)  # it ended with an earlier life of the node, and runs again
+            elif not deleted and not _is_same(worker.pod, home.pod):
+                self._output.say(self._name(worker.pod), "its manifest has changed: replacing it")
+                node.delete(worker)
+        self._run(node, [_sourced(home) for home in wanted.values()])
+
+
+def _sourced(home: LoadedPod) -> LoadedPod:
+    """With the file it came from."""
+    meta = home.pod.metadata
+    annotations = meta.annotations | {SOURCE: os.path.abspath(home.source)}
+    pod = replace(home.pod, metadata=replace(meta, annotations=annotations))
+    return replace(home, pod=pod)
+
+
+def _is_same(known: v1.Pod, wanted: v1.Pod) -> bool:
+    old, new = known.metadata, wanted.metadata
+    annotations = {k: v for k, v in old.annotations.items() if k != SOURCE}
+    return known.spec == wanted.spec and (old.labels, annotations) == (new.labels, new.annotations)

@@ -1,0 +1,122 @@
+"""The manifests of a durable node: files and folders, looked at again and again.
+
+As the kubelet treats its folder of static pods: what stands in the files is what should run. A new
+file brings its pods, a removed one takes them away, a changed one replaces those that differ, and
+a file that is broken says so and changes nothing: its pods stay as it described them last.
+
+`look` reads what has changed since the last look, by size, times and inode, and nothing else. It
+starts and stops nothing; serving.py does, by what `wanted` and `knows` say.
+"""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.api.problems import Problem, Severity
+from supervisor.cli import manifests
+from supervisor.cli.manifests import LoadedPod
+
+# Which file a pod came from, kept with it: another life of the node must know whether a pod has
+# lost its file or the file is only broken.
+SOURCE = "podvisor/source"
+
+_Stamp = tuple[int, int, int]  # size, time of change in ns, inode
+
+
+class Sources:
+    """What the files and folders of a command line hold, as of the last `look`."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = [os.path.abspath(path) for path in paths]
+        self._stamps: dict[str, _Stamp] | None = None  # none: nobody has looked yet
+        self._good: dict[str, tuple[LoadedPod, ...]] = {}  # by file: what it held last
+        self._broken: set[str] = set()
+        self._clashes: set[str] = set()  # those that were told
+        self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
+
+    def look(self) -> list[Problem]:
+        """Read what has changed; return what is newly wrong."""
+        files = self._files()
+        stamps = {file: stamp for file in files if (stamp := _stamp(file)) is not None}
+        problems: list[Problem] = []
+        if self._stamps is None:
+            problems += [
+                Problem(Severity.ERROR, file, 0, 0, "", "cannot read: there is no such file")
+                for file in files
+                if file not in stamps
+            ]
+        known = self._stamps or {}
+        for file, stamp in stamps.items():
+            if stamp != known.get(file):
+                problems += self._read(file)
+        for file in known.keys() - stamps.keys():
+            self._good.pop(file, None)
+            self._broken.discard(file)
+        if stamps != self._stamps:
+            self._stamps = stamps
+            problems += self._merge()
+        return problems
+
+    def is_broken(self, file: str) -> bool:
+        """Whether this file is there, but what it holds cannot be told."""
+        return file in self._broken
+
+    def _files(self) -> list[str]:
+        files: list[str] = []
+        for path in self.paths:
+            if not os.path.isdir(path):
+                files.append(path)
+                continue
+            try:
+                names = sorted(n for n in os.listdir(path) if n.endswith(manifests.SUFFIXES))
+            except OSError:
+                # Gone, or not to be read for the moment: then nothing is taken away.
+                if not os.path.exists(path):
+                    continue
+                known = self._stamps or {}
+                names = [os.path.basename(f) for f in known if os.path.dirname(f) == path]
+            files += [os.path.join(path, name) for name in names]
+        return list(dict.fromkeys(files))
+
+    def _read(self, file: str) -> list[Problem]:
+        loaded = manifests.load([file])
+        if manifests.refused(loaded.problems):
+            self._broken.add(file)
+        else:
+            self._broken.discard(file)
+            self._good[file] = loaded.pods
+        return list(loaded.problems)
+
+    def _merge(self) -> list[Problem]:
+        """One pod for each name; return the clashes that are new."""
+        problems: dict[str, Problem] = {}
+        self.wanted = {}
+        for file in sorted(self._good, key=self._place):
+            for home in self._good[file]:
+                meta = home.pod.metadata
+                key = meta.namespace, meta.name
+                other = self.wanted.get(key)
+                if other is None:
+                    self.wanted[key] = home
+                    continue
+                text = f"pod {meta.namespace}/{meta.name} is not taken: {other.source} has it"
+                problem = Problem(Severity.ERROR, home.source, 0, 0, "", text)
+                problems[str(problem)] = problem
+        new = [problem for text, problem in problems.items() if text not in self._clashes]
+        self._clashes = set(problems)
+        return new
+
+    def _place(self, file: str) -> tuple[int, str]:
+        """Files named first come first."""
+        for index, path in enumerate(self.paths):
+            if file == path or os.path.dirname(file) == path:
+                return index, file
+        return len(self.paths), file
+
+
+def _stamp(file: str) -> _Stamp | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -1,0 +1,122 @@
+"""`podvisor status`: what a durable node has stored, whether it runs or not.
+
+It reads the database and asks nobody, so it also tells about a node that is dead. What such a node
+says of pods that had not ended is then shown as Unknown, a phase that no node ever writes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from supervisor.cli.run import Output
+from supervisor.errors import NodeError
+
+if TYPE_CHECKING:
+    from supervisor.api import v1
+    from supervisor.lifecycle.facts import Instant
+    from supervisor.lifecycle.record import PodRecord
+
+NO_ARGS_IS_HELP = False
+
+
+def command(
+    state_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="The node's (default .podvisor in this project)."),
+    ] = None,
+    output: Annotated[
+        Output | None, typer.Option("--output", "-o", help="The Pod objects as stored.")
+    ] = None,
+) -> None:
+    """Say what a durable node has stored: pods, containers, hooks that are owed.
+
+    Exit code 0 when the node runs; 4 when none does: then pods that had not ended are shown as
+    Unknown, with the command that starts the node again.
+
+    Examples:
+
+      podvisor status
+
+      podvisor status --state-dir /var/lib/web -o json
+    """
+    from msgspec.structs import replace
+
+    from supervisor.api import codec
+    from supervisor.cli import narration, serving
+    from supervisor.kubelet import statedir
+    from supervisor.lifecycle import reasons
+    from supervisor.store import sqlite
+
+    place = os.path.abspath(state_dir or serving.default_place([]))
+    try:
+        pid = statedir.holder(place)
+    except OSError as error:
+        raise NodeError(f"cannot read {place}: no node has ever run there") from error
+    snapshot = sqlite.read(os.path.join(place, statedir.DATABASE))
+    pods = [stored.pod for stored in snapshot.pods]
+    if pid is None:
+        pods = [
+            pod
+            if pod.status.phase in reasons.TERMINAL_PHASES
+            else replace(pod, status=replace(pod.status, phase=reasons.UNKNOWN))
+            for pod in pods
+        ]
+    if output is not None:
+        print(codec.encode_pods(pods, output.value), end="")
+    else:
+        _print_node(place, pid, snapshot.committed)
+        rows: list[tuple[str, ...]] = [
+            ("POD", "PHASE", "CONTAINER", "STATE", "RESTARTS", "READY", "OWED")
+        ]
+        for pod, stored in zip(pods, snapshot.pods, strict=True):
+            rows += _rows(pod, stored.record)
+        print(narration.table(rows), end="")
+    if pid is None:
+        started = statedir.command_of(place)
+        again = f"; start it with: {started}" if started else ""
+        raise NodeError(f"cannot say more: no node runs on {place}{again}")
+
+
+def _print_node(place: str, pid: int | None, committed: Instant | None) -> None:
+    who = "no node" if pid is None else f"node, pid {pid}" if pid else "node"
+    age = ""
+    if committed is not None:
+        age = f", last commit {max(0.0, time.time() - committed.wall):.1f} s ago"
+    print(f"{who} on {place}{age}")
+
+
+def _rows(pod: v1.Pod, record: PodRecord) -> list[tuple[str, ...]]:
+    meta = pod.metadata
+    statuses = {
+        status.name: status
+        for status in (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    }
+    rows: list[tuple[str, ...]] = []
+    for index, container in enumerate(record.containers):
+        status = statuses.get(container.name)
+        owed = [str(hook.which) for hook in container.hooks if hook.is_owed]
+        rows.append(
+            (
+                f"{meta.namespace}/{meta.name}" if index == 0 else "",
+                pod.status.phase if index == 0 else "",
+                container.name,
+                _state(status) if status is not None else "-",
+                str(max(0, container.attempt)),
+                "yes" if status is not None and status.ready else "no",
+                ",".join(owed) or "-",
+            )
+        )
+    return rows
+
+
+def _state(status: v1.ContainerStatus) -> str:
+    state = status.state
+    if state.running is not None:
+        return "running"
+    if state.terminated is not None:
+        return f"{state.terminated.reason} ({state.terminated.exit_code})"
+    return state.waiting.reason if state.waiting is not None else "-"
