@@ -122,6 +122,7 @@ def restarts() -> Iterator[Change]:
         for kept in (life.statuses, life.events, life.actions, life.starts, life.ends):
             kept.clear()
         life.attempts.clear()
+        life.processes = {id: p for id, p in life.processes.items() if p.ended is None}
         life.run(until=until)
         yield from changes
         changes.clear()

@@ -227,6 +227,21 @@ async def test_when_a_transaction_fails_each_caller_gets_the_cause_and_nothing_i
         assert (await store.load()).pods[0].record == numbered("u-0", 2)
 
 
+async def test_a_bug_in_the_middle_of_a_transaction_takes_all_of_it_back(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(batch: Any) -> None:
+        raise ValueError("a bug")
+
+    async with SQLiteStore(path) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_forget_events", fail)
+            with pytest.raises(OSError, match="cannot commit: a bug"):
+                await store.commit(change(record("u-1"), 0, event("a")))
+        assert await store.load() == Snapshot()
+        assert await store.commit(change(record("u-2"))) == 1
+
+
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 async def test_a_database_that_lost_its_name_takes_nothing(path: str, replaced: bool) -> None:
     """Nobody would find it again, so it must not be acted on."""
@@ -266,9 +281,8 @@ async def test_the_database_of_a_pod_that_restarts_for_ever_is_bounded(path: str
             told = (event(f"e{number}-{n}", number * 10) for n in range(3))
             await store.commit(change(numbered("u-1", number), number * 10, *told))
             if number in (1000, 1999):
-                await anyio.to_thread.run_sync(
-                    lambda: store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                )
+                emptied = store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                assert emptied == (0, 0, 0)
                 sizes.append(size())
     assert sizes[1] <= sizes[0] * 1.1
     assert size() < 500_000
@@ -299,6 +313,29 @@ async def test_a_running_node_can_be_read_and_nothing_is_touched(path: str) -> N
             await store.commit(change(record(f"u-{number}"), 3, event(f"e{number}")))
             assert await anyio.to_thread.run_sync(reader) == f"{number} {number} True\n"
     assert await anyio.to_thread.run_sync(reader) == "3 3 True\n"
+
+
+async def test_what_was_copied_while_the_log_began_anew_is_copied_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a change would be missing that had left the log and was not yet in the copy."""
+    await fill(path)
+    copyfile, copied = shutil.copyfile, []
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as node:
+        node.execute("UPDATE node SET resource_version = 77")
+
+        def copy_slowly(source: str, target: str) -> None:
+            copyfile(source, target)
+            copied.append(source)
+            if len(copied) == 1:
+                node.execute("PRAGMA wal_checkpoint(RESTART)")
+                node.execute("DELETE FROM events")
+
+        monkeypatch.setattr(shutil, "copyfile", copy_slowly)
+        found = read(path)
+    assert copied == [path, path + "-wal"] * 2
+    assert (found.resource_version, found.events) == (77, ())
 
 
 async def test_a_node_does_not_read_its_own_database_from_beside(path: str) -> None:
