@@ -34,7 +34,6 @@ import _socket
 import array
 import errno
 import fcntl
-import hashlib
 import marshal
 import os
 import re
@@ -162,9 +161,8 @@ class Launcher:
         greeting: tuple[Any, ...] | None = None,
     ) -> None:
         self.pid = pid
-        self.is_child = pidfd < 0
         # Our child is not reaped: the pid is surely its own.
-        self.pidfd = os.pidfd_open(pid) if self.is_child else pidfd
+        self.pidfd = os.pidfd_open(pid) if pidfd < 0 else pidfd
         self.durable_in = durable_in
         self.greeting = greeting
         self.rotation = (LOG_MAX_SIZE, LOG_MAX_FILES)
@@ -232,11 +230,11 @@ class Launcher:
             self._words = ""
             try:
                 # Not waited for: what cannot even be killed shall not hold us.
-                pid, status = os.waitpid(self.pid, os.WNOHANG) if self.is_child else (0, 0)
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if pid else 0
                 if code:
                     self._words = f"exit code {code}" if code > 0 else signals.Signals(-code).name
-            except ChildProcessError:  # a waitpid(-1) of the embedding program was faster
+            except ChildProcessError:  # not our child, or somebody's waitpid(-1) was faster
                 pass
             panic = os.pread(self._panic_fd, 65536, 0).decode(errors="replace").strip()
             self._words = f"{self._words}\n{panic[-2000:]}".strip()
@@ -483,6 +481,8 @@ def _take_packet(channel: _socket.socket, most: int = 1) -> tuple[bytes, list[in
 
 def _homes(state_dir: str) -> list[str]:
     """Where the socket may be: not every file system has sockets (NFS in parts, 9p, drvfs)."""
+    import hashlib
+
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     if not os.path.isabs(base):
         base = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
@@ -879,9 +879,15 @@ class ProcessRuntime:
         if record is None:  # somebody has removed it
             main = survivors.Process(instance.pid, "")
             record = survivors.Spawned(
-                path=survivors.record_path(instance.spec.log_path), id=id, main=main,
-                boot=survivors.boot_id(), mode=self.isolation.value, at=instance.at, logger="",
-            )  # fmt: skip
+                path=survivors.record_path(instance.spec.log_path),
+                id=id,
+                main=main,
+                boot=survivors.boot_id(),
+                mode=self.isolation.value,
+                at=instance.at,
+                logger="",
+                mark="",
+            )
         if not await self._has_reader(record):
             await self._end_survivor(record)
             self._lose(id, logs_lost=True)
@@ -1244,6 +1250,7 @@ class ProcessRuntime:
             "main": record.main.pid,
             "reaper": child.pid,
             "start": child.start.encode(),
+            "mark": record.mark.encode(),
             "has_main": main >= 0,
             "has_reaper": reaper >= 0,
         }

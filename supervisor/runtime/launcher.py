@@ -1096,6 +1096,7 @@ class LogFile:
 
     def __init__(self, slot: int, path: bytes, max_size: int, max_files: int) -> None:
         self.slot, self.path = slot, path
+        self.mark = b""
         self.max_size, self.max_files = max_size, max_files
         self.fd = -1
 
@@ -1225,7 +1226,8 @@ class Logger:
         self.files: dict[int, LogFile] = {}  # by slot
         self.second, self.zone, self.minute = -1, b"", b""
         self.orphaned = False
-        self.complete: dict[int, tuple[bytes, int]] = {}  # by slot, until it is used again
+        # By slot, until it is used again: what can be said of a complete log, and where.
+        self.complete: dict[int, tuple[bytes, bytes, int]] = {}
 
     # -- one read, resolvable at every instant --
 
@@ -1359,9 +1361,12 @@ class Logger:
 
     # -- the loop --
 
-    def attach(self, slot: int, path: bytes, size: int, files: int, out: int, err: int) -> None:
+    def attach(
+        self, slot: int, path: bytes, mark: bytes, size: int, files: int, out: int, err: int
+    ) -> None:
         self.complete.pop(slot, None)
         file = self.files[slot] = LogFile(slot, path, size, files)
+        file.mark = mark
         for index, fd, name in ((0, out, b" stdout "), (1, err, b" stderr ")):
             self.streams[fd] = Stream(fd, file, slot * 2 + index, name)
             self.poll.register(fd, select.EPOLLIN)
@@ -1380,7 +1385,7 @@ class Logger:
     def mark_complete(self, file: LogFile) -> None:
         """Orphaned: nobody can be told that a log is complete, so leave word beside it."""
         if self.durable and not any(stream.file is file for stream in self.streams.values()):
-            leave_word(file.path, self.dropped(file.slot))
+            leave_word(file.path, file.mark, self.dropped(file.slot))
 
     def end(self, slot: int) -> None:
         """The container is gone: take what is left and say so."""
@@ -1392,7 +1397,7 @@ class Logger:
         file = self.files.pop(slot, None)
         if file is not None:
             file.close()
-            self.complete[slot] = (file.path, self.dropped(slot))
+            self.complete[slot] = (file.path, file.mark, self.dropped(slot))
         self.bump()
         self.control.send(("drained", slot, self.dropped(slot)))
 
@@ -1445,8 +1450,8 @@ class Logger:
                 self.orphaned = True
                 if self.durable:
                     # The launcher may have died before it heard of these.
-                    for path, dropped in self.complete.values():
-                        leave_word(path, dropped)
+                    for word in self.complete.values():
+                        leave_word(*word)
                 for file in self.files.values():
                     self.mark_complete(file)
                 return
@@ -1459,9 +1464,10 @@ class Logger:
                 self.end(message[1])
 
 
-def leave_word(log: bytes, dropped: int) -> None:
+def leave_word(log: bytes, mark: bytes, dropped: int) -> None:
+    """`mark`: of what was started. The same attempt may have been tried before, in vain."""
     try:
-        replace_file(beside(log, b"drained"), b"%d\n" % dropped)
+        replace_file(beside(log, b"drained"), b"%s %d\n" % (mark, dropped))
     except OSError:  # the folder is gone, or the disk is full: the wait for it is given up then
         pass
 
@@ -1475,6 +1481,7 @@ class Container:
     def __init__(self, key: "Any", order: Order) -> None:
         self.key, self.order = key, order
         self.slot = -1
+        self.mark = b""  # tells what one launcher has started from everything else
         self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
         self.main, self.main_pidfd = 0, -1  # the same descriptor as above but in group mode
         self.out = self.err = -1  # read ends of the log pipes
@@ -1545,6 +1552,7 @@ class Launcher:
         self.ending = False
         self.boot_id = b""
         self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
+        self.forked = 0
         self.area = area
         self.logger = self.logger_pidfd = -1
         self.logger_channel: Channel | None = None
@@ -1859,6 +1867,8 @@ class Launcher:
             container.main, container.main_pidfd = pid, pidfd
         container.child, container.child_pidfd = pid, pidfd
         slot = container.slot = self.free.pop()
+        self.forked += 1
+        container.mark = b"%s-%d" % (self.generation, self.forked)
         at, length = AREA_STREAMS + slot * 2 * STREAM_BYTES, 2 * STREAM_BYTES
         self.area[at : at + length] = b"\0" * length
         self.slots[slot] = container
@@ -1869,7 +1879,9 @@ class Launcher:
             self.watch(container.control, lambda: self.on_reaper(container))
         if self.logger_channel is not None:
             self.logger_channel.send(
-                ("attach", slot, order.log, *self.rotation), container.out, container.err
+                ("attach", slot, order.log, container.mark, *self.rotation),
+                container.out,
+                container.err,
             )
 
     def record(self, container: Container) -> None:
@@ -1885,7 +1897,7 @@ class Launcher:
         uid, name, attempt = container.key
         text += b"uid %s\nname %s\nattempt %d\n" % (uid.encode(), name.encode(), attempt)
         now = (self.isolation.encode(), time.time(), boottime(), self.generation)
-        text += b"mode %s\nat %.6f %.6f\nlogger %s\n" % now
+        text += b"mode %s\nat %.6f %.6f\nlogger %s\nmark %s\n" % (*now, container.mark)
         if self.isolation == GROUP:
             text += b"reaper %d %s\n" % (container.child, start_time(container.child))
         path = container.order.record
@@ -2312,10 +2324,12 @@ class Launcher:
     def look_for_word(self, container: Container) -> None:
         """The logger of the launcher before us reads on, and says when a log is complete."""
         word = read_if_there(beside(container.order.record, b"drained"))
-        if word is None and boottime() < container.deadline:
+        mark, dropped = (word or b" 0").split(b" ")
+        assert container.survivor is not None
+        container.drained = mark == container.survivor["mark"]
+        if not container.drained and boottime() < container.deadline:
             return
-        container.drained = word is not None
-        container.dropped = int(word or 0)
+        container.dropped = int(dropped) if container.drained else 0
         self.draining.discard(container)
         self.tell_exit(container)
 
@@ -2434,20 +2448,15 @@ class Launcher:
                 except OSError:  # a full disk: then nobody knows, and a crash ends containers
                     pass
             for container in self.slots.values():
-                order = container.order
-                logger.attach(
-                    container.slot, order.log, *self.rotation, container.out, container.err
-                )
+                log, ends = container.order.log, (container.out, container.err)
+                logger.attach(container.slot, log, container.mark, *self.rotation, *ends)
             logger.recover()
             for container in self.slots.values():
                 if container.exit is not None:
                     logger.end(container.slot)
             logger.run()
             if self.durable:
-                try:
-                    posix.unlink(place)
-                except OSError:
-                    pass
+                unlink(place)
         except BaseException:
             if posix.fstat(2).st_size < MAX_PACKET:  # it may fail over and over
                 sys.excepthook(*sys.exc_info())
@@ -2532,6 +2541,8 @@ class Launcher:
             if not readable(self.logger_pidfd, boottime() + 0.5):
                 send_by(self.logger_pidfd, SIGKILL)
                 readable(self.logger_pidfd, boottime() + 0.2)
+        if self.durable:
+            unlink(self.state_dir + b"/loggers/" + self.generation)
         reap()  # leave no zombie to an init that is slow or none
 
 
@@ -2594,6 +2605,13 @@ def read_if_there(path: bytes) -> "bytes | None":
 def replace_file(path: bytes, text: bytes) -> None:
     write_new(path + b".tmp", text)
     posix.rename(path + b".tmp", path)
+
+
+def unlink(path: bytes) -> None:
+    try:
+        posix.unlink(path)
+    except OSError:
+        pass
 
 
 def write_new(path: bytes, text: bytes) -> None:

@@ -730,6 +730,29 @@ async def test_the_exit_code_is_known_though_it_came_while_both_were_dead(
         assert text_of(read_log(spec.log_path), "stdout") == b"up\nlast\n"
 
 
+async def test_the_kernel_knows_the_code_of_what_was_reaped_before_anybody_looked(
+    namespaces: Way, state: str
+) -> None:
+    async with durable_node(namespaces, state) as node:
+        main = waits_for(f"{state}/go", "exit 6")
+        spec = node.spec(*main)
+        pid = await node.start(spec)
+        os.kill(node.launcher_pid, signal.SIGKILL)
+        await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another launcher")
+        assert (await node.shell("exit 0")).code == 0, "it has been told of the container, too"
+        launcher = node.runtime._launcher.pid
+        os.kill(launcher, signal.SIGSTOP)
+        touch(f"{state}/go")
+        await until(lambda: gone(pid) and pid not in reap_strays(), "its parent to reap it")
+        os.kill(launcher, signal.SIGCONT)
+        end = await ended(node, spec)
+        if isinstance(end, Lost):
+            release = tuple(int(n) for n in os.uname().release.split(".")[:2])
+            assert release < (6, 15), "older kernels do not know"
+        else:
+            assert end.exit_code == 6
+
+
 async def test_a_start_under_way_when_the_launcher_dies_is_tried_again_or_found(
     way: Way, state: str
 ) -> None:
