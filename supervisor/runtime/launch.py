@@ -1156,9 +1156,8 @@ class ProcessRuntime:
         kept = self._kept.get((id, key))
         if kept is None:
             self._running(id, argv)
-            packet, memfd = self._exec_request(argv, env)
+            request, memfd = self._exec_request(argv, env)
             kept = self._kept[id, key] = _Kept(anyio.Event())
-            request = None if memfd >= 0 else marshal.loads(packet)  # noqa: S302
             message = ("exec", _key(id), key, limit, request)
             self._post(marshal.dumps(message, 2), *([] if memfd < 0 else [memfd]))
         try:
@@ -1219,6 +1218,10 @@ class ProcessRuntime:
         if instance is not None and instance.ended:
             del self._instances[id]
             _close(instance.pidfd)
+            self._send(("ack", _key(id)))
+        elif (listed := self._listed.get(id)) is not None and listed.exit is not None:
+            del self._listed[id]  # committed by an earlier supervisor
+            _close(listed.pidfd)
             self._send(("ack", _key(id)))
 
     async def news(self) -> AsyncIterator[News]:
@@ -1292,14 +1295,13 @@ class ProcessRuntime:
 
     def _exec_request(
         self, argv: tuple[str, ...], env: tuple[tuple[str, str], ...]
-    ) -> tuple[bytes, int]:
-        """The packet, and a memfd that holds it all when it is large, else -1."""
+    ) -> tuple[tuple[Any, ...] | None, int]:
+        """The request, or None and a memfd that holds it because it is large."""
         try:
             words = [_encode(word) for word in argv]
-            packet = marshal.dumps((words, [(_encode(k), _encode(v)) for k, v in env]), 2)
-            if len(packet) <= _INLINE:
-                return packet, -1
-            return marshal.dumps(None), _memfd(packet)
+            request = (words, [(_encode(k), _encode(v)) for k, v in env])
+            packet = marshal.dumps(request, 2)
+            return (request, -1) if len(packet) <= _INLINE else (None, _memfd(packet))
         except (OSError, ValueError) as error:
             raise ExecError(f"cannot run a program in the container: {error}") from error
 
@@ -1314,7 +1316,7 @@ class ProcessRuntime:
 
         readers: list[int] = []
         rights: list[int] = []
-        packet, memfd = self._exec_request(argv, env)
+        request, memfd = self._exec_request(argv, env)
         try:
             for _ in range(2):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -1324,6 +1326,7 @@ class ProcessRuntime:
                 if spec.uid is not None or spec.gid is not None:
                     _give(writer, spec)
             everything = rights if memfd < 0 else [*rights, memfd]
+            packet = marshal.dumps((request, False), 2)
             minder = self._hand_over(spec.id, packet, array.array("i", everything))
         except OSError as error:
             _close(*readers)
@@ -1687,7 +1690,7 @@ def _forget_attempts(spec: LaunchSpec) -> None:
     logs = os.path.dirname(spec.log_path)
     own = os.path.dirname(spec.termination_file)
     for folder, names in (
-        (logs, r"(\d+)\.(?:log(?:\..*)?|(?:spawn|exit|drained)(?:\.tmp)?)"),
+        (logs, r"(\d+)\.(?:log(?:\..*)?|(?:spawn|exit|drained)(?:\.tmp)?|lock-.*)"),
         (os.path.dirname(own), r"(\d+)"),
     ):
         try:

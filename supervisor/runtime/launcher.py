@@ -34,8 +34,9 @@ memfd)``. In a durable node the hello is followed by all we hold, with ``("start
 another supervisor is there gets ``("refused", pid)``.
 
 The supervisor talks to a minder directly, through the socket that came with "mind"; in the case of
-"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, with the
-write ends of two pipes (stdout, stderr); the end of the socket ends it and the program. From it:
+"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, and
+whether a lock comes last that it is to hold, with the write ends of two pipes (stdout, stderr) and
+these; the end of the socket ends it and the program. From it:
 ``"ready"``, ``(exit code, whether it stays)``, ``(stage, errno, detail)`` of what failed,
 ``"idle"`` when nothing was asked for a while.
 """
@@ -976,6 +977,7 @@ class Minder:
         self.channel, self.order, self.env, self.tidy = channel, order, env, tidy
         self.words = [name + b"=" + value for name, value in env.items()]
         self.program = 0
+        self.lock = -1
 
     def run(self, boss: int, wake: int) -> None:
         self.channel.send("ready")
@@ -1015,7 +1017,10 @@ class Minder:
         try:
             if truncated or len(fds) < 2:
                 raise CannotStartError("fork", errno.EMFILE)
-            argv, extra = marshal.loads(packet) or marshal.loads(read_all(fds[2]))
+            request, has_lock = marshal.loads(packet)
+            if has_lock:
+                self.lock = fds.pop()  # let go by our end: then nothing of the program is left
+            argv, extra = request or marshal.loads(read_all(fds[2]))
             self.program = self.spawn(argv, extra, *fds[:2])
         except Exception as error:
             report(self.channel.fd, "exec", error)
@@ -1511,10 +1516,13 @@ class KeptExec:
     """A program in a container that is ours, not the supervisor's: it goes on when that one dies,
     and what came of it is kept until it is told to be forgotten."""
 
-    def __init__(self, key: object, name: str, limit: int) -> None:
+    def __init__(
+        self, key: object, name: str, limit: int, request: object, given: "list[int]"
+    ) -> None:
         self.key, self.name, self.limit = key, name, limit
-        self.channel: Channel | None = None  # to its minder; None: it has ended
-        self.ready = self.stopped = False
+        self.request, self.given = request, given  # until it is begun
+        self.channel: Channel | None = None  # to its minder
+        self.ready = self.stopped = self.done = False
         self.outputs: dict[int, bytearray] = {}  # by descriptor: stdout, stderr
         self.answer: object = None  # exit code, (stage, errno, detail), None: it was killed
         self.output = b""
@@ -1540,6 +1548,7 @@ class Launcher:
         self.handlers: dict[int, Callable[[], object]] = {}
         self.containers: dict[object, Container] = {}  # until acknowledged
         self.kept: dict[tuple[object, str], KeptExec] = {}  # until forgotten
+        self.held_back: set[KeptExec] = set()  # until another run of it has ended
         self.slots: dict[int, Container] = {}  # until drained
         # By pidfd: pid and container (not in group mode, where reapers have them).
         self.minders: dict[int, tuple[int, object]] = {}
@@ -1609,7 +1618,7 @@ class Launcher:
         if self.logger_due is not None:
             deadlines.append(self.logger_due)
         deadlines += [c.nudge_at for c in self.headless]
-        if self.dying or self.draining:
+        if self.dying or self.draining or self.held_back:
             deadlines.append(boottime() + PEEK)
         for channel in (self.channel, self.logger_channel):
             if channel is not None and channel.queue and channel.no_room:
@@ -1625,6 +1634,8 @@ class Launcher:
             self.learn_code(container)
         for container in list(self.draining):
             self.look_for_word(container)
+        for kept in list(self.held_back):
+            self.begin(kept)
         if self.logger_due is not None and now >= self.logger_due:
             self.logger_due = None
             self.start_logger()
@@ -1754,6 +1765,8 @@ class Launcher:
         del self.containers[key]
         if container.survivor is None:
             posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
+        if self.durable:
+            unlink(beside(container.order.record, b"exit"))  # so that nobody finds it again
         container.close()
 
     # -- starting --
@@ -2111,12 +2124,23 @@ class Launcher:
         if kept is not None:
             self.tell_kept(kept)
             return
-        kept = self.kept[key, name] = KeptExec(key, name, limit)
+        kept = self.kept[key, name] = KeptExec(key, name, limit, request, fds[:])
+        fds.clear()
+        if lost or (request is None and not kept.given):
+            kept.answer = ("fork", errno.EMFILE, b"")
+            self.finish_kept(kept)
+        else:
+            self.begin(kept)
+
+    def begin(self, kept: KeptExec) -> None:
+        """At once, but for a run of it that a killed launcher has left and that is just ending."""
+        container = self.containers.get(kept.key)
+        lock = -1
         writers: list[int] = []
         try:
-            if lost or (request is None and not fds):
-                raise OSError(errno.EMFILE, "")
-            container = self.containers.get(key)
+            if container is not None:
+                lock = self.lock(container, kept.name)
+            self.held_back.discard(kept)
             for _ in range(2):
                 reader, writer = posix.pipe2(posix.O_CLOEXEC)
                 kept.outputs[reader] = bytearray()
@@ -2128,17 +2152,44 @@ class Launcher:
                 _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
             )
             kept.channel = Channel(ours.detach())
-            kept.channel.send(request, *writers, *fds)  # type: ignore[arg-type]
+            ends = [*writers, *kept.given, *([lock] if lock >= 0 else [])]
+            kept.channel.send((kept.request, lock >= 0), *ends)
+            if kept.channel.queue:
+                raise OSError(errno.ETOOMANYREFS, "")
+            close(lock, *writers)
+            lock, writers = -1, []
             self.watch(kept.channel.fd, lambda: self.on_kept(kept))
             for reader in kept.outputs:
                 self.watch_output(kept, reader)
-            self.mind(key, theirs.fileno())
+            self.mind(kept.key, theirs.fileno())
             theirs.close()
+        except BlockingIOError:
+            self.held_back.add(kept)
+            return
         except OSError as error:
             kept.answer = ("fork", error.errno or 0, b"")
             self.finish_kept(kept)
         finally:
-            close(*writers)
+            close(lock, *writers)
+        close(*kept.given)
+        kept.request, kept.given = None, []
+
+    def lock(self, container: Container, name: str) -> int:
+        """-1: it cannot be had (a full disk). Raises BlockingIOError."""
+        path = beside(container.order.record, b"lock-" + name.encode().hex()[:200].encode())
+        try:
+            fd = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        except OSError:
+            return -1
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            posix.close(fd)
+            raise
+        except OSError:  # a file system without locks
+            posix.close(fd)
+            return -1
+        return fd
 
     def watch_output(self, kept: KeptExec, fd: int) -> None:
         self.watch(fd, lambda: self.on_output(kept, fd))
@@ -2183,6 +2234,10 @@ class Launcher:
                 pass
             self.unwatch(fd)
             close(fd)
+        kept.done = True
+        self.held_back.discard(kept)
+        close(*kept.given)
+        kept.given = []
         kept.output = b"".join(kept.outputs.values())[: kept.limit]
         kept.outputs.clear()
         if kept.channel is not None:
@@ -2202,7 +2257,7 @@ class Launcher:
         self.tell_kept(kept)
 
     def tell_kept(self, kept: KeptExec) -> None:
-        if kept.channel is not None:
+        if not kept.done:
             self.tell(("executing", kept.key, kept.name))
             return
         output, fds = (kept.output, []) if kept.memfd < 0 else (None, [kept.memfd])
@@ -2210,17 +2265,21 @@ class Launcher:
 
     def end_exec(self, name: "tuple[object, str]") -> None:
         kept = self.kept.get(name)
-        if kept is not None and kept.channel is not None:
-            kept.stopped = True
-            try:
-                kept.channel.socket.shutdown(_socket.SHUT_WR)
-            except OSError:  # it is gone
-                pass
+        if kept is None or kept.done:
+            return
+        kept.stopped = True
+        if kept.channel is None:
+            self.finish_kept(kept)
+            return
+        try:
+            kept.channel.socket.shutdown(_socket.SHUT_WR)
+        except OSError:  # it is gone
+            pass
 
     def forget_exec(self, name: "tuple[object, str]") -> None:
         kept = self.kept.pop(name, None)
         if kept is not None:
-            if kept.channel is not None:
+            if not kept.done:
                 self.finish_kept(kept)  # its minder sees the end and ends the program
             close(kept.memfd)
 
