@@ -253,7 +253,6 @@ async def test_what_an_earlier_supervisor_has_committed_is_acknowledged_without_
         specs = [node.spec("/bin/sh", "-c", "exit 3") for _ in range(2)]
         await adopt(node, specs[0], Presence.GONE)
         node.runtime.acknowledge(specs[1].id)
-        await adopt(node, specs[1], Presence.GONE)
     wait_for(lambda: gone(said["launcher"]), "the launcher's end: it holds nothing")
 
 
