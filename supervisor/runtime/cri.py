@@ -191,7 +191,11 @@ class Runtime(Protocol):
         ...
 
     def acknowledge(self, id: ContainerId) -> None:
-        """The end of this instance is committed: free what is kept for it."""
+        """The end of this instance is committed: free what is kept for it.
+
+        An earlier supervisor may have committed it and died before it could say so: then without
+        adopting it first.
+        """
         ...
 
     def news(self) -> AsyncIterator[News]:

@@ -34,7 +34,6 @@ import _socket
 import array
 import errno
 import fcntl
-import hashlib
 import marshal
 import os
 import re
@@ -162,9 +161,8 @@ class Launcher:
         greeting: tuple[Any, ...] | None = None,
     ) -> None:
         self.pid = pid
-        self.is_child = pidfd < 0
         # Our child is not reaped: the pid is surely its own.
-        self.pidfd = os.pidfd_open(pid) if self.is_child else pidfd
+        self.pidfd = os.pidfd_open(pid) if pidfd < 0 else pidfd
         self.durable_in = durable_in
         self.greeting = greeting
         self.rotation = (LOG_MAX_SIZE, LOG_MAX_FILES)
@@ -232,11 +230,11 @@ class Launcher:
             self._words = ""
             try:
                 # Not waited for: what cannot even be killed shall not hold us.
-                pid, status = os.waitpid(self.pid, os.WNOHANG) if self.is_child else (0, 0)
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if pid else 0
                 if code:
                     self._words = f"exit code {code}" if code > 0 else signals.Signals(-code).name
-            except ChildProcessError:  # a waitpid(-1) of the embedding program was faster
+            except ChildProcessError:  # not our child, or somebody's waitpid(-1) was faster
                 pass
             panic = os.pread(self._panic_fd, 65536, 0).decode(errors="replace").strip()
             self._words = f"{self._words}\n{panic[-2000:]}".strip()
@@ -483,6 +481,8 @@ def _take_packet(channel: _socket.socket, most: int = 1) -> tuple[bytes, list[in
 
 def _homes(state_dir: str) -> list[str]:
     """Where the socket may be: not every file system has sockets (NFS in parts, 9p, drvfs)."""
+    import hashlib
+
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     if not os.path.isabs(base):
         base = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
@@ -879,9 +879,15 @@ class ProcessRuntime:
         if record is None:  # somebody has removed it
             main = survivors.Process(instance.pid, "")
             record = survivors.Spawned(
-                path=survivors.record_path(instance.spec.log_path), id=id, main=main,
-                boot=survivors.boot_id(), mode=self.isolation.value, at=instance.at, logger="",
-            )  # fmt: skip
+                path=survivors.record_path(instance.spec.log_path),
+                id=id,
+                main=main,
+                boot=survivors.boot_id(),
+                mode=self.isolation.value,
+                at=instance.at,
+                logger="",
+                mark="",
+            )
         if not await self._has_reader(record):
             await self._end_survivor(record)
             self._lose(id, logs_lost=True)
@@ -1151,9 +1157,8 @@ class ProcessRuntime:
         kept = self._kept.get((id, key))
         if kept is None:
             self._running(id, argv)
-            packet, memfd = self._exec_request(argv, env)
+            request, memfd = self._exec_request(argv, env)
             kept = self._kept[id, key] = _Kept(anyio.Event())
-            request = None if memfd >= 0 else marshal.loads(packet)  # noqa: S302
             message = ("exec", _key(id), key, limit, request)
             self._post(marshal.dumps(message, 2), *([] if memfd < 0 else [memfd]))
         try:
@@ -1215,6 +1220,10 @@ class ProcessRuntime:
             del self._instances[id]
             _close(instance.pidfd)
             self._send(("ack", _key(id)))
+        elif (listed := self._listed.get(id)) is not None and listed.exit is not None:
+            del self._listed[id]  # committed by an earlier supervisor
+            _close(listed.pidfd)
+            self._send(("ack", _key(id)))
 
     async def news(self) -> AsyncIterator[News]:
         import anyio
@@ -1245,6 +1254,7 @@ class ProcessRuntime:
             "main": record.main.pid,
             "reaper": child.pid,
             "start": child.start.encode(),
+            "mark": record.mark.encode(),
             "has_main": main >= 0,
             "has_reaper": reaper >= 0,
         }
@@ -1286,14 +1296,13 @@ class ProcessRuntime:
 
     def _exec_request(
         self, argv: tuple[str, ...], env: tuple[tuple[str, str], ...]
-    ) -> tuple[bytes, int]:
-        """The packet, and a memfd that holds it all when it is large, else -1."""
+    ) -> tuple[tuple[Any, ...] | None, int]:
+        """The request, or None and a memfd that holds it because it is large."""
         try:
             words = [_encode(word) for word in argv]
-            packet = marshal.dumps((words, [(_encode(k), _encode(v)) for k, v in env]), 2)
-            if len(packet) <= _INLINE:
-                return packet, -1
-            return marshal.dumps(None), _memfd(packet)
+            request = (words, [(_encode(k), _encode(v)) for k, v in env])
+            packet = marshal.dumps(request, 2)
+            return (request, -1) if len(packet) <= _INLINE else (None, _memfd(packet))
         except (OSError, ValueError) as error:
             raise ExecError(f"cannot run a program in the container: {error}") from error
 
@@ -1308,7 +1317,7 @@ class ProcessRuntime:
 
         readers: list[int] = []
         rights: list[int] = []
-        packet, memfd = self._exec_request(argv, env)
+        request, memfd = self._exec_request(argv, env)
         try:
             for _ in range(2):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -1318,6 +1327,7 @@ class ProcessRuntime:
                 if spec.uid is not None or spec.gid is not None:
                     _give(writer, spec)
             everything = rights if memfd < 0 else [*rights, memfd]
+            packet = marshal.dumps((request, False), 2)
             minder = self._hand_over(spec.id, packet, array.array("i", everything))
         except OSError as error:
             _close(*readers)
@@ -1691,7 +1701,7 @@ def _forget_attempts(spec: LaunchSpec) -> None:
     logs = os.path.dirname(spec.log_path)
     own = os.path.dirname(spec.termination_file)
     for folder, names in (
-        (logs, r"(\d+)\.(?:log(?:\..*)?|(?:spawn|exit|drained)(?:\.tmp)?)"),
+        (logs, r"(\d+)\.(?:log(?:\..*)?|(?:spawn|exit|drained)(?:\.tmp)?|lock-.*)"),
         (os.path.dirname(own), r"(\d+)"),
     ):
         try:

@@ -34,8 +34,9 @@ memfd)``. In a durable node the hello is followed by all we hold, with ``("start
 another supervisor is there gets ``("refused", pid)``.
 
 The supervisor talks to a minder directly, through the socket that came with "mind"; in the case of
-"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, with the
-write ends of two pipes (stdout, stderr); the end of the socket ends it and the program. From it:
+"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, and
+whether a lock comes last that it is to hold, with the write ends of two pipes (stdout, stderr) and
+these; the end of the socket ends it and the program. From it:
 ``"ready"``, ``(exit code, whether it stays)``, ``(stage, errno, detail)`` of what failed,
 ``"idle"`` when nothing was asked for a while.
 """
@@ -976,6 +977,7 @@ class Minder:
         self.channel, self.order, self.env, self.tidy = channel, order, env, tidy
         self.words = [name + b"=" + value for name, value in env.items()]
         self.program = 0
+        self.lock = -1
 
     def run(self, boss: int, wake: int) -> None:
         self.channel.send("ready")
@@ -1015,7 +1017,10 @@ class Minder:
         try:
             if truncated or len(fds) < 2:
                 raise CannotStartError("fork", errno.EMFILE)
-            argv, extra = marshal.loads(packet) or marshal.loads(read_all(fds[2]))
+            request, has_lock = marshal.loads(packet)
+            if has_lock:
+                self.lock = fds.pop()  # let go by our end: then nothing of the program is left
+            argv, extra = request or marshal.loads(read_all(fds[2]))
             self.program = self.spawn(argv, extra, *fds[:2])
         except Exception as error:
             report(self.channel.fd, "exec", error)
@@ -1096,6 +1101,7 @@ class LogFile:
 
     def __init__(self, slot: int, path: bytes, max_size: int, max_files: int) -> None:
         self.slot, self.path = slot, path
+        self.mark = b""
         self.max_size, self.max_files = max_size, max_files
         self.fd = -1
 
@@ -1225,7 +1231,8 @@ class Logger:
         self.files: dict[int, LogFile] = {}  # by slot
         self.second, self.zone, self.minute = -1, b"", b""
         self.orphaned = False
-        self.complete: dict[int, tuple[bytes, int]] = {}  # by slot, until it is used again
+        # By slot, until it is used again: what can be said of a complete log, and where.
+        self.complete: dict[int, tuple[bytes, bytes, int]] = {}
 
     # -- one read, resolvable at every instant --
 
@@ -1359,9 +1366,12 @@ class Logger:
 
     # -- the loop --
 
-    def attach(self, slot: int, path: bytes, size: int, files: int, out: int, err: int) -> None:
+    def attach(
+        self, slot: int, path: bytes, mark: bytes, size: int, files: int, out: int, err: int
+    ) -> None:
         self.complete.pop(slot, None)
         file = self.files[slot] = LogFile(slot, path, size, files)
+        file.mark = mark
         for index, fd, name in ((0, out, b" stdout "), (1, err, b" stderr ")):
             self.streams[fd] = Stream(fd, file, slot * 2 + index, name)
             self.poll.register(fd, select.EPOLLIN)
@@ -1380,7 +1390,7 @@ class Logger:
     def mark_complete(self, file: LogFile) -> None:
         """Orphaned: nobody can be told that a log is complete, so leave word beside it."""
         if self.durable and not any(stream.file is file for stream in self.streams.values()):
-            leave_word(file.path, self.dropped(file.slot))
+            leave_word(file.path, file.mark, self.dropped(file.slot))
 
     def end(self, slot: int) -> None:
         """The container is gone: take what is left and say so."""
@@ -1392,7 +1402,7 @@ class Logger:
         file = self.files.pop(slot, None)
         if file is not None:
             file.close()
-            self.complete[slot] = (file.path, self.dropped(slot))
+            self.complete[slot] = (file.path, file.mark, self.dropped(slot))
         self.bump()
         self.control.send(("drained", slot, self.dropped(slot)))
 
@@ -1445,8 +1455,8 @@ class Logger:
                 self.orphaned = True
                 if self.durable:
                     # The launcher may have died before it heard of these.
-                    for path, dropped in self.complete.values():
-                        leave_word(path, dropped)
+                    for word in self.complete.values():
+                        leave_word(*word)
                 for file in self.files.values():
                     self.mark_complete(file)
                 return
@@ -1459,9 +1469,10 @@ class Logger:
                 self.end(message[1])
 
 
-def leave_word(log: bytes, dropped: int) -> None:
+def leave_word(log: bytes, mark: bytes, dropped: int) -> None:
+    """`mark`: of what was started. The same attempt may have been tried before, in vain."""
     try:
-        replace_file(beside(log, b"drained"), b"%d\n" % dropped)
+        replace_file(beside(log, b"drained"), b"%s %d\n" % (mark, dropped))
     except OSError:  # the folder is gone, or the disk is full: the wait for it is given up then
         pass
 
@@ -1475,6 +1486,7 @@ class Container:
     def __init__(self, key: "Any", order: Order) -> None:
         self.key, self.order = key, order
         self.slot = -1
+        self.mark = b""  # tells what one launcher has started from everything else
         self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
         self.main, self.main_pidfd = 0, -1  # the same descriptor as above but in group mode
         self.out = self.err = -1  # read ends of the log pipes
@@ -1504,10 +1516,13 @@ class KeptExec:
     """A program in a container that is ours, not the supervisor's: it goes on when that one dies,
     and what came of it is kept until it is told to be forgotten."""
 
-    def __init__(self, key: object, name: str, limit: int) -> None:
+    def __init__(
+        self, key: object, name: str, limit: int, request: object, given: "list[int]"
+    ) -> None:
         self.key, self.name, self.limit = key, name, limit
-        self.channel: Channel | None = None  # to its minder; None: it has ended
-        self.ready = self.stopped = False
+        self.request, self.given = request, given  # until it is begun
+        self.channel: Channel | None = None  # to its minder
+        self.ready = self.stopped = self.done = False
         self.outputs: dict[int, bytearray] = {}  # by descriptor: stdout, stderr
         self.answer: object = None  # exit code, (stage, errno, detail), None: it was killed
         self.output = b""
@@ -1533,6 +1548,7 @@ class Launcher:
         self.handlers: dict[int, Callable[[], object]] = {}
         self.containers: dict[object, Container] = {}  # until acknowledged
         self.kept: dict[tuple[object, str], KeptExec] = {}  # until forgotten
+        self.held_back: set[KeptExec] = set()  # until another run of it has ended
         self.slots: dict[int, Container] = {}  # until drained
         # By pidfd: pid and container (not in group mode, where reapers have them).
         self.minders: dict[int, tuple[int, object]] = {}
@@ -1545,6 +1561,7 @@ class Launcher:
         self.ending = False
         self.boot_id = b""
         self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
+        self.forked = 0
         self.area = area
         self.logger = self.logger_pidfd = -1
         self.logger_channel: Channel | None = None
@@ -1601,7 +1618,7 @@ class Launcher:
         if self.logger_due is not None:
             deadlines.append(self.logger_due)
         deadlines += [c.nudge_at for c in self.headless]
-        if self.dying or self.draining:
+        if self.dying or self.draining or self.held_back:
             deadlines.append(boottime() + PEEK)
         for channel in (self.channel, self.logger_channel):
             if channel is not None and channel.queue and channel.no_room:
@@ -1617,6 +1634,8 @@ class Launcher:
             self.learn_code(container)
         for container in list(self.draining):
             self.look_for_word(container)
+        for kept in list(self.held_back):
+            self.begin(kept)
         if self.logger_due is not None and now >= self.logger_due:
             self.logger_due = None
             self.start_logger()
@@ -1746,6 +1765,8 @@ class Launcher:
         del self.containers[key]
         if container.survivor is None:
             posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
+        if self.durable:
+            unlink(beside(container.order.record, b"exit"))  # so that nobody finds it again
         container.close()
 
     # -- starting --
@@ -1859,6 +1880,8 @@ class Launcher:
             container.main, container.main_pidfd = pid, pidfd
         container.child, container.child_pidfd = pid, pidfd
         slot = container.slot = self.free.pop()
+        self.forked += 1
+        container.mark = b"%s-%d" % (self.generation, self.forked)
         at, length = AREA_STREAMS + slot * 2 * STREAM_BYTES, 2 * STREAM_BYTES
         self.area[at : at + length] = b"\0" * length
         self.slots[slot] = container
@@ -1869,7 +1892,9 @@ class Launcher:
             self.watch(container.control, lambda: self.on_reaper(container))
         if self.logger_channel is not None:
             self.logger_channel.send(
-                ("attach", slot, order.log, *self.rotation), container.out, container.err
+                ("attach", slot, order.log, container.mark, *self.rotation),
+                container.out,
+                container.err,
             )
 
     def record(self, container: Container) -> None:
@@ -1885,7 +1910,7 @@ class Launcher:
         uid, name, attempt = container.key
         text += b"uid %s\nname %s\nattempt %d\n" % (uid.encode(), name.encode(), attempt)
         now = (self.isolation.encode(), time.time(), boottime(), self.generation)
-        text += b"mode %s\nat %.6f %.6f\nlogger %s\n" % now
+        text += b"mode %s\nat %.6f %.6f\nlogger %s\nmark %s\n" % (*now, container.mark)
         if self.isolation == GROUP:
             text += b"reaper %d %s\n" % (container.child, start_time(container.child))
         path = container.order.record
@@ -2099,12 +2124,23 @@ class Launcher:
         if kept is not None:
             self.tell_kept(kept)
             return
-        kept = self.kept[key, name] = KeptExec(key, name, limit)
+        kept = self.kept[key, name] = KeptExec(key, name, limit, request, fds[:])
+        fds.clear()
+        if lost or (request is None and not kept.given):
+            kept.answer = ("fork", errno.EMFILE, b"")
+            self.finish_kept(kept)
+        else:
+            self.begin(kept)
+
+    def begin(self, kept: KeptExec) -> None:
+        """At once, but for a run of it that a killed launcher has left and that is just ending."""
+        container = self.containers.get(kept.key)
+        lock = -1
         writers: list[int] = []
         try:
-            if lost or (request is None and not fds):
-                raise OSError(errno.EMFILE, "")
-            container = self.containers.get(key)
+            if container is not None:
+                lock = self.lock(container, kept.name)
+            self.held_back.discard(kept)
             for _ in range(2):
                 reader, writer = posix.pipe2(posix.O_CLOEXEC)
                 kept.outputs[reader] = bytearray()
@@ -2116,17 +2152,44 @@ class Launcher:
                 _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
             )
             kept.channel = Channel(ours.detach())
-            kept.channel.send(request, *writers, *fds)  # type: ignore[arg-type]
+            ends = [*writers, *kept.given, *([lock] if lock >= 0 else [])]
+            kept.channel.send((kept.request, lock >= 0), *ends)
+            if kept.channel.queue:
+                raise OSError(errno.ETOOMANYREFS, "")
+            close(lock, *writers)
+            lock, writers = -1, []
             self.watch(kept.channel.fd, lambda: self.on_kept(kept))
             for reader in kept.outputs:
                 self.watch_output(kept, reader)
-            self.mind(key, theirs.fileno())
+            self.mind(kept.key, theirs.fileno())
             theirs.close()
+        except BlockingIOError:
+            self.held_back.add(kept)
+            return
         except OSError as error:
             kept.answer = ("fork", error.errno or 0, b"")
             self.finish_kept(kept)
         finally:
-            close(*writers)
+            close(lock, *writers)
+        close(*kept.given)
+        kept.request, kept.given = None, []
+
+    def lock(self, container: Container, name: str) -> int:
+        """-1: it cannot be had (a full disk). Raises BlockingIOError."""
+        path = beside(container.order.record, b"lock-" + name.encode().hex()[:200].encode())
+        try:
+            fd = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        except OSError:
+            return -1
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            posix.close(fd)
+            raise
+        except OSError:  # a file system without locks
+            posix.close(fd)
+            return -1
+        return fd
 
     def watch_output(self, kept: KeptExec, fd: int) -> None:
         self.watch(fd, lambda: self.on_output(kept, fd))
@@ -2171,6 +2234,10 @@ class Launcher:
                 pass
             self.unwatch(fd)
             close(fd)
+        kept.done = True
+        self.held_back.discard(kept)
+        close(*kept.given)
+        kept.given = []
         kept.output = b"".join(kept.outputs.values())[: kept.limit]
         kept.outputs.clear()
         if kept.channel is not None:
@@ -2190,7 +2257,7 @@ class Launcher:
         self.tell_kept(kept)
 
     def tell_kept(self, kept: KeptExec) -> None:
-        if kept.channel is not None:
+        if not kept.done:
             self.tell(("executing", kept.key, kept.name))
             return
         output, fds = (kept.output, []) if kept.memfd < 0 else (None, [kept.memfd])
@@ -2198,17 +2265,21 @@ class Launcher:
 
     def end_exec(self, name: "tuple[object, str]") -> None:
         kept = self.kept.get(name)
-        if kept is not None and kept.channel is not None:
-            kept.stopped = True
-            try:
-                kept.channel.socket.shutdown(_socket.SHUT_WR)
-            except OSError:  # it is gone
-                pass
+        if kept is None or kept.done:
+            return
+        kept.stopped = True
+        if kept.channel is None:
+            self.finish_kept(kept)
+            return
+        try:
+            kept.channel.socket.shutdown(_socket.SHUT_WR)
+        except OSError:  # it is gone
+            pass
 
     def forget_exec(self, name: "tuple[object, str]") -> None:
         kept = self.kept.pop(name, None)
         if kept is not None:
-            if kept.channel is not None:
+            if not kept.done:
                 self.finish_kept(kept)  # its minder sees the end and ends the program
             close(kept.memfd)
 
@@ -2312,10 +2383,12 @@ class Launcher:
     def look_for_word(self, container: Container) -> None:
         """The logger of the launcher before us reads on, and says when a log is complete."""
         word = read_if_there(beside(container.order.record, b"drained"))
-        if word is None and boottime() < container.deadline:
+        mark, dropped = (word or b" 0").split(b" ")
+        assert container.survivor is not None
+        container.drained = mark == container.survivor["mark"]
+        if not container.drained and boottime() < container.deadline:
             return
-        container.drained = word is not None
-        container.dropped = int(word or 0)
+        container.dropped = int(dropped) if container.drained else 0
         self.draining.discard(container)
         self.tell_exit(container)
 
@@ -2434,20 +2507,15 @@ class Launcher:
                 except OSError:  # a full disk: then nobody knows, and a crash ends containers
                     pass
             for container in self.slots.values():
-                order = container.order
-                logger.attach(
-                    container.slot, order.log, *self.rotation, container.out, container.err
-                )
+                log, ends = container.order.log, (container.out, container.err)
+                logger.attach(container.slot, log, container.mark, *self.rotation, *ends)
             logger.recover()
             for container in self.slots.values():
                 if container.exit is not None:
                     logger.end(container.slot)
             logger.run()
             if self.durable:
-                try:
-                    posix.unlink(place)
-                except OSError:
-                    pass
+                unlink(place)
         except BaseException:
             if posix.fstat(2).st_size < MAX_PACKET:  # it may fail over and over
                 sys.excepthook(*sys.exc_info())
@@ -2532,6 +2600,8 @@ class Launcher:
             if not readable(self.logger_pidfd, boottime() + 0.5):
                 send_by(self.logger_pidfd, SIGKILL)
                 readable(self.logger_pidfd, boottime() + 0.2)
+        if self.durable:
+            unlink(self.state_dir + b"/loggers/" + self.generation)
         reap()  # leave no zombie to an init that is slow or none
 
 
@@ -2594,6 +2664,13 @@ def read_if_there(path: bytes) -> "bytes | None":
 def replace_file(path: bytes, text: bytes) -> None:
     write_new(path + b".tmp", text)
     posix.rename(path + b".tmp", path)
+
+
+def unlink(path: bytes) -> None:
+    try:
+        posix.unlink(path)
+    except OSError:
+        pass
 
 
 def write_new(path: bytes, text: bytes) -> None:

@@ -63,6 +63,7 @@ class Spawned(Struct, frozen=True):
     mode: str
     at: Instant  # when it was about to run
     logger: str  # the launcher whose logger reads its output
+    mark: str  # what that logger calls it
     reaper: Process | None = None  # group mode
     failed: bool = False  # its program could not be executed; the launcher says why if asked
 
@@ -84,7 +85,11 @@ class Spawned(Struct, frozen=True):
 
     @property
     def has_whole_log(self) -> bool:
-        return os.path.exists(f"{self.path.removesuffix('.spawn')}.drained")
+        try:
+            with open(f"{self.path.removesuffix('.spawn')}.drained", encoding="ascii") as file:
+                return file.read().split(" ")[0] == self.mark
+        except OSError:
+            return False
 
     def end(self) -> list[int]:
         """Kill it, all that is below it included; return pidfds that tell when it is gone."""
@@ -137,6 +142,7 @@ def read(path: str) -> Spawned | None:
         mode=fields.get("mode", ""),
         at=Instant(wall, boot),
         logger=fields.get("logger", ""),
+        mark=fields.get("mark", ""),
         reaper=process(fields["reaper"]) if "reaper" in fields else None,
         failed="failed" in fields,
     )

@@ -172,12 +172,14 @@ def waits_for(path: str, then: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", f"echo up; while [ ! -e {path} ]; do sleep 0.02; done; {then}")
 
 
+def comm(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+    return ""
+
+
 def logger_of(launcher: int) -> int:
-    for pid in children(launcher):
-        with suppress(OSError), open(f"/proc/{pid}/comm") as file:
-            if file.read().strip() == "podvisor-logger":
-                return pid
-    return 0
+    return next((pid for pid in children(launcher) if comm(pid) == "podvisor-logger"), 0)
 
 
 def kill(pid: int) -> None:
@@ -230,6 +232,27 @@ async def test_the_exit_of_a_container_is_kept_until_somebody_takes_note(
             assert (end.exit_code, end.drained) == (7, True)
             if again:
                 node.runtime.acknowledge(spec.id)
+    wait_for(lambda: gone(said["launcher"]), "the launcher's end: it holds nothing")
+
+
+async def test_what_an_earlier_supervisor_has_committed_is_acknowledged_without_adoption(
+    way: Way, state: str
+) -> None:
+    said = supervised(
+        way,
+        state,
+        """
+        specs = [node.spec("/bin/sh", "-c", "exit 3") for _ in range(2)]
+        for spec in specs:
+            await node.start(spec)
+            await node.exit(spec)
+        node.runtime.acknowledge(specs[0].id)
+        """,
+    )
+    async with durable_node(way, state) as node:
+        specs = [node.spec("/bin/sh", "-c", "exit 3") for _ in range(2)]
+        await adopt(node, specs[0], Presence.GONE)
+        node.runtime.acknowledge(specs[1].id)
     wait_for(lambda: gone(said["launcher"]), "the launcher's end: it holds nothing")
 
 
@@ -730,6 +753,29 @@ async def test_the_exit_code_is_known_though_it_came_while_both_were_dead(
         assert text_of(read_log(spec.log_path), "stdout") == b"up\nlast\n"
 
 
+async def test_the_kernel_knows_the_code_of_what_was_reaped_before_anybody_looked(
+    namespaces: Way, state: str
+) -> None:
+    async with durable_node(namespaces, state) as node:
+        main = waits_for(f"{state}/go", "exit 6")
+        spec = node.spec(*main)
+        pid = await node.start(spec)
+        os.kill(node.launcher_pid, signal.SIGKILL)
+        await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another launcher")
+        assert (await node.shell("exit 0")).code == 0, "it has been told of the container, too"
+        launcher = node.runtime._launcher.pid
+        os.kill(launcher, signal.SIGSTOP)
+        touch(f"{state}/go")
+        await until(lambda: gone(pid) and pid not in reap_strays(), "its parent to reap it")
+        os.kill(launcher, signal.SIGCONT)
+        end = await ended(node, spec)
+        if isinstance(end, Lost):
+            release = tuple(int(n) for n in os.uname().release.split(".")[:2])
+            assert release < (6, 15), "older kernels do not know"
+        else:
+            assert end.exit_code == 6
+
+
 async def test_a_start_under_way_when_the_launcher_dies_is_tried_again_or_found(
     way: Way, state: str
 ) -> None:
@@ -801,6 +847,37 @@ async def test_programs_in_containers_end_as_errors_when_the_launcher_dies(
             os.kill(node.launcher_pid, signal.SIGKILL)
         await until(lambda: not marked(mark), "their end")
         assert (await attach(node, spec, "echo", "again")).output == b"again\n"
+        node.runtime.forget_exec(spec.id, "hook")
+
+
+async def test_a_hook_is_not_run_again_before_its_last_run_is_over(way: Way, state: str) -> None:
+    async with durable_node(way, state) as node:
+        spec = node.spec("sleep", "1000")
+        await node.start(spec)
+        done: list[ExecResult] = []
+
+        async def run() -> None:
+            with suppress(ExecError):
+                done.append(await attach(node, spec, *hook(state)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await until(lambda: os.path.exists(f"{state}/runs"), "the hook")
+            (record,) = survivors.read_all(state)
+            parent = node.launcher_pid if record.reaper is None else record.reaper.pid
+            (minder,) = (pid for pid in children(parent) if comm(pid) == "podvisor-exec")
+            os.kill(minder, signal.SIGSTOP)  # it cannot end the program now
+            os.kill(node.launcher_pid, signal.SIGKILL)
+        assert done == []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            assert (await node.shell("exit 0")).code == 0, "the launcher has heard of it before"
+            assert runs(state) == 1
+            os.kill(minder, signal.SIGCONT)
+            await until(lambda: runs(state) == 2, "the second run")
+            assert gone(minder)
+            touch(f"{state}/go")
+        assert [result.exit_code for result in done] == [4]
         node.runtime.forget_exec(spec.id, "hook")
 
 
