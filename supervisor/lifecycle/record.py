@@ -332,7 +332,8 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
     after = _folded(record, fact)
     if after is record or after.termination is None:
         return after
-    marks = tuple(timeline.trace(record, after, fact.at))
+    actions = fact.plan.actions if isinstance(fact, Committed) else ()
+    marks = tuple(timeline.trace(record, after, actions, fact.at))
     return replace(after, trail=after.trail + marks) if marks else after
 
 
