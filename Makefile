@@ -43,7 +43,7 @@ check: .venv/dev ## format, lint, types, layers, rules
 	$(BIN)/python -m tests.rules
 
 soak: .venv/dev ## a simulated day of a hundred probed containers, some minutes
-	PODVISOR_SOAK_HOURS=24 $(BIN)/python -m pytest -q tests/kubelet/test_soak.py
+	PODVISOR_SOAK_HOURS=24 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kubelet/test_soak.py
 
 torture: .venv/dev ## signals at hundreds of random moments, some minutes
 	$(BIN)/python -m tests.torture

@@ -111,6 +111,7 @@ class Running(Struct, frozen=True, kw_only=True):
     announced: str = ""  # that it is being stopped was told, in these words
     log_dropped: bool = False  # that its log has gaps was told
     probes: probing.Probes = probing.Probes()
+    adopted: probing.Adoption | None = None
     kill: Kill | None = None
 
 
@@ -326,7 +327,22 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
         case ActionFailed():
             return _action_failed(record, fact)
         case Adopted():
-            return replace(record, in_flight=frozenset(), retries=())
+            return _adopted(replace(record, in_flight=frozenset(), retries=()), fact)
+
+
+def _adopted(record: PodRecord, fact: Adopted) -> PodRecord:
+    """What has been probed goes on from where it was, but not all at once."""
+
+    def known(container: ContainerRecord, spec: v1.Container) -> ContainerRecord:
+        running = container.running
+        if running is None:
+            return container
+        ready = probing.is_ready(spec, running.probes)
+        adoption = probing.Adoption(at=fact.at.boot, ready=ready)
+        return replace(container, running=replace(running, adopted=adoption))
+
+    parts = zip(record.containers, specs(record), strict=True)
+    return replace(record, containers=tuple(known(*part) for part in parts))
 
 
 def _answered(record: PodRecord, *actions: Action) -> PodRecord:
