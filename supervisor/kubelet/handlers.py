@@ -650,16 +650,31 @@ def _read_error(exchange: _Exchange, host: str, port: int, error: OSError) -> st
     return f"read tcp {ends}: read: {_words(error)}"
 
 
+# The alerts that Go words otherwise than OpenSSL.
+_ALERTS = {
+    "BAD_RECORD_MAC": "bad record MAC",
+    "CERTIFICATE_EXPIRED": "expired certificate",
+    "CERTIFICATE_REVOKED": "revoked certificate",
+    "CERTIFICATE_UNKNOWN": "unknown certificate",
+    "DECODE_ERROR": "error decoding message",
+    "DECRYPT_ERROR": "error decrypting message",
+    "INSUFFICIENT_SECURITY": "insufficient security level",
+    "PROTOCOL_VERSION": "protocol version not supported",
+    "UNKNOWN_CA": "unknown certificate authority",
+    "USER_CANCELLED": "user canceled",
+}
+
+
 def _tls_error(error: Exception) -> str:
     cause = getattr(error, "os_error", error)
     reason = getattr(cause, "reason", "") or ""
-    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
+    if reason == "WRONG_VERSION_NUMBER":
         return "http: server gave HTTP response to HTTPS client"
     if isinstance(cause, ssl.SSLEOFError):
         return "EOF"
     if "ALERT" in reason:
-        words = reason.partition("ALERT_")[2].lower().replace("_", " ")
-        return f"remote error: tls: {words}"
+        name = reason.partition("ALERT_")[2]
+        return f"remote error: tls: {_ALERTS.get(name) or name.lower().replace('_', ' ')}"
     return f"tls: {reason.lower().replace('_', ' ') or cause}"
 
 

@@ -441,6 +441,24 @@ async def test_https_to_a_plain_server(probes: Handlers) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [(70, "protocol version not supported"), (40, "handshake failure"), (80, "internal error")],
+)
+async def test_https_to_a_server_that_refuses(probes: Handlers, alert: int, words: str) -> None:
+    """§5.4.2"""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x15\x03\x03\x00\x02\x02" + bytes([alert]))
+        await reader.read()
+
+    seen = await get(probes, refuse, scheme="HTTPS")
+    assert seen == Observation(
+        FAILURE, f'Get "https://127.0.0.1:PORT/": remote error: tls: {words}'
+    )
+
+
 async def test_https_to_a_server_that_says_nothing(probes: Handlers) -> None:
     seen = await get(probes, silent, scheme="HTTPS", seconds=1)
     assert seen == Observation(
