@@ -325,7 +325,7 @@ async def asked(probes: Handlers, path: str = "/", *given: tuple[str, str]) -> l
 
 
 async def test_what_a_probe_sends_by_itself(probes: Handlers) -> None:
-    """§5.4.5, §5.4.6 — nothing else: no Accept-Encoding."""
+    """C29: §5.4.5, §5.4.6 — nothing else: no Accept-Encoding."""
     first, *headers = await asked(probes)
     assert first == "GET / HTTP/1.1"
     assert sorted(headers) == [
@@ -337,7 +337,7 @@ async def test_what_a_probe_sends_by_itself(probes: Handlers) -> None:
 
 
 async def test_headers_that_are_given(probes: Handlers) -> None:
-    """§5.4.5"""
+    """C29: §5.4.5"""
     _, *headers = await asked(
         probes,
         "/",
@@ -384,7 +384,7 @@ async def test_paths_are_escaped_as_go_does_it(probes: Handlers, path: str, line
 
 
 async def test_each_attempt_has_a_connection_of_its_own_and_only_one(probes: Handlers) -> None:
-    """§5.4.6"""
+    """C29: §5.4.6"""
     peers: list[object] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -767,7 +767,7 @@ def grpc(port: int, service: str | None = None) -> v1.Probe:
 async def test_what_a_health_service_answers(
     probes: Handlers, health_server: list[int], service: str | None, seen: Observation
 ) -> None:
-    """§5.6.1, §5.6.2, §5.6.3"""
+    """C20, C30: §5.6.1, §5.6.2, §5.6.3"""
     seconds = 1 if service == "slow" else 20
     assert await run(probes, grpc(health_server[0], service), seconds=seconds) == seen
 
@@ -775,7 +775,7 @@ async def test_what_a_health_service_answers(
 async def test_a_grpc_server_without_health_service(
     probes: Handlers, health_server: list[int]
 ) -> None:
-    """§5.6.3"""
+    """C30: §5.6.3"""
     assert await run(probes, grpc(health_server[1])) == Observation(
         FAILURE,
         "error: this server does not implement the grpc health protocol "
@@ -787,7 +787,7 @@ async def test_a_grpc_server_without_health_service(
     "talk", [None, silent, answer(response(200))], ids=["refused", "silent", "http"]
 )
 async def test_no_grpc_server(probes: Handlers, talk: Talk | None) -> None:
-    """§5.6.3"""
+    """C21: §5.6.3"""
     if talk is None:
         port = free_port()
         seen = await run(probes, grpc(port), seconds=1)
