@@ -98,13 +98,13 @@ def test_any_user_makes_grpc_probes(place: Place, health_port: int):
     def grpc(service: str) -> Manifest:
         return {"grpc": {"port": health_port, "service": service}, "periodSeconds": 1}
 
-    session = place.start(
-        pod("well", sh("app", "sleep 1000", readinessProbe=grpc("")), restartPolicy="Never"),
-        pod("ill", sh("app", "sleep 1000", readinessProbe=grpc("ill")), restartPolicy="Never"),
-    )
+    def sleeper(name: str, service: str) -> Manifest:
+        app = sh("app", "sleep 1000", readinessProbe=grpc(service))
+        return pod(name, app, restartPolicy="Never", terminationGracePeriodSeconds=1)
+
+    session = place.start(sleeper("well", ""), sleeper("ill", "ill"))
     session.until(lambda: re.search(r"^well/app +\* ready$", session.err, re.MULTILINE), "ready")
     session.until_said('service unhealthy (responded with "NOT_SERVING")')
-    session.signal(signal.SIGINT)
     session.signal(signal.SIGINT)
     finished = session.wait(130)
 
