@@ -35,7 +35,6 @@ import os
 import re
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Awaitable, Iterable
 from contextvars import ContextVar
@@ -141,10 +140,14 @@ class Handlers:
         await self._http.close()
 
 
+_imported: set[str] = set()  # to the end: sys.modules has what is still being imported, too
+
+
 async def _import(name: str) -> None:
     """On a thread, so that the loop goes on meanwhile."""
-    if name not in sys.modules:
+    if name not in _imported:
         await anyio.to_thread.run_sync(importlib.import_module, name)
+        _imported.add(name)
 
 
 def describe(probe: v1.Probe, container: v1.Container, host: str) -> str:

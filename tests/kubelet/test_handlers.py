@@ -898,6 +898,45 @@ def test_aiohttp_and_grpc_are_loaded_by_the_first_probe_that_needs_them() -> Non
     ]
 
 
+IMPORTING = """
+import asyncio, builtins, sys, threading, anyio
+from supervisor.api import v1
+from supervisor.kubelet.handlers import Handlers
+from tests.kubelet.servers import answer, response, serve
+
+plain, on_the_loop = builtins.__import__, []
+def noting(name, *rest):
+    if name.startswith("aiohttp") and threading.current_thread() is threading.main_thread():
+        spec = getattr(sys.modules.get("aiohttp"), "__spec__", None)
+        if spec is None or getattr(spec, "_initializing", False):
+            on_the_loop.append(name)
+    return plain(name, *rest)
+builtins.__import__ = noting
+
+async def main():
+    probes = Handlers()
+    async with serve(answer(response(200))) as port, anyio.create_task_group() as tasks:
+        probe = v1.Probe(timeout_seconds=9, http_get=v1.HTTPGetAction(port=port, path="/"))
+        async def one(after):
+            await anyio.sleep(after)
+            seen = await probes.run_probe(probe, v1.Container(), host="127.0.0.1", execute=None)
+            print(seen.outcome)
+        for after in (0, 0, 0.02):
+            tasks.start_soon(one, after)
+    await probes.close()
+
+anyio.run(main)
+print(on_the_loop)
+"""
+
+
+def test_probes_wait_for_an_import_that_is_going_on_without_holding_up_the_loop() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["success", "success", "success", "[]"]
+
+
 @pytest.mark.parametrize("uv", [False, True])
 def test_grpc_survives_twenty_loops_in_a_row(health_server: list[int], uv: bool) -> None:
     async def once() -> Observation:
