@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from tests.kubelet.servers import free_port
 from tests.support import ROOT, Manifest, Place, pod, python, sh
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -63,7 +63,9 @@ def talkative(port: int, **fields: Any) -> Manifest:
 
 def test_what_is_not_ready_or_ends_can_still_open_connections(place: Place):
     """§7.3.5, §5.4.2: nothing is cut, and any user's HTTP probes say how it is."""
-    app = talkative(free_port(), readinessProbe=http("/ready"), livenessProbe=http("/"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    app = talkative(port, readinessProbe=http("/ready"), livenessProbe=http("/"))
     session = place.start(pod("talker", app, restartPolicy="Never"))
     session.until_said("talker/app * ready")
     session.signal(signal.SIGINT)
