@@ -341,9 +341,9 @@ def _probing(record: PodRecord, *, ending: bool) -> frozenset[ProbeTarget]:
     uid = record.pod.metadata.uid
     return frozenset(
         ProbeTarget(
-            id=ContainerId(uid, container.name, container.attempt),
+            id=(id := ContainerId(uid, container.name, container.attempt)),
             kind=kind,
-            due=running.since.boot + probe.initial_delay_seconds,
+            due=probing.first_due(id, kind, probe, running.since.boot, running.adopted),
         )
         for spec, container in zip(specs(record), record.containers, strict=True)
         if (running := container.running) is not None

@@ -125,6 +125,7 @@ class Running(Struct, frozen=True, kw_only=True):
     announced: str = ""  # that it is being stopped was told, in these words
     log_dropped: bool = False  # that its log has gaps was told
     probes: probing.Probes = probing.Probes()
+    adopted: probing.Adoption | None = None
     kill: Kill | None = None
 
 
@@ -690,25 +691,30 @@ def hooks_closed(record: PodRecord, closed: Iterable[HookClosed], at: Instant) -
 
 
 def _adopted(record: PodRecord, fact: Adopted) -> PodRecord:
-    uid = record.pod.metadata.uid
-    containers = []
-    for container in record.containers:
+    """What is probed goes on from where it was, but not all at once; what is owed begins again."""
+
+    def known(container: ContainerRecord, spec: v1.Container) -> ContainerRecord:
+        id = ContainerId(record.pod.metadata.uid, container.name, container.attempt)
         if container.owes:
-            id = ContainerId(uid, container.name, container.attempt)
-            container = replace(
-                container,
-                hooks=tuple(
-                    hook
-                    if HookTarget(id, hook.which, hook.runs) in fact.resumed
-                    else hooks.interrupted(hook, fact.at)
-                    for hook in container.hooks
-                ),
+            owed = tuple(
+                hook
+                if HookTarget(id, hook.which, hook.runs) in fact.resumed
+                else hooks.interrupted(hook, fact.at)
+                for hook in container.hooks
             )
-        containers.append(container)
+            container = replace(container, hooks=owed)
+        running = container.running
+        if running is not None:
+            ready = probing.is_ready(spec, running.probes)
+            adoption = probing.Adoption(at=fact.at.boot, ready=ready)
+            container = replace(container, running=replace(running, adopted=adoption))
+        return container
+
+    parts = zip(record.containers, specs(record), strict=True)
     return replace(
         record,
         adopted=fact.at,
-        containers=tuple(containers),
+        containers=tuple(known(*part) for part in parts),
         in_flight=frozenset(),
         retries=(),
     )
