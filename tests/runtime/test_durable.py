@@ -67,6 +67,9 @@ async def durable_node(way: Way, folder: str, **options: int) -> AsyncIterator[N
 def state(way: Way, folder: str) -> Iterator[str]:
     """The state directory of a durable node, of which nothing goes on after the test."""
     yield folder
+    for pid in children():
+        if comm(pid) == "podvisor-launch":  # a test that failed may have left it stopped
+            os.kill(pid, signal.SIGCONT)
     # What was an orphan's: unreaped, it would hold the namespace that it was in.
     reap_strays()
     launcher = connect_launcher(folder)
