@@ -969,6 +969,28 @@ async def test_after_all_three_were_killed_survivors_are_ended_and_their_logs_ar
         await adopt(node, specs[2], Presence.GONE if way.namespaces else Presence.RUNNING)
 
 
+async def test_a_word_about_another_try_does_not_make_a_log_complete(way: Way, state: str) -> None:
+    async with durable_node(way, state) as node:
+        main = waits_for(f"{state}/go", "echo last; exit 6")
+        spec = node.spec(*main)
+        await node.start(spec)
+        await node.logged(spec, b"up")
+        with open(spec.log_path.replace(".log", ".drained"), "w") as file:
+            file.write("another-try-1 0\n")
+        logger = node.helper("podvisor-logger")
+        assert logger is not None
+        os.kill(node.launcher_pid, signal.SIGKILL)
+        await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another launcher")
+        assert (await node.shell("exit 0")).code == 0
+        os.kill(logger, signal.SIGSTOP)  # now, for the launcher's death has it go on
+        touch(f"{state}/go")
+        end = await ended(node, spec)
+        os.kill(logger, signal.SIGCONT)
+        assert isinstance(end, Exit)
+        assert (end.exit_code, end.drained) == (6, False)
+        await node.logged(spec, b"last")
+
+
 async def test_a_killed_reaper_of_a_dead_launcher_ends_its_container(
     way: Way, state: str, mark: str
 ) -> None:
