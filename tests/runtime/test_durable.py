@@ -592,6 +592,8 @@ async def test_what_came_of_a_hook_is_kept_until_it_is_forgotten(way: Way, state
             await adopt(node, spec)
             assert node.runtime.kept_execs == {(spec.id, "hook")}
             assert await attach(node, spec, *hook(state)) == ExecResult(4, b"this done\noh\n")
+            node.runtime._kept.clear()  # the launcher knows, whatever it is asked
+            assert await attach(node, spec, *hook(state)) == ExecResult(4, b"this done\noh\n")
     async with durable_node(way, state) as node:
         node.runtime.forget_exec(node.spec("sleep", "1000").id, "hook")
     async with durable_node(way, state) as node:
@@ -882,6 +884,22 @@ async def test_a_hook_is_not_run_again_before_its_last_run_is_over(way: Way, sta
             touch(f"{state}/go")
         assert [result.exit_code for result in done] == [4]
         node.runtime.forget_exec(spec.id, "hook")
+
+
+async def test_a_program_whose_launcher_died_on_it_can_be_run_again(
+    way: Way, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODVISOR_FAILPOINTS", "during-exec=kill:2")
+    async with durable_node(way, state) as node:
+        spec = node.spec("sleep", "1000")
+        await node.start(spec)
+        assert (await attach(node, spec, "echo", "one", key="one")).output == b"one\n"
+        with pytest.raises(ExecError, match="the launcher died"):
+            await attach(node, spec, *hook(state), key="two")
+        touch(f"{state}/go")
+        assert (await attach(node, spec, *hook(state), key="two")).exit_code == 4
+        for key in ("one", "two"):
+            node.runtime.forget_exec(spec.id, key)
 
 
 async def test_a_launcher_that_cannot_be_kept_alive_is_given_up_and_containers_are_not(
