@@ -62,11 +62,11 @@ def trace(
         return
     if was is None:
         grace = termination.deadline - termination.requested.boot
-        note = f"{termination.cause}, grace {reasons.go_duration(grace)}"
+        note = f"{termination.cause}, grace {grace:.0f} s"
         yield Mark(at=at, moment=Moment.STOPPING, note=note)
     elif termination.deadline < was.deadline or (termination.kill and not was.kill):
         left = 0.0 if termination.kill else max(0.0, termination.deadline - at.boot)
-        note = f"{reasons.go_duration(left)} left"
+        note = f"{left:.0f} s left"
         yield Mark(at=at, moment=Moment.SHORTENED, note=note)
     if _gets_traffic(before) and not _gets_traffic(after):
         yield Mark(at=at, moment=Moment.ENDPOINTS_OFF)
@@ -98,8 +98,12 @@ def _of_container(
         yield Mark(at=at, moment=Moment.ALIVE, container=name, pid=running.pid, note=words)
     pid = running.pid if running is not None else known.pid if known is not None else 0
     hook = hooks.find(new.hooks, HookKind.PRE_STOP)
-    was = hooks.find(old.hooks, HookKind.PRE_STOP) if old.attempt == new.attempt else None
-    if hook is not None and (was is None or is_first):
+    was = None
+    if old.attempt == new.attempt and not is_first:
+        was = hooks.find(old.hooks, HookKind.PRE_STOP)
+    if hook is not None and running is None and is_first and not hook.is_owed:
+        hook = None  # of an instance that had ended before
+    if hook is not None and was is None:
         yield Mark(at=hook.intended, moment=Moment.PRE_STOP, container=name, pid=pid)
     if hook is not None and hook.ended is not None and (was is None or was.ended is None):
         note = str(hook.end)

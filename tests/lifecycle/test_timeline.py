@@ -41,7 +41,7 @@ def test_a_shutdown_is_remembered_step_by_step():
     ).delete(10, grace=5)
     life.run()
     assert marks(life) == [
-        (10, "stopping deletion, grace 5s"),
+        (10, "stopping deletion, grace 5 s"),
         (10, "endpoints off"),
         (10, "alive app app"),
         (10, "preStop begins app"),
@@ -61,7 +61,7 @@ def test_who_is_alive_is_known_for_every_moment():
     ).delete(10)
     life.run()
     assert marks(life) == [
-        (10, "stopping deletion, grace 30s"),
+        (10, "stopping deletion, grace 30 s"),
         (10, "endpoints off"),
         (10, "alive side side"),
         (10, "alive app app"),
@@ -75,7 +75,7 @@ def test_who_is_alive_is_known_for_every_moment():
 
 def test_a_shorter_grace_is_remembered():
     life = Life(pod("app"), {"app": DEAF}).delete(10).delete(12, grace=3).run()
-    assert (12, "grace shortened 3s left") in marks(life)
+    assert (12, "grace shortened 3 s left") in marks(life)
     assert (15, "SIGKILL app") in marks(life)
 
 
@@ -88,7 +88,7 @@ def test_the_end_of_a_pod_that_completes_is_remembered_too():
         pod("app", init=[sidecar("side")], restart_policy="Never"), {"app": exits(0, 5)}
     ).run()
     assert marks(life) == [
-        (5, "stopping completion, grace 30s"),
+        (5, "stopping completion, grace 30 s"),
         (5, "endpoints off"),
         (5, "alive side side"),
         (5, "stop signal side SIGTERM"),
@@ -133,7 +133,7 @@ def test_a_node_that_shuts_down_fails_its_pods_with_their_own_grace():
     told = life.condition("DisruptionTarget")
     assert (told.status, told.reason) == ("True", "TerminationByKubelet")
     assert life.record.pod.metadata.deletion_timestamp is None
-    assert marks(life)[0] == (10, "stopping node shutdown, grace 30s")
+    assert marks(life)[0] == (10, "stopping node shutdown, grace 30 s")
 
 
 def test_a_node_that_shuts_down_leaves_finished_pods_as_they_are():
