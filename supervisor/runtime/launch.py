@@ -92,7 +92,7 @@ _LETTING_GO = 0.1  # seconds that the end of a launcher's socket may come before
 _LOGGER_PATIENCE = 0.5  # seconds a logger that was just forked may take to make itself known
 _NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
 _DESCRIPTORS = 65536  # more than all containers need; what inherits a huge limit may loop over it
-_FAILPOINTS = "PODVISOR_FAILPOINTS"
+_FAILPOINTS = ("PODVISOR_FAILPOINTS", "PODVISOR_FAILPOINTS_LOG")
 LOG_MAX_SIZE = 10 << 20
 LOG_MAX_FILES = 5
 
@@ -372,8 +372,8 @@ def _spawn(
     high: list[int] = []
     soft_limit = _raise_descriptor_limit()
     environment = _environment()
-    if logs_fd < 0 and _FAILPOINTS in os.environ:  # else every launcher would end as the first did
-        environment[_FAILPOINTS] = os.environ[_FAILPOINTS]
+    if logs_fd < 0:  # else every launcher would end as the first did
+        environment |= {name: os.environ[name] for name in _FAILPOINTS if name in os.environ}
     try:
         pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         ours, theirs = (end.detach() for end in pair)
