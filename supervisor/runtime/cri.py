@@ -131,6 +131,13 @@ class Runtime(Protocol):
         """Remove what is left of a pod that is gone: its logs and all that is kept about it."""
         ...
 
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        """Remove what is left of all pods but these (namespace, name, uid). Nothing runs of them.
+
+        For when the node comes up: an earlier one may have died before it could do so.
+        """
+        ...
+
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         """Start one instance; return the main's host pid and when it executed its program.
 

@@ -941,6 +941,21 @@ class ProcessRuntime:
 
             await _remove_tree(log_folder(self._state_dir, namespace, name, uid))
 
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        from supervisor.runtime.spec import log_folder
+
+        if self._launcher.durable_in is None:
+            return
+        kept = {log_folder(self._state_dir, *pod) for pod in known}
+        root = os.path.join(self._state_dir, "logs")
+        try:
+            names = os.listdir(root)
+        except FileNotFoundError:
+            return
+        for path in (os.path.join(root, name) for name in names):
+            if path not in kept:
+                await _remove_tree(path)
+
     def _sandbox(self, pod_uid: str) -> str:
         return os.path.join(self._state_dir, "pods", pod_uid)
 

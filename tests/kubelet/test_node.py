@@ -12,6 +12,7 @@ from supervisor.kubelet import worker as worker_module
 from supervisor.kubelet.clock import Clock
 from supervisor.lifecycle.facts import DeletionRequested
 from supervisor.runtime.cri import StartError
+from supervisor.store.memory import MemoryStore
 
 from .conftest import Program, world
 
@@ -228,5 +229,19 @@ async def test_a_full_disk_is_said_once_and_the_container_goes_on(fake_clock: Cl
         await w.clock.sleep(1)
         assert len([e for e in w.seen.recorded if "log" in e.message]) == 1
         assert w.runtime.running
+        w.node.delete_all()
+        await w.node.wait()
+
+
+async def test_a_node_that_comes_back_removes_what_is_left_of_pods_that_are_gone(
+    fake_clock: Clock,
+) -> None:
+    store = MemoryStore()
+    async with world(fake_clock, {"app": Program()}, store=store) as w:
+        w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+    async with world(fake_clock, {"app": Program()}, store=store) as w:
+        await w.node.restore()
+        assert [who for _, did, who in w.runtime.log if did == "remove all but"] == ["web"]
         w.node.delete_all()
         await w.node.wait()

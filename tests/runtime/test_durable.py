@@ -966,6 +966,14 @@ async def test_after_all_three_were_killed_survivors_are_ended_and_their_logs_ar
         await adopt(node, specs[2], Presence.GONE if way.namespaces else Presence.RUNNING)
 
 
+async def test_what_is_left_of_pods_that_are_gone_is_removed(way: Way, state: str) -> None:
+    async with durable_node(way, state) as node:
+        for uid in ("one", "two"):
+            os.makedirs(f"{state}/logs/ns_pod_{uid}/app")
+        await node.runtime.remove_other_pods(frozenset({("ns", "pod", "two")}))
+        assert os.listdir(f"{state}/logs") == ["ns_pod_two"]
+
+
 async def test_a_killed_reaper_of_a_dead_launcher_ends_its_container(
     way: Way, state: str, mark: str
 ) -> None:
