@@ -106,6 +106,10 @@ class ExecError(Exception):
     """A program could not be started in a container; it says nothing about the container."""
 
 
+class ExecInterruptedError(ExecError):
+    """A program was begun, or may have been, and was ended for a reason on our side."""
+
+
 class ExecResult(Struct, frozen=True):
     """What a program run in a container gave."""
 
@@ -176,7 +180,8 @@ class Runtime(Protocol):
 
         With a `key` the program outlives a supervisor that is killed, and what came of it is kept
         until `forget_exec`; a call with the key of one that is there waits for that one and runs
-        nothing. `limit` is then that of the call which ran it.
+        nothing. `limit` is then that of the call which ran it. Raises ExecInterruptedError when
+        whoever ran it has died.
         """
         ...
 

@@ -57,6 +57,7 @@ from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     Found,
@@ -905,7 +906,7 @@ class ProcessRuntime:
             pending.error = error
             pending.ready.set()
         self._pending.clear()
-        broken = error if isinstance(error, NodeError) else ExecError(str(error))
+        broken = error if isinstance(error, NodeError) else ExecInterruptedError(str(error))
         for minder in list(self._minders.values()):
             if minder.run is not None:
                 minder.run.error = broken

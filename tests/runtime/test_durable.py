@@ -25,6 +25,7 @@ from supervisor.errors import NodeError
 from supervisor.runtime import launch, survivors
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     LaunchSpec,
@@ -838,7 +839,7 @@ async def test_programs_in_containers_end_as_errors_when_the_launcher_dies(
         async with anyio.create_task_group() as tasks:
 
             async def run(key: str) -> None:
-                with pytest.raises(ExecError, match="the launcher died"):
+                with pytest.raises(ExecInterruptedError, match="the launcher died"):
                     await node.runtime.exec(spec.id, words, timeout=None, limit=99, key=key)
 
             tasks.start_soon(run, "")
