@@ -28,7 +28,7 @@ from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.handlers import Execute, HookResult
 from supervisor.lifecycle import hooks
 from supervisor.lifecycle.facts import ContainerId, Fact, HookFinished, HookInterrupted, HookTarget
-from supervisor.runtime.cri import Runtime
+from supervisor.runtime.cri import ExecInterruptedError, Runtime
 
 HOOK_ID, HOOK_ATTEMPT = "PODVISOR_HOOK_ID", "PODVISOR_HOOK_ATTEMPT"  # for programs
 _AGAIN = 0.1  # seconds after a failure on our side
@@ -137,7 +137,7 @@ class HookRunner:
                 execute=execute,
                 headers={ID_HEADER: name, ATTEMPT_HEADER: run},
             )
-        except NodeError:
+        except (NodeError, ExecInterruptedError):
             # The launcher has died. Others say so too; what they say decides how this goes on.
             await self._host.clock.sleep(_AGAIN)
             return HookInterrupted(at=self._host.clock.now(), id=id, which=which)

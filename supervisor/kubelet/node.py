@@ -160,6 +160,10 @@ class Node:
         here = [record for record in records if record.boot_id == self._boot_id]
         known = frozenset(id for record in here for id in _instances(record))
         await self.runtime.end_strays(known)
+        pods = (record.pod.metadata for record in records)
+        await self.runtime.remove_other_pods(
+            frozenset((meta.namespace, meta.name, meta.uid) for meta in pods)
+        )
         for record in records:
             worker = PodWorker(self, record)
             worker.tell(*await self._what_became_of(worker))

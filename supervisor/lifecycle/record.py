@@ -641,7 +641,7 @@ def _hook_finished(record: PodRecord, fact: HookFinished) -> PodRecord:
     container = record.containers[index]
     hook = hooks.find(container.hooks, fact.which)
     if hook is None or not hook.is_owed:
-        return record
+        return _hook_over(record, index, hook)
     end = hooks.HookEnd.SUCCEEDED if fact.ok else hooks.HookEnd.FAILED
     closed = hooks.close(hook, end, fact.at, fact.message, fact.output)
     container = replace(container, hooks=hooks.put(container.hooks, closed))
@@ -671,9 +671,19 @@ def _hook_interrupted(record: PodRecord, fact: HookInterrupted) -> PodRecord:
     container = record.containers[index]
     hook = hooks.find(container.hooks, fact.which)
     if hook is None or not hook.is_owed:
-        return record
+        return _hook_over(record, index, hook)
     again = hooks.put(container.hooks, hooks.interrupted(hook, fact.at))
     return _with(record, index, replace(container, hooks=again))
+
+
+def _hook_over(record: PodRecord, index: int, hook: hooks.Hook | None) -> PodRecord:
+    """A hook that was left to itself has ended: it is not begun again."""
+    if hook is None or not hook.left:
+        return record
+    container = record.containers[index]
+    return _with(
+        record, index, replace(container, hooks=hooks.put(container.hooks, hooks.over(hook)))
+    )
 
 
 def hooks_closed(record: PodRecord, closed: Iterable[HookClosed], at: Instant) -> PodRecord:
@@ -695,7 +705,7 @@ def _adopted(record: PodRecord, fact: Adopted) -> PodRecord:
 
     def known(container: ContainerRecord, spec: v1.Container) -> ContainerRecord:
         id = ContainerId(record.pod.metadata.uid, container.name, container.attempt)
-        if container.owes:
+        if container.hooks:
             owed = tuple(
                 hook
                 if HookTarget(id, hook.which, hook.runs) in fact.resumed

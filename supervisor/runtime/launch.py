@@ -57,6 +57,7 @@ from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     Found,
@@ -905,7 +906,7 @@ class ProcessRuntime:
             pending.error = error
             pending.ready.set()
         self._pending.clear()
-        broken = error if isinstance(error, NodeError) else ExecError(str(error))
+        broken = error if isinstance(error, NodeError) else ExecInterruptedError(str(error))
         for minder in list(self._minders.values()):
             if minder.run is not None:
                 minder.run.error = broken
@@ -940,6 +941,21 @@ class ProcessRuntime:
             from supervisor.runtime.spec import log_folder
 
             await _remove_tree(log_folder(self._state_dir, namespace, name, uid))
+
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        from supervisor.runtime.spec import log_folder
+
+        if self._launcher.durable_in is None:
+            return
+        kept = {log_folder(self._state_dir, *pod) for pod in known}
+        root = os.path.join(self._state_dir, "logs")
+        try:
+            names = os.listdir(root)
+        except FileNotFoundError:
+            return
+        for path in (os.path.join(root, name) for name in names):
+            if path not in kept:
+                await _remove_tree(path)
 
     def _sandbox(self, pod_uid: str) -> str:
         return os.path.join(self._state_dir, "pods", pod_uid)

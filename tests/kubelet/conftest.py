@@ -117,6 +117,9 @@ class FakeRuntime:
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
         self.note("remove", name)
 
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        self.note("remove all but", ", ".join(sorted(name for _, name, _ in known)))
+
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         program = self.programs[spec.id.name]
         if isinstance(program, list):

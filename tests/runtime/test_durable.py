@@ -25,6 +25,7 @@ from supervisor.errors import NodeError
 from supervisor.runtime import launch, survivors
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     LaunchSpec,
@@ -843,7 +844,7 @@ async def test_programs_in_containers_end_as_errors_when_the_launcher_dies(
         async with anyio.create_task_group() as tasks:
 
             async def run(key: str) -> None:
-                with pytest.raises(ExecError, match="the launcher died"):
+                with pytest.raises(ExecInterruptedError, match="the launcher died"):
                     await node.runtime.exec(spec.id, words, timeout=None, limit=99, key=key)
 
             tasks.start_soon(run, "")
@@ -1007,6 +1008,14 @@ async def test_a_word_about_another_try_does_not_make_a_log_complete(way: Way, s
         assert isinstance(end, Exit)
         assert (end.exit_code, end.drained) == (6, False)
         await node.logged(spec, b"last")
+
+
+async def test_what_is_left_of_pods_that_are_gone_is_removed(way: Way, state: str) -> None:
+    async with durable_node(way, state) as node:
+        for uid in ("one", "two"):
+            os.makedirs(f"{state}/logs/ns_pod_{uid}/app")
+        await node.runtime.remove_other_pods(frozenset({("ns", "pod", "two")}))
+        assert os.listdir(f"{state}/logs") == ["ns_pod_two"]
 
 
 async def test_a_killed_reaper_of_a_dead_launcher_ends_its_container(
