@@ -142,7 +142,7 @@ class _Serving(Session):
             home = LoadedPod(pod, source, folder, manifests.Project(root=folder))
         return home
 
-    def _restored(self, worker: PodWorker) -> None:
+    def _restored(self, worker: PodWorker, runs: frozenset[ContainerId]) -> None:
         """An earlier life has left this pod."""
         pod = worker.pod
         self._reserve([pod])
@@ -151,8 +151,8 @@ class _Serving(Session):
         label = self._name(pod)
         for container in worker.record.containers:
             running = container.running
-            if running is not None:
-                id = ContainerId(pod.metadata.uid, container.name, container.attempt)
+            id = ContainerId(pod.metadata.uid, container.name, container.attempt)
+            if running is not None and id in runs:
                 self._output.say(
                     f"{label}/{container.name}", f"taken on again, pid {running.pid} on this host"
                 )

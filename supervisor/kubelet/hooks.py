@@ -80,10 +80,20 @@ class HookRunner:
         self._settled = settled  # no program of this instance is waited for any more
         self._running: dict[HookTarget, anyio.CancelScope] = {}
         self._answered: set[HookTarget] = set()  # as long as they are wanted
+        self._expected: frozenset[HookTarget] = frozenset()  # run already, not waited for yet
 
     def is_unsettled(self, id: ContainerId) -> bool:
         """Whether the answer of a program in this instance is on its way, if it has ended."""
-        return any(target.id == id and self._is_program(target) for target in self._running)
+        targets = (*self._running, *self._expected)
+        return any(target.id == id and self._is_program(target) for target in targets)
+
+    def expect(self, targets: Iterable[HookTarget]) -> None:
+        """Programs that an earlier life of the node has begun: the next plan decides about them."""
+        self._expected = frozenset(targets)
+
+    async def collect(self, target: HookTarget) -> Fact:
+        """What came of a program that an earlier life of the node has begun, and that has ended."""
+        return await self._finish(target)
 
     def reconcile(self, wanted: Iterable[HookTarget], start_soon: Callable[..., object]) -> None:
         """Make what runs equal to `wanted`; new tasks are started with `start_soon`."""
@@ -95,6 +105,10 @@ class HookRunner:
         for target in wanted - self._running.keys() - self._answered:
             scope = self._running[target] = anyio.CancelScope()
             start_soon(self._run, target, scope)
+        expected, self._expected = self._expected, frozenset()
+        for target in expected - wanted:
+            self._host.runtime.forget_exec(target.id, str(target.which))
+            self._settled(target.id)
 
     async def _run(self, target: HookTarget, scope: anyio.CancelScope) -> None:
         fact: Fact | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import anyio
@@ -37,6 +37,7 @@ from supervisor.lifecycle.facts import (
     Fact,
     FinishPod,
     HookFinished,
+    HookTarget,
     KillContainer,
     KillSent,
     LogsDropped,
@@ -139,8 +140,21 @@ class PodWorker:
             self.tell(self._ended(news))
 
     def know(self, spec: LaunchSpec) -> None:
-        """An instance that an earlier life of the node has started was adopted."""
+        """An instance that an earlier life of the node has started is about to be adopted."""
         self._specs[spec.id] = spec
+
+    async def resume(
+        self, facts: Iterable[Fact], running: Iterable[HookTarget], ended: Iterable[HookTarget]
+    ) -> None:
+        """Before `run`: what has become of the pod since its record was stored.
+
+        `running` and `ended`: programs of hooks that an earlier life of the node has begun.
+        """
+        results = [await self._hooks.collect(target) for target in ended]
+        self._hooks.expect(running)
+        # What was heard while it was being found out comes after it.
+        first, *others = facts
+        self._mailbox[:0] = [first, *results, *others]
 
     def lose_containers(self) -> None:
         """The runtime is gone: how running containers end will never be known."""
@@ -166,22 +180,20 @@ class PodWorker:
                 await self.host.clock.wait(self._mail, self._wake_at)
                 return False
             plan, record = self._plan(record)
-        except Exception:
-            self._park(traceback.format_exc())
+            kinds = _kinds(plan)
+            failpoints.hit("before-commit", kinds)
+            await self.host.commit(self, record, plan.events)
+        except Exception as error:
+            if isinstance(error, OSError):
+                pause = _UNWRITTEN
+                self._tell_unwritten(error)
+            else:
+                pause = _PARKED
+                self._park(traceback.format_exc())
             # The facts are kept: after the pause they are folded again, with what came since.
             self._mailbox = [*facts, *self._mailbox]
             self._wake_at = 0.0
-            await self.host.clock.sleep(_PARKED)
-            return False
-        kinds = _kinds(plan)
-        failpoints.hit("before-commit", kinds)
-        try:
-            await self.host.commit(self, record, plan.events)
-        except OSError as error:
-            self._mailbox = [*facts, *self._mailbox]
-            self._wake_at = 0.0
-            self._tell_unwritten(error)
-            await self.host.clock.sleep(_UNWRITTEN)
+            await self.host.clock.sleep(pause)
             return False
         before, self.record = self.record, record
         self._unwritten = False

@@ -589,6 +589,7 @@ class _Kept:
         self.stopped = False
         self.output = b""
         self.error: Exception | None = None
+        self.request = b""  # the packet that asked for it
 
 
 class _Listed:
@@ -628,6 +629,8 @@ class ProcessRuntime:
         self._kept: dict[tuple[ContainerId, str], _Kept] = {}
         self._listed: dict[ContainerId, _Listed] = {}
         self._was_kept: frozenset[tuple[ContainerId, str]] = frozenset()
+        self._had_ended = self._was_kept
+        self._kept_seen: set[tuple[ContainerId, str]] = set()  # in the list that came last
         self._all_listed = launcher.durable_in is None
         self._absent = False  # the launcher is being replaced
         self._deaf: set[str] = set()  # launchers whose logger is dead, too
@@ -718,6 +721,7 @@ class ProcessRuntime:
         if not self._all_listed:
             raise NodeError("cannot reach the launcher: it did not say what it holds")
         self._was_kept = frozenset(self._kept)
+        self._had_ended = frozenset(name for name, k in self._kept.items() if k.ended.is_set())
 
     async def _end_launcher(self) -> None:
         import anyio
@@ -809,6 +813,8 @@ class ProcessRuntime:
         if fresh is None:
             return await self._replace_launcher()
         self._swap(fresh)
+        self._kept_seen.clear()
+        waiting = self._listed.keys() | set()
         await self._shake_hands()
         for id, instance in list(self._instances.items()):
             if id not in self._seen and not instance.ended:
@@ -816,6 +822,16 @@ class ProcessRuntime:
         for pending in self._pending.values():
             if not pending.adopts:
                 self._request_start(pending.spec)
+        unsent = {packet for packet, _ in self._outbox}
+        for name, kept in list(self._kept.items()):
+            if not (name in self._kept_seen or kept.request in unsent or kept.ended.is_set()):
+                kept.error = ExecInterruptedError("the launcher did not hear of it")
+                kept.ended.set()
+                del self._kept[name]
+        for id in self._listed.keys() - waiting:
+            self.acknowledge(id)  # it did not hear the first time
+        self._absent = False
+        self._flush()
         return True
 
     async def _replace_launcher(self) -> bool:
@@ -913,7 +929,9 @@ class ProcessRuntime:
             self._dismiss(minder)
         for key, kept in list(self._kept.items()):
             if not kept.ended.is_set():
-                kept.error = broken
+                kept.error = (
+                    error if isinstance(error, NodeError) else ExecInterruptedError(str(error))
+                )
                 kept.ended.set()
                 del self._kept[key]
 
@@ -1175,16 +1193,14 @@ class ProcessRuntime:
             self._running(id, argv)
             request, memfd = self._exec_request(argv, env)
             kept = self._kept[id, key] = _Kept(anyio.Event())
-            message = ("exec", _key(id), key, limit, request)
-            self._post(marshal.dumps(message, 2), *([] if memfd < 0 else [memfd]))
-        try:
-            with anyio.move_on_after(timeout):
+            kept.request = marshal.dumps(("exec", _key(id), key, limit, request), 2)
+            self._post(kept.request, *([] if memfd < 0 else [memfd]))
+        with anyio.move_on_after(timeout):
+            await kept.ended.wait()
+        if not kept.ended.is_set():
+            self._send(("end-exec", _key(id), key))
+            with anyio.move_on_after(_STOP_TIMEOUT):
                 await kept.ended.wait()
-        finally:
-            if not kept.ended.is_set():
-                self._send(("end-exec", _key(id), key))
-                with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
-                    await kept.ended.wait()
         if kept.error is not None:
             raise kept.error
         instance = self._instances.get(id)
@@ -1195,6 +1211,10 @@ class ProcessRuntime:
     @property
     def kept_execs(self) -> frozenset[tuple[ContainerId, str]]:
         return self._was_kept
+
+    @property
+    def ended_execs(self) -> frozenset[tuple[ContainerId, str]]:
+        return self._had_ended
 
     def forget_exec(self, id: ContainerId, key: str) -> None:
         kept = self._kept.pop((id, key), None)
@@ -1404,7 +1424,11 @@ class ProcessRuntime:
                 self._no_room = error.errno != errno.EAGAIN
                 if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
                     return False
-                # It is gone; _watch_launcher tells.
+                # It is gone, or has let us go; _attend sees to it. What is said meanwhile waits
+                # for the one that we talk to next.
+                if self._launcher.durable_in is not None:
+                    self._absent = True
+                    return True
             self._outbox.popleft()
             _close(*fds)
         return True
@@ -1490,8 +1514,14 @@ class ProcessRuntime:
                 else:
                     self._tell(drop)
             case ("executing", _, name):
-                self._kept.setdefault((id, name), self._new_kept())
+                self._kept_seen.add((id, name))
+                if not self._all_listed:
+                    self._kept.setdefault((id, name), self._new_kept())
             case ("execed", _, name, answer, stopped, output):
+                self._kept_seen.add((id, name))
+                if self._all_listed and (id, name) not in self._kept:  # forgotten meanwhile
+                    _close(*fds)
+                    return
                 kept = self._kept.setdefault((id, name), self._new_kept())
                 kept.answer, kept.stopped = answer, stopped
                 if output is None:

@@ -79,7 +79,9 @@ class Pod:
     # --- what was killed when ---
 
     def killed(self, begin, end, kinds=None):
-        return [at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)]
+        return [
+            at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)
+        ]
 
     def is_lossy(self, begin, end):
         """Whether what became of a run, or its last output, may be known by nobody."""
@@ -87,11 +89,18 @@ class Pod:
             return True
         launchers = self.killed(begin, end + 0.5, LOSSY)
         loggers = self.killed(begin - SPAWN, end + 0.5, ("logger",))
-        return bool(self.killed(begin, end + 0.5, ("all",))) or any(
-            logger >= launcher or launcher - logger < SPAWN
-            for launcher in launchers
-            for logger in loggers
-        ) or (bool(launchers) and self.node.longest_life(launchers[0] - 1, end) < end - launchers[0])
+        return (
+            bool(self.killed(begin, end + 0.5, ("all",)))
+            or any(
+                logger >= launcher or launcher - logger < SPAWN
+                for launcher in launchers
+                for logger in loggers
+            )
+            or (
+                bool(launchers)
+                and self.node.longest_life(launchers[0] - 1, end) < end - launchers[0]
+            )
+        )
 
     # --- the trail, line by line ---
 
@@ -150,15 +159,21 @@ class Pod:
             if self.killed(last.begin - SPAWN, line.at, LOSSY) or self.how(other) == "crash":
                 continue
             if "end" not in last.hooks.get("postStart", ()):
-                self.wrong("no hook missed", f"{label} started before the postStart of {other} ended")
+                self.wrong(
+                    "no hook missed", f"{label} started before the postStart of {other} ended"
+                )
 
     def judge_term(self, label, run, line):
         """The stop signal comes after the preStop, except when the grace period is over."""
         if self.hook(label, "preStop") is not None:
             since = self.asked if self.asked is not None else line.at
             if "end" not in run.hooks.get("preStop", ()) and line.at - since < self.grace - 1:
-                self.wrong("no hook missed", f"{label} was told to stop before its preStop: {line.text}")
-        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get("postStart", ()):
+                self.wrong(
+                    "no hook missed", f"{label} was told to stop before its preStop: {line.text}"
+                )
+        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get(
+            "postStart", ()
+        ):
             until = line.at if self.asked is None else min(self.asked, line.at)
             if self.node.longest_life(run.begin, until) > SETTLE:
                 self.wrong("no hook missed", f"the postStart of {label} run {run.number} never ran")
@@ -179,7 +194,9 @@ class Pod:
             # The hook may be faster than the first line of its container, but not for long.
             later = [i for i in self.trail if i.kind == "main" and i.words[0] == label]
             if not later:
-                self.wrong("no hook that is not owed", f"of a container that never ran: {line.text}")
+                self.wrong(
+                    "no hook that is not owed", f"of a container that never ran: {line.text}"
+                )
 
     def is_owed(self, label, flags):
         """Whether something is known for which the node may stop this container."""
@@ -207,7 +224,11 @@ class Pod:
             # A program goes on without the supervisor, and its result waits in the launcher.
             kinds = LOSSY if is_program else None
             begin = since.at if since is not None else line.at - 60
-            if again > 1 and since is not None and not self.is_repetition(lines, since, line, kinds):
+            if (
+                again > 1
+                and since is not None
+                and not self.is_repetition(lines, since, line, kinds)
+            ):
                 self.wrong("repetitions", f"nobody had died: {line.text}")
             if again > 1 and since is None and not self.killed(begin, line.at):
                 self.wrong("repetitions", f"nobody had died before the first line: {line.text}")
@@ -215,9 +236,7 @@ class Pod:
 
     def is_repetition(self, lines, first, second, kinds):
         place = lines.index(first)
-        ends = [
-            i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")
-        ]
+        ends = [i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")]
         deaths = self.killed(first.at, second.at, kinds)
         if not ends:
             return bool(deaths)
