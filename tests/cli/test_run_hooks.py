@@ -752,3 +752,31 @@ def test_under_never_a_failed_probe_ends_the_pod_after_the_pre_stop(
     assert order(pod, "pre began", "pre ended", "app told", "app ended")
     assert (pod.phase, pod.end("app")) == ("Failed", ("Error", 3))
     assert [line for line in pod.said("app") if line.startswith(f"{probe} probe failed")]
+
+
+# --- what is said meanwhile ----------------------------------------------------------------------
+
+
+@one_way
+def test_podvisor_says_which_hooks_it_waits_for_and_what_a_refused_one_means(place: Place):
+    ends = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
+    slow = hooks(program("sleep 3"), program("sleep 100"))
+    refused = hooks({"httpGet": {"port": 1}}, {"sleep": {"seconds": 1}})
+    session = place.start(
+        pod("web", sh("slow", ends, **slow), sh("refused", ends, **refused), **grace(60)),
+        "--backoff-initial=1h",
+    )
+    session.until_said("web/refused * CrashLoopBackOff")
+    session.signal(signal.SIGINT)
+    session.until_said("web/slow    * preStop goes on; SIGTERM in 5")
+    session.signal(signal.SIGINT)
+    said = session.wait(130).err
+
+    assert (
+        "web/slow    * postStart goes on; until it has ended, the container is not seen running "
+        "and nothing starts after it\n"
+    ) in said
+    assert "; Ctrl-C again to shorten\npodvisor    * grace shortened to 1 s" in said
+    (hint,) = [line for line in said.splitlines() if "hint: " in line]
+    assert hint.startswith("web/refused * hint: a postStart runs beside the main")
+    assert said.count("goes on") == 2

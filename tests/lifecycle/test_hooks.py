@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.lifecycle import facts, hooks, reasons
-from supervisor.lifecycle.decide import decide, waiting_for
+from supervisor.lifecycle.decide import decide, waiting_for, waiting_for_start
 from supervisor.lifecycle.facts import HookKind, HookTarget, StopContainer
 from supervisor.lifecycle.hooks import HookEnd
 from supervisor.lifecycle.record import Committed, Kill, KillCause, PodRecord, observe
@@ -478,9 +478,19 @@ def test_who_waits_for_a_pre_stop_is_told_so():
     )
     known = observe(known, Committed(NOW, decide(known, NOW)))
     [awaited] = waiting_for(known)
-    assert awaited.hook
+    assert awaited.hook == NOW
     assert awaited.signalled is None
     assert awaited.kill_at == BOOT + 100 + 30 + 2
+
+
+def test_who_waits_for_a_post_start_is_told_so():
+    known = record(pod(container("app", **post_start())), app=running())
+    assert waiting_for_start(known) == ()
+    known = observe(known, Committed(NOW, decide(known, NOW)))
+    [(id, since)] = waiting_for_start(known)
+    assert (id.name, since) == ("app", NOW)
+    done = facts.HookFinished(NOW, id, HookKind.POST_START, ok=True)
+    assert waiting_for_start(observe(known, done)) == ()
 
 
 # --- hooks that are requests ---------------------------------------------------------------------
