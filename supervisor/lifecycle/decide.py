@@ -383,20 +383,22 @@ def _overdue(
             if not hook.is_owed:
                 continue
             until = _hook_until(container, hook, termination)
-            if until is not None and now.boot >= until:
-                yield HookClosed(id, hook.which, hooks.HookEnd.DEADLINE)
-            elif (
+            if (
                 hook.which is HookKind.POST_START
                 and container.running is not None
                 and termination is not None
             ):
                 yield HookClosed(id, hook.which, hooks.HookEnd.CANCELLED)
+            elif until is not None and now.boot >= until:
+                yield HookClosed(id, hook.which, hooks.HookEnd.DEADLINE)
 
 
 def _hook_until(
     container: ContainerRecord, hook: hooks.Hook, termination: Termination | None
 ) -> float | None:
     """Boot time of an owed hook's deadline; None when it has none."""
+    if termination is not None and termination.kill:
+        return termination.requested.boot  # nothing is waited for
     limit = hook.until
     if hook.which is HookKind.PRE_STOP:
         if container.running is not None:

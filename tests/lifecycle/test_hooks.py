@@ -516,6 +516,24 @@ def test_a_request_outlives_its_container_until_the_grace_is_over():
     assert late.record.containers[0].hooks[0].end is HookEnd.DEADLINE
 
 
+@pytest.mark.parametrize("which", ["preStop", "postStart"])
+def test_a_request_is_not_waited_for_when_its_pod_is_killed_at_once(which):
+    """§7.2.2: the third Ctrl-C"""
+    hooked = pre_stop(**HTTP) if which == "preStop" else post_start(**HTTP)
+    life = Life(
+        pod(container("app", **hooked)),
+        {"app": exits(0, after=102)},
+        plays={f"app {which}": Play(lasts=inf)},
+    )
+    if which == "preStop":
+        life.delete(100, 60)
+    life.delete(103, kill=True).run()
+    assert life.now == 103
+    [hook] = life.record.containers[0].hooks
+    assert hook.end is HookEnd.DEADLINE
+    assert life.hooks_of("app/0")[-1] == (103, f"{which} cancelled")
+
+
 def test_the_next_instance_waits_for_the_hooks_of_the_one_before():
     life = Life(
         pod(container("app", **post_start(**HTTP))),
