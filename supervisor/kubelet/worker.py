@@ -142,6 +142,10 @@ class PodWorker:
         """An instance that an earlier life of the node has started was adopted."""
         self._specs[spec.id] = spec
 
+    def knows(self, id: ContainerId) -> bool:
+        """Whether this instance is there, as far as the runtime has said."""
+        return id in self._specs
+
     def lose_containers(self) -> None:
         """The runtime is gone: how running containers end will never be known."""
         at = self.host.clock.now()

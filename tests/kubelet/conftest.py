@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from supervisor.api import v1
 from supervisor.errors import NodeError
 from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.hooks import RunHook
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.worker import PodWorker
@@ -79,6 +80,7 @@ class FakeRuntime:
         self.exec_env: dict[tuple[ContainerId, str], tuple[tuple[str, str], ...]] = {}
         self.kept_execs: frozenset[tuple[ContainerId, str]] = frozenset()
         self.results: dict[tuple[ContainerId, str], ExecResult] = {}  # until they are forgotten
+        self.there_at: dict[tuple[ContainerId, str], float] = {}  # boot time of some of them
         self.sandboxes: set[str] = set()
         self.broken_sandbox: OSError | None = None
         self.undrained = False
@@ -144,6 +146,8 @@ class FakeRuntime:
     async def end_strays(self, known: frozenset[ContainerId]) -> int:
         ended = self.strays - known
         self.strays -= ended
+        for id in ended:
+            self.note("stray", id.name)
         return len(ended)
 
     async def exec(
@@ -157,6 +161,7 @@ class FakeRuntime:
         key: str = "",
     ) -> ExecResult:
         if key and (id, key) in self.results:
+            await self.clock.wait(anyio.Event(), self.there_at.get((id, key), 0.0))
             return self.results[id, key]
         result = await self._exec(id, argv, timeout, limit)
         if key:
@@ -221,6 +226,10 @@ class FakeRuntime:
         del self.running[id]
         self.unacknowledged.add(id)
         self._send.send_nowait(Lost(id=id, at=self.clock.now()))
+
+    def end(self, id: ContainerId, code: int) -> None:
+        """It ends."""
+        self._end(id, code)
 
     def drop_logs(self, id: ContainerId) -> None:
         self._send.send_nowait(LogDrop(id=id, at=self.clock.now(), error="disk full"))
@@ -298,6 +307,7 @@ async def world(
     programs: dict[str, Program | list[Program]],
     *,
     run_probe: RunProbe | None = None,
+    run_hook: RunHook | None = None,
     store: Store | None = None,
     found: dict[ContainerId, Found] | None = None,
     boot_id: str = "",
@@ -314,6 +324,7 @@ async def world(
             clock=clock,
             observer=watcher,
             run_probe=run_probe,
+            run_hook=run_hook,
             store=store,
             boot_id=boot_id,
         )
