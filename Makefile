@@ -13,7 +13,7 @@ BIN = .venv/bin
 # Byte code makes every start faster; an environment that turns it off is not asked here.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test check torture bench clean
+.PHONY: help run test check soak torture bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ check: .venv/dev ## format, lint, types, layers, rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.rules
+
+soak: .venv/dev ## a simulated day of a hundred probed containers, some minutes
+	PODVISOR_SOAK_HOURS=24 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kubelet/test_soak.py
 
 torture: .venv/dev ## signals at hundreds of random moments, some minutes
 	$(BIN)/python -m tests.torture

@@ -107,7 +107,9 @@ def _hook_end(hook: Hook, took: float) -> str:
         case HookEnd.GONE:
             return f"{hook.which} cut off after {seconds(took)}: the container has ended"
         case _:
-            return f"{hook.which} failed after {seconds(took)}: {first_words(hook.said)}"
+            # The kubelet's text names container and pod first, which the line does already.
+            why = hook.said.partition(" failed - error: ")[2] or hook.said
+            return f"{hook.which} failed after {seconds(took)}: {first_words(why)}"
 
 
 def _probe_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]:

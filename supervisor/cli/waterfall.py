@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from supervisor.api import v1
 from supervisor.cli.narration import first_words, seconds
 from supervisor.lifecycle.facts import rfc3339
+from supervisor.lifecycle.hooks import HookEnd
 from supervisor.lifecycle.record import PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
 
 # The key under which the marks are written into a Pod that is printed as data.
 ANNOTATION = "podvisor/termination-timeline"
 
-_WIDTH = 40  # of the bars
+_WIDTH = 40  # of the bars, and of a command
 _WORTH_A_LINE = 0.05  # seconds that a sidecar waits for its turn
 
 
@@ -30,7 +31,7 @@ class _Span(Struct, frozen=True):
 
     container: str
     what: str
-    begin: float
+    begin: float  # at the earliest 0, though it may have begun before the pod's end did
     end: float
     note: str
 
@@ -51,11 +52,12 @@ def draw(record: PodRecord, label: str) -> str:
     begin = trail[0].at.boot
     notes = [trail[0].note]
     for mark in trail:
+        after = mark.at.boot - begin
+        when = f"after {seconds(after)}" if after >= _WORTH_A_LINE else "at once"
         if mark.moment is Moment.SHORTENED:
-            after = seconds(mark.at.boot - begin)
-            notes.append(f"after {after} shortened: {mark.note}")
+            notes.append(f"shortened {when}: {mark.note}")
         elif mark.moment is Moment.ENDPOINTS_OFF:
-            notes.append(f"out of endpoints after {seconds(mark.at.boot - begin)}")
+            notes.append(f"out of endpoints {when}")
     lines = [f"shutdown of {label}: {seconds(length)} ({'; '.join(notes)})"]
     spans = list(_spans(trail, begin))
     names = [f"{label}/{span.container}" for span in spans]
@@ -111,7 +113,10 @@ def _spans(trail: tuple[Mark, ...], begin: float) -> Iterable[_Span]:
         mine = {mark.moment: mark for mark in trail if mark.container == name}
 
         def when(moment: Moment, mine: dict[Moment, Mark] = mine) -> float | None:
-            return mine[moment].at.boot if moment in mine else None
+            return max(begin, mine[moment].at.boot) if moment in mine else None
+
+        def span(what: str, since: float, until: float, note: str, name: str = name) -> _Span:
+            return _Span(name, what, since - begin, until - begin, note)
 
         exited = when(Moment.EXIT)
         over = end if exited is None else exited
@@ -119,24 +124,25 @@ def _spans(trail: tuple[Mark, ...], begin: float) -> Iterable[_Span]:
         at = when(Moment.ALIVE) or begin
         hook = when(Moment.PRE_STOP)
         if hook is not None:
-            ended = min(when(Moment.PRE_STOP_ENDED) or over, over)
+            ended = when(Moment.PRE_STOP_ENDED) or end
             note = mine[Moment.PRE_STOP_ENDED].note if Moment.PRE_STOP_ENDED in mine else ""
-            yield _Span(name, "preStop", hook - begin, ended - begin, note)
-            at = ended
+            note = "grace used up" if note == HookEnd.DEADLINE else note
+            yield span("preStop", hook, ended, note)
+            at = min(ended, over)
         told = when(Moment.SIGNAL)
         killed = when(Moment.KILL)
         if told is None:
-            if exited is not None and killed is None and at <= exited:
-                yield _Span(name, "waits", at - begin, exited - begin, how)
+            if exited is not None and killed is None:
+                yield span("ends by itself", at, exited, how)
         else:
             if told - at > _WORTH_A_LINE:
-                yield _Span(name, "waits its turn", at - begin, told - begin, "")
+                yield span("waits its turn", at, told, "")
             until = over if killed is None else min(killed, over)
             alive = f"still alive: pid {mine[Moment.SIGNAL].pid}, {_command(mine)}"
             note = how if killed is None else alive
-            yield _Span(name, mine[Moment.SIGNAL].note, told - begin, until - begin, note)
+            yield span(mine[Moment.SIGNAL].note, told, until, note)
         if killed is not None:
-            yield _Span(name, "SIGKILL", killed - begin, over - begin, how)
+            yield span("SIGKILL", killed, over, how)
 
 
 def _how(mine: dict[Moment, Mark]) -> str:
@@ -145,5 +151,5 @@ def _how(mine: dict[Moment, Mark]) -> str:
 
 
 def _command(mine: dict[Moment, Mark]) -> str:
-    words = mine[Moment.ALIVE].note if Moment.ALIVE in mine else ""
-    return f"`{first_words(words)[:40]}`"
+    words = first_words(mine[Moment.ALIVE].note) if Moment.ALIVE in mine else ""
+    return f"`{words if len(words) <= _WIDTH else words[:_WIDTH] + '…'}`"

@@ -63,8 +63,8 @@ class Clock:
 
 
 def time_limit(seconds: float) -> anyio.CancelScope:
-    """Cut off an exchange with another program after this long.
+    """Cut off an exchange with another program this long after now.
 
     Counts as the loop does, not in suspend: then the other program does not get on, either.
     """
-    return anyio.move_on_after(seconds)
+    return anyio.CancelScope(deadline=anyio.current_time() + seconds)

@@ -5,7 +5,8 @@ kubelet's, because they end up in events that people and scripts read. Some of t
 the Go libraries below the kubelet, so errors of Python's are said in Go's words here.
 
 A failure says something about the container; an error says that the attempt could not be made
-(§5.3). Errors are tried again at once, three attempts in all, each with a timeout of its own.
+(§5.3). Errors are tried again at once, three attempts in all, within the one timeout of the probe.
+Whatever the other side does, a probe costs at most that time, and 1 MiB.
 
     handler    success          failure                              error
     httpGet    200 to 399       other status, no answer in time      the body breaks off
@@ -45,7 +46,6 @@ import os
 import re
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Awaitable, Iterable, Mapping
 from contextvars import ContextVar
@@ -61,7 +61,7 @@ from supervisor.api import v1
 from supervisor.kubelet.clock import Clock, time_limit
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ProbeOutcome
-from supervisor.runtime.cri import ExecError, ExecResult
+from supervisor.runtime.cri import ExecError, ExecInterruptedError, ExecResult
 from supervisor.runtime.spec import expand
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Handlers:
         self._http = _Http()
 
     async def prepare(self, probe: v1.Probe) -> None:
-        """Import what the probe needs; otherwise its first attempt does."""
+        """Import what the probe needs; otherwise the probe does, before its time runs."""
         if probe.http_get is not None:
             await _import("aiohttp")
         elif probe.grpc is not None:
@@ -129,11 +129,16 @@ class Handlers:
         self, probe: v1.Probe, container: v1.Container, *, host: str, execute: Execute
     ) -> Observation:
         """Make one probe of a container of a pod whose address is `host`."""
+        await self.prepare(probe)
+        rest = time_limit(float(probe.timeout_seconds))
         seen = await self._attempt(probe, container, host, execute)
-        for _ in range(ATTEMPTS - 1):
-            if seen.outcome is not ProbeOutcome.ERROR:
-                break
-            seen = await self._attempt(probe, container, host, execute)
+        if seen.outcome is not ProbeOutcome.ERROR:
+            return seen
+        with rest:  # an attempt that is cut off here says nothing: the error before it stands
+            for _ in range(ATTEMPTS - 1):
+                if rest.cancel_called or seen.outcome is not ProbeOutcome.ERROR:
+                    break
+                seen = await self._attempt(probe, container, host, execute)
         return seen
 
     async def _attempt(
@@ -188,10 +193,14 @@ class Handlers:
         await self._http.close()
 
 
+_imported: set[str] = set()  # to the end: sys.modules has what is still being imported, too
+
+
 async def _import(name: str) -> None:
     """On a thread, so that the loop goes on meanwhile."""
-    if name not in sys.modules:
+    if name not in _imported:
         await anyio.to_thread.run_sync(importlib.import_module, name)
+        _imported.add(name)
 
 
 def describe(probe: v1.Probe, container: v1.Container, host: str) -> str:
@@ -323,6 +332,8 @@ async def _exec_hook(command: tuple[str, ...], failed: str, execute: Execute) ->
         if result.exit_code == 0:
             return HookResult(True, output=output)
         why = f"command '{words}' exited with {result.exit_code}"
+    except ExecInterruptedError:
+        raise  # no failure of the hook
     except ExecError as error:
         why = str(error)
     message = f"Exec lifecycle hook ([{words}]) {failed}: {why}, message: {_quoted(output)}"
@@ -387,22 +398,32 @@ _GO_UNESCAPED = "$&+,/:;=@-_.~"
 _OWN_HEADERS = {"Content-Length", "Transfer-Encoding", "Trailer", "Connection"}
 _RAW_LINE = re.compile(r"b(['\"])(.*?)(?<!\\)\1", re.DOTALL)
 
-# Response headers may take this much together; what is larger is no answer to a probe.
-_MAX_LINE = 32 * 1024
+# An answer costs a few times the bytes and header fields that it has, so these are limited.
+_MAX_ANSWER = 128 * 1024  # until enough of the body has come
 _MAX_HEADERS = 1000
+_MAX_INTERIM = 5  # answers with a status 1xx at once
 _BUFFER = 16 * 1024
+_PIECE = 4 * 1024  # is parsed before the limits are looked at again
+_BROKEN = "net/http: HTTP/1.x transport connection broken: "
+_TOO_LONG = f"{_BROKEN}net/http: server response headers exceeded {_MAX_ANSWER} bytes; aborted"
 
 
 class _Exchange:
     """The HTTP exchange that this task is having: how far it is, what its errors are told with."""
 
-    __slots__ = ("address", "answered", "local", "url")
+    __slots__ = ("address", "answered", "local", "protocol", "url")
 
     def __init__(self, url: str) -> None:
         self.url = url  # asked last
         self.address: Any = None  # dialled first
         self.local: Any = None  # of our end, once connected
+        self.protocol: Any = None  # the same; what it `heard`, and whether it `gave_up`
         self.answered = False  # the headers of the final answer have come
+
+    @property
+    def broken(self) -> str:
+        """What Go says before an error that comes after the first byte of an answer."""
+        return _BROKEN if self.protocol is not None and self.protocol.heard else ""
 
 
 class _NoAnswerError(Exception):
@@ -430,20 +451,18 @@ class _Http:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._opening = anyio.Lock()
 
     async def get(
         self, action: v1.HTTPGetAction, container: v1.Container, pod_host: str, seconds: float
     ) -> Observation:
         host = action.host or pod_host
         port = resolve_port(action.port, container)
-        session = self._session
-        if session is None:
-            session = await self._open()
+        if self._session is None:
+            self._session = _new_session()
         url, headers = _request(action, host, port, USER_AGENT)
         exchange = _Exchange(str(url))
         with time_limit(seconds):
-            return await _http_get(session, exchange, url, headers)
+            return await _http_get(self._session, exchange, url, headers)
         if exchange.answered:
             return _error(
                 "context deadline exceeded "
@@ -466,9 +485,10 @@ class _Http:
         """
         host = action.host or pod_host
         port = resolve_port(action.port, container)
+        await _import("aiohttp")
+        if self._session is None:
+            self._session = _new_session()
         session = self._session
-        if session is None:
-            session = await self._open()
         url, headers = _request(action, host, port, HOOK_USER_AGENT)
         headers = headers.copy()
         for name, value in more.items():
@@ -491,24 +511,46 @@ class _Http:
         if self._session is not None:
             await self._session.close()
 
-    async def _open(self) -> aiohttp.ClientSession:
-        async with self._opening:
-            await _import("aiohttp")
-            if self._session is None:
-                self._session = _new_session()
-            return self._session
-
 
 def _new_session() -> aiohttp.ClientSession:
     import aiohttp
+    from aiohttp.client_proto import ResponseHandler
+
+    class Protocol(ResponseHandler):
+        """Listens no longer to who talks on without saying anything."""
+
+        heard = 0
+        gave_up = False
+
+        def data_received(self, data: bytes) -> None:
+            for start in range(0, len(data), _PIECE) or (0,):
+                if self._reading_paused:  # by the body, and the rest is kept until it is wanted
+                    super().data_received(data[start:])
+                    return
+                self.heard += min(len(data) - start, _PIECE)
+                if self.heard > _MAX_ANSWER or len(self) > _MAX_INTERIM:
+                    self.gave_up = True
+                    self.set_exception(aiohttp.ClientError(_TOO_LONG))
+                    if self.transport is not None:
+                        self.transport.close()
+                    return
+                super().data_received(data[start : start + _PIECE])
+
+    class Connector(aiohttp.TCPConnector):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            make: Any = functools.partial(Protocol, loop=self._loop)
+            self._factory = make
 
     class Request(aiohttp.ClientRequest):
         async def send(self, conn: Any) -> aiohttp.ClientResponse:
-            _exchange.get().local = conn.transport.get_extra_info("sockname")
+            exchange = _exchange.get()
+            exchange.protocol = conn.protocol
+            exchange.local = conn.transport.get_extra_info("sockname")
             return await super().send(conn)
 
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=Connector(
             force_close=True,
             limit=0,
             use_dns_cache=False,
@@ -521,8 +563,8 @@ def _new_session() -> aiohttp.ClientSession:
         auto_decompress=False,
         request_class=Request,
         read_bufsize=_BUFFER,
-        max_line_size=_MAX_LINE,
-        max_field_size=_MAX_LINE,
+        max_line_size=_MAX_ANSWER,
+        max_field_size=_MAX_ANSWER,
         max_headers=_MAX_HEADERS,
     )
     # aiohttp would ask a second time when the connection breaks, thinking of kept connections.
@@ -560,7 +602,7 @@ async def _ask(
             if count == _REDIRECTS:
                 raise _NoAnswerError(location, f"stopped after {_REDIRECTS} redirects")
             exchange.url = target
-            exchange.address = exchange.local = None
+            exchange.address = exchange.local = exchange.protocol = None
     finally:
         _exchange.reset(token)
     exchange.answered = True
@@ -711,6 +753,8 @@ def _no_answer(exchange: _Exchange, error: Exception, *, tls: bool) -> _NoAnswer
 def _http_error(error: Exception, exchange: _Exchange, host: str, port: int) -> str:
     import aiohttp
 
+    if exchange.protocol is not None and exchange.protocol.gave_up:
+        return _TOO_LONG
     address = join_host_port(host, port)
     if exchange.address is not None:
         address = join_host_port(*exchange.address[:2])
@@ -724,13 +768,16 @@ def _http_error(error: Exception, exchange: _Exchange, host: str, port: int) -> 
     if isinstance(error, aiohttp.ServerDisconnectedError):
         if isinstance(error.message, str):
             return "EOF"
-        return "net/http: HTTP/1.x transport connection broken: unexpected EOF"
+        return f"{_BROKEN}unexpected EOF"
     if isinstance(error, OSError) and error.errno is not None:
-        return _read_error(exchange, host, port, error)
+        return exchange.broken + _read_error(exchange, host, port, error)
     if isinstance(error, aiohttp.ClientResponseError):
         raw = _RAW_LINE.search(error.message)
-        what = json.dumps(raw[2]) if raw else error.message.strip()
-        return f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {what}"
+        if raw is None:
+            return _BROKEN + error.message.strip()
+        # Python's escapes are nearly those of Go's %q.
+        line = raw[2].replace("\\'", "'").replace('"', '\\"')
+        return f'{_BROKEN}malformed HTTP response "{line}"'
     if isinstance(error, (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL)):
         scheme = str(error).partition(":")[0]
         return f"unsupported protocol scheme {json.dumps(scheme)}"
@@ -743,22 +790,40 @@ def _read_error(exchange: _Exchange, host: str, port: int, error: OSError) -> st
     return f"read tcp {ends}: read: {_words(error)}"
 
 
+# The alerts that Go words otherwise than OpenSSL.
+_ALERTS = {
+    "BAD_RECORD_MAC": "bad record MAC",
+    "CERTIFICATE_EXPIRED": "expired certificate",
+    "CERTIFICATE_REVOKED": "revoked certificate",
+    "CERTIFICATE_UNKNOWN": "unknown certificate",
+    "DECODE_ERROR": "error decoding message",
+    "DECRYPT_ERROR": "error decrypting message",
+    "INSUFFICIENT_SECURITY": "insufficient security level",
+    "PROTOCOL_VERSION": "protocol version not supported",
+    "UNKNOWN_CA": "unknown certificate authority",
+    "USER_CANCELLED": "user canceled",
+}
+
+
 def _tls_error(error: Exception) -> str:
     cause = getattr(error, "os_error", error)
     reason = getattr(cause, "reason", "") or ""
-    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
+    if reason == "WRONG_VERSION_NUMBER":
         return _PLAIN_HTTP
     if isinstance(cause, ssl.SSLEOFError):
         return "EOF"
     if "ALERT" in reason:
-        words = reason.partition("ALERT_")[2].lower().replace("_", " ")
-        return f"remote error: tls: {words}"
+        name = reason.partition("ALERT_")[2]
+        return f"remote error: tls: {_ALERTS.get(name) or name.lower().replace('_', ' ')}"
     return f"tls: {reason.lower().replace('_', ' ') or cause}"
 
 
 # --- grpc (§5.6) -------------------------------------------------------------------------------
 
 _NO_RPC = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+_RPC_FAILED = "error: health rpc probe failed: rpc error: code ="
+_MAX_MESSAGE = 64 * 1024  # an answer has two bytes
+_MESSAGE_TOO_LARGE = re.compile(r"[Mm]essage larger than max (\(.*?\))")
 
 
 async def _grpc(host: str, port: int, service: str, seconds: float) -> Observation:
@@ -777,8 +842,16 @@ def _grpc_loop() -> asyncio.AbstractEventLoop:
     with _loop_lock:
         if _loop is None:
             _loop = asyncio.SelectorEventLoop()
+            _loop.call_soon(_keep_grpc)
             threading.Thread(target=_loop.run_forever, name="podvisor-grpc", daemon=True).start()
         return _loop
+
+
+def _keep_grpc() -> None:
+    """Else it is shut down with each last channel, waiting for a poller that a peer may hold up."""
+    from grpc import aio
+
+    aio.init_grpc_aio()
 
 
 def _forget_grpc_loop() -> None:
@@ -798,25 +871,42 @@ def _grpc_options() -> tuple[tuple[str, Any], ...]:
         ("grpc.enable_http_proxy", 0),
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
     )
 
 
 async def _grpc_check(address: str, service: str, seconds: float) -> Observation:
     """Ask a health service, on the gRPC loop. One deadline for dial and call."""
     import grpc
+    from google.protobuf.message import DecodeError
     from grpc import aio
     from grpc_health.v1 import health_pb2 as pb
 
     request = pb.HealthCheckRequest(service=service).SerializeToString()
     async with aio.insecure_channel(f"dns:///{address}", options=_grpc_options()) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        name, details = "DEADLINE_EXCEEDED", ""
         try:
-            # Refused connections are dialled again until the deadline, as by a blocking dial.
-            answer: bytes = await check(request, timeout=seconds, wait_for_ready=True)
+            # A peer that floods the connection keeps gRPC from looking at its own deadline. (It
+            # words its cancellation in its own way, so only asyncio's time limits know it again.)
+            async with asyncio.timeout(seconds):
+                # Refused connections are dialled again until the deadline, as by a blocking dial.
+                answer: bytes = await check(request, timeout=seconds, wait_for_ready=True)
+                name = "OK"
+        except TimeoutError:
+            pass
         except aio.AioRpcError as error:
+            name, details = error.code().name, error.details() or ""
+        if name != "OK":
             connected = channel.get_state() is grpc.ChannelConnectivity.READY
-            return _failure(_grpc_failure(error, address, seconds, connected=connected))
-    status = pb.HealthCheckResponse.FromString(answer).status
+            return _failure(_grpc_failure(name, details, address, seconds, connected=connected))
+    try:
+        status = pb.HealthCheckResponse.FromString(answer).status
+    except DecodeError:
+        return _failure(
+            f"{_RPC_FAILED} Internal desc = grpc: failed to unmarshal the received message: "
+            "proto: cannot parse invalid wire-format data"
+        )
     if status == pb.HealthCheckResponse.SERVING:
         return _success("service healthy")
     names = pb.HealthCheckResponse.ServingStatus
@@ -824,8 +914,7 @@ async def _grpc_check(address: str, service: str, seconds: float) -> Observation
     return _failure(f'service unhealthy (responded with "{name}")')
 
 
-def _grpc_failure(error: Any, address: str, seconds: float, *, connected: bool) -> str:
-    name, details = error.code().name, error.details() or ""
+def _grpc_failure(name: str, details: str, address: str, seconds: float, *, connected: bool) -> str:
     within = reasons.go_duration(seconds)
     if name == "DEADLINE_EXCEEDED":
         if connected:
@@ -838,6 +927,8 @@ def _grpc_failure(error: Any, address: str, seconds: float, *, connected: bool) 
         return f"{_NO_RPC}: {details}"
     if not connected and name == "UNAVAILABLE" and "name resolution" in details.lower():
         return f'error: failed to connect service at "{address}": {details}'
-    code = "OK" if name == "OK" else "".join(part.capitalize() for part in name.split("_"))
+    if (sizes := _MESSAGE_TOO_LARGE.search(details)) is not None:
+        details = f"grpc: received message larger than max {sizes[1]}"
+    code = "".join(part.capitalize() for part in name.split("_"))
     code = {"Cancelled": "Canceled"}.get(code, code)
-    return f"error: health rpc probe failed: rpc error: code = {code} desc = {details}"
+    return f"{_RPC_FAILED} {code} desc = {details}"

@@ -3,7 +3,8 @@
 `HookRunner.reconcile` is told after every commit which hooks should run; so when one begins, the
 intent is stored. Each has one task, which has the hook run once and tells the worker how it ended.
 It knows no deadline and no order: a hook that is no longer wanted is cancelled, and tells nothing
-any more.
+any more. One that has told how it ended is not begun again, though it may be wanted still: by a
+decision that was made before that was heard, or because it was left to itself.
 
 Programs run under the name of their hook, so that a node that comes back after a crash finds them
 running, or finds what came of them, and does not run them twice. Requests and sleeps are our own
@@ -27,7 +28,7 @@ from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.handlers import Execute, HookResult
 from supervisor.lifecycle import hooks
 from supervisor.lifecycle.facts import ContainerId, Fact, HookFinished, HookInterrupted, HookTarget
-from supervisor.runtime.cri import Runtime
+from supervisor.runtime.cri import ExecInterruptedError, Runtime
 
 HOOK_ID, HOOK_ATTEMPT = "PODVISOR_HOOK_ID", "PODVISOR_HOOK_ATTEMPT"  # for programs
 _AGAIN = 0.1  # seconds after a failure on our side
@@ -78,10 +79,11 @@ class HookRunner:
         self._tell = tell
         self._settled = settled  # no program of this instance is waited for any more
         self._running: dict[HookTarget, anyio.CancelScope] = {}
+        self._answered: set[HookTarget] = set()  # as long as they are wanted
 
     def is_unsettled(self, id: ContainerId) -> bool:
         """Whether the answer of a program in this instance is on its way, if it has ended."""
-        return any(target.id == id and not self._outlives(target) for target in self._running)
+        return any(target.id == id and self._is_program(target) for target in self._running)
 
     def reconcile(self, wanted: Iterable[HookTarget], start_soon: Callable[..., object]) -> None:
         """Make what runs equal to `wanted`; new tasks are started with `start_soon`."""
@@ -89,7 +91,8 @@ class HookRunner:
         for target, scope in self._running.items():
             if target not in wanted:
                 scope.cancel()
-        for target in wanted - self._running.keys():
+        self._answered &= wanted
+        for target in wanted - self._running.keys() - self._answered:
             scope = self._running[target] = anyio.CancelScope()
             start_soon(self._run, target, scope)
 
@@ -104,6 +107,7 @@ class HookRunner:
         finally:
             del self._running[target]
         if fact is not None:
+            self._answered.add(target)
             self._tell(fact)
         if cancelled and scope.cancel_called:
             # Nobody wants to know what came of it.
@@ -133,7 +137,7 @@ class HookRunner:
                 execute=execute,
                 headers={ID_HEADER: name, ATTEMPT_HEADER: run},
             )
-        except NodeError:
+        except (NodeError, ExecInterruptedError):
             # The launcher has died. Others say so too; what they say decides how this goes on.
             await self._host.clock.sleep(_AGAIN)
             return HookInterrupted(at=self._host.clock.now(), id=id, which=which)
@@ -150,8 +154,9 @@ class HookRunner:
             fallback=result.fallback,
         )
 
-    def _outlives(self, target: HookTarget) -> bool:
-        return hooks.outlives(self._container(target.id.name), target.which)
+    def _is_program(self, target: HookTarget) -> bool:
+        handler = hooks.handler_of(self._container(target.id.name), target.which)
+        return handler is not None and handler.exec is not None
 
     def _container(self, name: str) -> v1.Container:
         spec = self._pod.spec

@@ -36,7 +36,6 @@ from supervisor.lifecycle.facts import (
     DeletionRequested,
     Fact,
     HookTarget,
-    Instant,
     NodeStopping,
     SandboxLost,
     StartContainer,
@@ -69,6 +68,10 @@ class SpecMaker(Protocol):
         ...
 
 
+# What was to be told, each with the event that it became; None: the rate limit has dropped it.
+_Noted = list[tuple[EventDraft, v1.Event | None]]
+
+
 class Node:
     """Runs pods until they end. Use as an async context manager."""
 
@@ -98,7 +101,7 @@ class Node:
         self._observer = observer
         self._recorder = Recorder(policy.node_name)
         # Events of commits that could not be written: they are told when they can, and once.
-        self._untold: dict[str, tuple[tuple[EventDraft, ...], tuple[v1.Event, ...]]] = {}
+        self._untold: dict[str, _Noted] = {}
         self._store: Store = store or MemoryStore()
         self._boot_id = boot_id
         self._stored: set[str] = set()  # the pods that the store knows
@@ -157,6 +160,10 @@ class Node:
         here = [record for record in records if record.boot_id == self._boot_id]
         known = frozenset(id for record in here for id in _instances(record))
         await self.runtime.end_strays(known)
+        pods = (record.pod.metadata for record in records)
+        await self.runtime.remove_other_pods(
+            frozenset((meta.namespace, meta.name, meta.uid) for meta in pods)
+        )
         for record in records:
             worker = PodWorker(self, record)
             worker.tell(*await self._what_became_of(worker))
@@ -239,16 +246,22 @@ class Node:
         # What somebody was told is so must outlive a power failure: that the pod is taken on, and
         # that it is to go.
         synced = uid not in self._stored or record.deletion != before.deletion
-        drafts, told = self._untold.pop(uid, ((), ()))
-        if drafts != events[: len(drafts)]:
-            drafts, told = (), ()
-        told = (*told, *self._note(record.pod, events[len(drafts) :], now))
+        untold = self._untold.pop(uid, [])
+        noted: _Noted = []
+        for draft in events:
+            known = next((entry for entry in untold if entry[0] == draft), None)
+            if known is None:
+                noted.append((draft, self._recorder.record(record.pod, draft, now)))
+            else:
+                untold.remove(known)
+                noted.append(known)
+        told = tuple(event for _, event in noted if event is not None)
         try:
             await self._store.commit(
                 Change(at=now, uid=uid, record=record, events=told, synced=synced)
             )
         except OSError:
-            self._untold[uid] = events, told
+            self._untold[uid] = noted
             raise
         self._stored.add(uid)
         self._publish(told)
@@ -262,13 +275,9 @@ class Node:
         self._workers.pop(uid, None)
 
     def record_events(self, pod: v1.Pod, events: tuple[EventDraft, ...]) -> None:
-        self._publish(self._note(pod, events, self.clock.now()))
-
-    def _note(
-        self, pod: v1.Pod, drafts: tuple[EventDraft, ...], at: Instant
-    ) -> tuple[v1.Event, ...]:
-        noted = (self._recorder.record(pod, draft, at) for draft in drafts)
-        return tuple(event for event in noted if event is not None)
+        now = self.clock.now()
+        noted = (self._recorder.record(pod, draft, now) for draft in events)
+        self._publish(tuple(event for event in noted if event is not None))
 
     def _publish(self, events: tuple[v1.Event, ...]) -> None:
         if self._observer is not None:

@@ -341,9 +341,9 @@ def _probing(record: PodRecord, *, ending: bool) -> frozenset[ProbeTarget]:
     uid = record.pod.metadata.uid
     return frozenset(
         ProbeTarget(
-            id=ContainerId(uid, container.name, container.attempt),
+            id=(id := ContainerId(uid, container.name, container.attempt)),
             kind=kind,
-            due=running.since.boot + probe.initial_delay_seconds,
+            due=probing.first_due(id, kind, probe, running.since.boot, running.adopted),
         )
         for spec, container in zip(specs(record), record.containers, strict=True)
         if (running := container.running) is not None
@@ -405,8 +405,7 @@ def _hooks(
         id = ContainerId(uid, container.name, container.attempt)
         running = container.running
         for hook in container.hooks:
-            left = hook.end is hooks.HookEnd.DEADLINE and running is not None
-            if hook.is_owed or (left and _is_ours(record, hook)):
+            if hook.is_owed or (hook.left and running is not None):
                 yield HookTarget(id, hook.which, hook.runs)
         if running is None:
             continue
@@ -418,12 +417,6 @@ def _hooks(
             continue
         if hooks.handler_of(spec, wanted) and hooks.find(container.hooks, wanted) is None:
             yield HookTarget(id, wanted, 1)
-
-
-def _is_ours(record: PodRecord, hook: hooks.Hook) -> bool:
-    """Whether a hook ended in this life of the node: what an earlier one left is not begun."""
-    assert hook.ended is not None
-    return record.adopted is None or hook.ended.boot >= record.adopted.boot
 
 
 # --- stopping ----------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class Hook(Struct, frozen=True, kw_only=True):
     until: float | None = None  # boot time of its deadline, once its container has ended
     ended: Instant | None = None
     end: HookEnd | None = None
+    left: bool = False  # nobody waits for it any more, but what runs of it may run on
     said: str = ""  # why it failed
     output: str = ""  # the beginning of what its program wrote
 
@@ -100,12 +101,18 @@ def close(hook: Hook, end: HookEnd, at: Instant, said: str = "", output: str = "
     """An end is final: the first one counts."""
     if not hook.is_owed:
         return hook
-    return replace(hook, ended=at, end=end, said=said, output=output[:_REMEMBERED])
+    left = end is HookEnd.DEADLINE
+    return replace(hook, ended=at, end=end, left=left, said=said, output=output[:_REMEMBERED])
 
 
 def interrupted(hook: Hook, at: Instant) -> Hook:
-    """A crash of ours: what is owed begins anew."""
-    return replace(hook, begun=at, runs=hook.runs + 1) if hook.is_owed else hook
+    """A crash of ours: what is owed begins anew, what was only left to itself does not."""
+    return replace(hook, begun=at, runs=hook.runs + 1) if hook.is_owed else over(hook)
+
+
+def over(hook: Hook) -> Hook:
+    """Nothing of it runs any more."""
+    return replace(hook, left=False) if hook.left else hook
 
 
 def deadline(hook: Hook, limit: float | None) -> float | None:

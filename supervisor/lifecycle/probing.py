@@ -17,7 +17,10 @@ The law, for each live instance and each kind of probe it has (§5.2):
                   the one that failed is on hold.
 
 The first attempt is due a probe's initial delay after the start of the instance, whenever the
-probe begins to be wanted: after a slow startup the delays of the other two are long over.
+probe begins to be wanted: after a slow startup the delays of the other two are long over. When an
+instance is adopted, results and counters stay, and the next attempts are spread over one period,
+so that a node that comes back does not probe everything at once; only what is not ready is asked
+at once whether it is.
 
 Nothing here knows pods or records: `record.py` keeps a `Probes` with each live instance.
 """
@@ -25,13 +28,14 @@ Nothing here knows pods or records: `record.py` keeps a `Probes` with each live 
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Iterator
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle.facts import ProbeKind, ProbeOutcome
+from supervisor.lifecycle.facts import ContainerId, ProbeKind, ProbeOutcome
 
 _REMEMBERED = 256  # characters of what an attempt said are kept to explain its result
 
@@ -59,6 +63,13 @@ class Probes(Struct, frozen=True, kw_only=True):
     startup: ProbeState = ProbeState(result=Result.UNKNOWN)
     liveness: ProbeState = ProbeState(result=Result.SUCCESS)
     readiness: ProbeState = ProbeState(result=Result.FAILURE)
+
+
+class Adoption(Struct, frozen=True, kw_only=True):
+    """The record of a live instance was loaded again."""
+
+    at: float  # boot time
+    ready: bool  # the instance was
 
 
 def probe_of(container: v1.Container, kind: ProbeKind) -> v1.Probe | None:
@@ -141,3 +152,16 @@ def wanted(
                 runs = started
         if runs:
             yield kind, probe
+
+
+def first_due(
+    id: ContainerId, kind: ProbeKind, probe: v1.Probe, since: float, adopted: Adoption | None
+) -> float:
+    """Boot time of the first attempt, of the instance that runs since then, or of the first one
+    since its adoption."""
+    due = since + probe.initial_delay_seconds
+    if adopted is None or (kind is ProbeKind.READINESS and not adopted.ready):
+        return due
+    # Any number between 0 and 1 does that is another one for others and the same next time.
+    part = zlib.crc32(f"{id.pod_uid}/{id.name}/{kind}".encode()) / 2**32
+    return max(due, adopted.at + part * probe.period_seconds)

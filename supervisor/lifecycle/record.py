@@ -125,6 +125,7 @@ class Running(Struct, frozen=True, kw_only=True):
     announced: str = ""  # that it is being stopped was told, in these words
     log_dropped: bool = False  # that its log has gaps was told
     probes: probing.Probes = probing.Probes()
+    adopted: probing.Adoption | None = None
     kill: Kill | None = None
 
 
@@ -332,7 +333,8 @@ def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
     after = _folded(record, fact)
     if after is record or after.termination is None:
         return after
-    marks = tuple(timeline.trace(record, after, fact.at))
+    actions = fact.plan.actions if isinstance(fact, Committed) else ()
+    marks = tuple(timeline.trace(record, after, actions, fact.at))
     return replace(after, trail=after.trail + marks) if marks else after
 
 
@@ -639,7 +641,7 @@ def _hook_finished(record: PodRecord, fact: HookFinished) -> PodRecord:
     container = record.containers[index]
     hook = hooks.find(container.hooks, fact.which)
     if hook is None or not hook.is_owed:
-        return record
+        return _hook_over(record, index, hook)
     end = hooks.HookEnd.SUCCEEDED if fact.ok else hooks.HookEnd.FAILED
     closed = hooks.close(hook, end, fact.at, fact.message, fact.output)
     container = replace(container, hooks=hooks.put(container.hooks, closed))
@@ -669,9 +671,19 @@ def _hook_interrupted(record: PodRecord, fact: HookInterrupted) -> PodRecord:
     container = record.containers[index]
     hook = hooks.find(container.hooks, fact.which)
     if hook is None or not hook.is_owed:
-        return record
+        return _hook_over(record, index, hook)
     again = hooks.put(container.hooks, hooks.interrupted(hook, fact.at))
     return _with(record, index, replace(container, hooks=again))
+
+
+def _hook_over(record: PodRecord, index: int, hook: hooks.Hook | None) -> PodRecord:
+    """A hook that was left to itself has ended: it is not begun again."""
+    if hook is None or not hook.left:
+        return record
+    container = record.containers[index]
+    return _with(
+        record, index, replace(container, hooks=hooks.put(container.hooks, hooks.over(hook)))
+    )
 
 
 def hooks_closed(record: PodRecord, closed: Iterable[HookClosed], at: Instant) -> PodRecord:
@@ -689,25 +701,30 @@ def hooks_closed(record: PodRecord, closed: Iterable[HookClosed], at: Instant) -
 
 
 def _adopted(record: PodRecord, fact: Adopted) -> PodRecord:
-    uid = record.pod.metadata.uid
-    containers = []
-    for container in record.containers:
-        if container.owes:
-            id = ContainerId(uid, container.name, container.attempt)
-            container = replace(
-                container,
-                hooks=tuple(
-                    hook
-                    if HookTarget(id, hook.which, hook.runs) in fact.resumed
-                    else hooks.interrupted(hook, fact.at)
-                    for hook in container.hooks
-                ),
+    """What is probed goes on from where it was, but not all at once; what is owed begins again."""
+
+    def known(container: ContainerRecord, spec: v1.Container) -> ContainerRecord:
+        id = ContainerId(record.pod.metadata.uid, container.name, container.attempt)
+        if container.hooks:
+            owed = tuple(
+                hook
+                if HookTarget(id, hook.which, hook.runs) in fact.resumed
+                else hooks.interrupted(hook, fact.at)
+                for hook in container.hooks
             )
-        containers.append(container)
+            container = replace(container, hooks=owed)
+        running = container.running
+        if running is not None:
+            ready = probing.is_ready(spec, running.probes)
+            adoption = probing.Adoption(at=fact.at.boot, ready=ready)
+            container = replace(container, running=replace(running, adopted=adoption))
+        return container
+
+    parts = zip(record.containers, specs(record), strict=True)
     return replace(
         record,
         adopted=fact.at,
-        containers=tuple(containers),
+        containers=tuple(known(*part) for part in parts),
         in_flight=frozenset(),
         retries=(),
     )

@@ -11,14 +11,14 @@ Pure, and called by record.py alone; it decides nothing.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from supervisor.api import v1
 from supervisor.lifecycle import hooks, reasons
-from supervisor.lifecycle.facts import HookKind, Instant
+from supervisor.lifecycle.facts import Action, HookKind, Instant, KillContainer, StopContainer
 
 if TYPE_CHECKING:
     from supervisor.lifecycle.record import ContainerRecord, PodRecord
@@ -49,18 +49,24 @@ class Mark(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def trace(before: PodRecord, after: PodRecord, at: Instant) -> Iterator[Mark]:
-    """What one more fact has added to the end of a pod."""
+def trace(
+    before: PodRecord, after: PodRecord, actions: Iterable[Action], at: Instant
+) -> Iterator[Mark]:
+    """What one more fact has added to the end of a pod; `actions`: those just committed.
+
+    Signals are marked by the decision to send them, which is carried out at once: the end that
+    they bring may be told before their answer, or instead of it.
+    """
     termination, was = after.termination, before.termination
     if termination is None:
         return
     if was is None:
         grace = termination.deadline - termination.requested.boot
-        note = f"{termination.cause}, grace {reasons.go_duration(grace)}"
+        note = f"{termination.cause}, grace {grace:.0f} s"
         yield Mark(at=at, moment=Moment.STOPPING, note=note)
     elif termination.deadline < was.deadline or (termination.kill and not was.kill):
         left = 0.0 if termination.kill else max(0.0, termination.deadline - at.boot)
-        note = f"{reasons.go_duration(left)} left"
+        note = f"{left:.0f} s left"
         yield Mark(at=at, moment=Moment.SHORTENED, note=note)
     if _gets_traffic(before) and not _gets_traffic(after):
         yield Mark(at=at, moment=Moment.ENDPOINTS_OFF)
@@ -68,6 +74,8 @@ def trace(before: PodRecord, after: PodRecord, at: Instant) -> Iterator[Mark]:
     for spec, old, new in zip(specs, before.containers, after.containers, strict=True):
         if old is not new or was is None:
             yield from _of_container(spec, old, new, at, is_first=was is None)
+    for action in actions:
+        yield from _of_action(action, before, at)
     over = reasons.TERMINAL_PHASES
     if after.status.phase in over and before.status.phase not in over:
         yield Mark(at=at, moment=Moment.OVER, note=after.status.phase)
@@ -90,20 +98,29 @@ def _of_container(
         yield Mark(at=at, moment=Moment.ALIVE, container=name, pid=running.pid, note=words)
     pid = running.pid if running is not None else known.pid if known is not None else 0
     hook = hooks.find(new.hooks, HookKind.PRE_STOP)
-    was = hooks.find(old.hooks, HookKind.PRE_STOP) if old.attempt == new.attempt else None
-    if hook is not None and (was is None or is_first):
+    was = None
+    if old.attempt == new.attempt and not is_first:
+        was = hooks.find(old.hooks, HookKind.PRE_STOP)
+    if hook is not None and running is None and is_first and not hook.is_owed:
+        hook = None  # of an instance that had ended before
+    if hook is not None and was is None:
         yield Mark(at=hook.intended, moment=Moment.PRE_STOP, container=name, pid=pid)
     if hook is not None and hook.ended is not None and (was is None or was.ended is None):
         note = str(hook.end)
         yield Mark(at=hook.ended, moment=Moment.PRE_STOP_ENDED, container=name, pid=pid, note=note)
-    if running is not None:
-        signalled = running.signalled
-        if signalled is not None and (is_first or known is None or known.signalled is None):
-            note = hooks.stop_signal(spec)
-            yield Mark(at=signalled, moment=Moment.SIGNAL, container=name, pid=pid, note=note)
-        killed = running.killed
-        if killed is not None and (is_first or known is None or known.killed is None):
-            yield Mark(at=killed, moment=Moment.KILL, container=name, pid=pid)
-    elif known is not None and new.ended is not None:
+    if running is None and known is not None and new.ended is not None:
         note = f"{new.ended.exit_code} {new.ended.reason}"
         yield Mark(at=new.ended.finished, moment=Moment.EXIT, container=name, pid=pid, note=note)
+
+
+def _of_action(action: Action, before: PodRecord, at: Instant) -> Iterator[Mark]:
+    if not isinstance(action, StopContainer | KillContainer):
+        return
+    name = action.id.name
+    running = next(c.running for c in before.containers if c.name == name)
+    pid = running.pid if running is not None else 0
+    if isinstance(action, StopContainer):
+        note = action.signal
+        yield Mark(at=at, moment=Moment.SIGNAL, container=name, pid=pid, note=note)
+    elif running is not None and running.killed is None:  # repeated, it is no news
+        yield Mark(at=at, moment=Moment.KILL, container=name, pid=pid)

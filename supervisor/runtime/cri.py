@@ -106,6 +106,10 @@ class ExecError(Exception):
     """A program could not be started in a container; it says nothing about the container."""
 
 
+class ExecInterruptedError(ExecError):
+    """A program was begun, or may have been, and was ended for a reason on our side."""
+
+
 class ExecResult(Struct, frozen=True):
     """What a program run in a container gave."""
 
@@ -129,6 +133,13 @@ class Runtime(Protocol):
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
         """Remove what is left of a pod that is gone: its logs and all that is kept about it."""
+        ...
+
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        """Remove what is left of all pods but these (namespace, name, uid). Nothing runs of them.
+
+        For when the node comes up: an earlier one may have died before it could do so.
+        """
         ...
 
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
@@ -169,7 +180,8 @@ class Runtime(Protocol):
 
         With a `key` the program outlives a supervisor that is killed, and what came of it is kept
         until `forget_exec`; a call with the key of one that is there waits for that one and runs
-        nothing. `limit` is then that of the call which ran it.
+        nothing. `limit` is then that of the call which ran it. Raises ExecInterruptedError when
+        whoever ran it has died.
         """
         ...
 

@@ -57,6 +57,7 @@ from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     Found,
@@ -92,7 +93,7 @@ _LETTING_GO = 0.1  # seconds that the end of a launcher's socket may come before
 _LOGGER_PATIENCE = 0.5  # seconds a logger that was just forked may take to make itself known
 _NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
 _DESCRIPTORS = 65536  # more than all containers need; what inherits a huge limit may loop over it
-_FAILPOINTS = "PODVISOR_FAILPOINTS"
+_FAILPOINTS = ("PODVISOR_FAILPOINTS", "PODVISOR_FAILPOINTS_LOG")
 LOG_MAX_SIZE = 10 << 20
 LOG_MAX_FILES = 5
 
@@ -372,8 +373,8 @@ def _spawn(
     high: list[int] = []
     soft_limit = _raise_descriptor_limit()
     environment = _environment()
-    if logs_fd < 0 and _FAILPOINTS in os.environ:  # else every launcher would end as the first did
-        environment[_FAILPOINTS] = os.environ[_FAILPOINTS]
+    if logs_fd < 0:  # else every launcher would end as the first did
+        environment |= {name: os.environ[name] for name in _FAILPOINTS if name in os.environ}
     try:
         pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         ours, theirs = (end.detach() for end in pair)
@@ -905,7 +906,7 @@ class ProcessRuntime:
             pending.error = error
             pending.ready.set()
         self._pending.clear()
-        broken = error if isinstance(error, NodeError) else ExecError(str(error))
+        broken = error if isinstance(error, NodeError) else ExecInterruptedError(str(error))
         for minder in list(self._minders.values()):
             if minder.run is not None:
                 minder.run.error = broken
@@ -940,6 +941,21 @@ class ProcessRuntime:
             from supervisor.runtime.spec import log_folder
 
             await _remove_tree(log_folder(self._state_dir, namespace, name, uid))
+
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        from supervisor.runtime.spec import log_folder
+
+        if self._launcher.durable_in is None:
+            return
+        kept = {log_folder(self._state_dir, *pod) for pod in known}
+        root = os.path.join(self._state_dir, "logs")
+        try:
+            names = os.listdir(root)
+        except FileNotFoundError:
+            return
+        for path in (os.path.join(root, name) for name in names):
+            if path not in kept:
+                await _remove_tree(path)
 
     def _sandbox(self, pod_uid: str) -> str:
         return os.path.join(self._state_dir, "pods", pod_uid)

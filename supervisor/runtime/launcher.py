@@ -197,30 +197,45 @@ def boottime() -> float:
 
 # --- failpoints: named moments at which a test lets the launcher die or stop ---------------------
 
-failpoints: "dict[str, tuple[str, int]]" = {}  # name -> (action, at which time; 0: each)
-_passed: "dict[str, int]" = {}
+# By name and kind: the action, and how often the place is still to be reached.
+failpoints: "dict[tuple[str, str], list[Any]]" = {}
+_failpoints_log = b""
 
 
-def arm_failpoints(text: str) -> None:
-    """``name=action[:nth],…``; an action is kill, stop or sleep-MILLISECONDS."""
+def arm_failpoints(text: str, log: bytes = b"") -> None:
+    """``name[@kind]=action[:nth],…`` as in kubelet/failpoints.py, which has the story."""
+    global _failpoints_log
+    _failpoints_log = log
     for word in text.split(","):
-        name, _, rest = word.partition("=")
-        action, _, nth = rest.partition(":")
+        place, _, what = word.partition("=")
+        name, _, kind = place.partition("@")
+        action, _, nth = what.partition(":")
         if action:
-            failpoints[name] = (action, int(nth or 0))
+            failpoints[name, kind] = [action, int(nth or 1)]
 
 
-def pass_failpoint(name: str) -> None:
-    action, nth = failpoints.get(name, ("", 0))
-    passed = _passed[name] = _passed.get(name, 0) + 1
-    if nth not in (0, passed):
-        return
+def pass_failpoint(name: str, kind: str) -> None:
+    for place in ((name, ""), (name, kind)):
+        entry = failpoints.get(place)
+        if entry is None:
+            continue
+        entry[1] -= 1
+        if entry[1] == 0:
+            fail(*place, entry[0])
+
+
+def fail(name: str, kind: str, action: str) -> None:
+    if _failpoints_log:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+        fd = posix.open(_failpoints_log, flags, 0o644)
+        posix.write(fd, f"{name} {kind or '-'} {action} {posix.getpid()}\n".encode())
+        posix.close(fd)
     if action == "kill":
         posix.kill(posix.getpid(), SIGKILL)
     elif action == "stop":
         posix.kill(posix.getpid(), SIGSTOP)
-    elif action.startswith("sleep-"):
-        time.sleep(int(action[6:]) / 1000)
+    else:
+        time.sleep(int(action) / 1000)
 
 
 def close_all_but(keep: "set[int]") -> None:
@@ -1796,7 +1811,7 @@ class Launcher:
             self.fork(container, ends)
             stage = "record"
             if failpoints:
-                pass_failpoint("after-clone")
+                pass_failpoint("after-clone", "StartContainer")
             if self.isolation != GROUP:
                 self.record(container)
                 try:
@@ -1933,8 +1948,8 @@ class Launcher:
                 posix.close(fd)
         posix.rename(temporary, path)
         if failpoints:
-            pass_failpoint("after-spawn-record")
-            pass_failpoint("before-release")
+            pass_failpoint("after-spawn-record", "StartContainer")
+            pass_failpoint("before-release", "StartContainer")
 
     def set_aside(self, container: Container) -> None:
         """Have room for the record of the container's next start, if there is any now.
@@ -2023,7 +2038,7 @@ class Launcher:
                 container.order.env = []
             self.tell_started(container)
             if failpoints:
-                pass_failpoint("after-spawn")
+                pass_failpoint("after-spawn", "StartContainer")
 
     def tell_started(self, container: Container) -> None:
         assert container.started is not None
@@ -2032,8 +2047,8 @@ class Launcher:
 
     # -- running programs in containers --
 
-    def mind(self, key: object, fd: int) -> None:
-        """Fork a minder into a container."""
+    def mind(self, key: object, fd: int, kind: str = "probe") -> None:
+        """Fork a minder into a container; `kind` is what for, as failpoints name it."""
         container = self.containers.get(key)
         if container is None or container.started is None or container.exit is not None:
             report(fd, "gone", ProcessLookupError())
@@ -2046,7 +2061,7 @@ class Launcher:
             else:
                 self.fork_minder(container, fd)
             if failpoints:
-                pass_failpoint("during-exec")
+                pass_failpoint("during-exec", kind)
         except OSError as error:
             report(fd, "gone" if error.errno == errno.EPIPE else "fork", error)
 
@@ -2161,7 +2176,7 @@ class Launcher:
             self.watch(kept.channel.fd, lambda: self.on_kept(kept))
             for reader in kept.outputs:
                 self.watch_output(kept, reader)
-            self.mind(kept.key, theirs.fileno())
+            self.mind(kept.key, theirs.fileno(), kept.name)
             theirs.close()
         except BlockingIOError:
             self.held_back.add(kept)
@@ -2448,7 +2463,7 @@ class Launcher:
             if failpoints:
                 if self.channel is not None:
                     self.channel.flush()
-                pass_failpoint("after-exit-told")
+                pass_failpoint("after-exit-told", "ContainerExited")
 
     def sweep_orphans(self, patience: float = 1.0) -> None:
         """A reaper was killed: what it left behind has come to us, its own sub-reaper."""
@@ -2915,7 +2930,10 @@ def main(arguments: "list[str]") -> None:
         posix.set_inheritable(fd, False)
     posix.chdir("/")
     set_process_name(b"podvisor-launch")
-    arm_failpoints(posix.environ.pop(b"PODVISOR_FAILPOINTS", b"").decode())
+    arm_failpoints(
+        posix.environ.pop(b"PODVISOR_FAILPOINTS", b"").decode(),
+        posix.environ.pop(b"PODVISOR_FAILPOINTS_LOG", b""),
+    )
     origin = Origin(soft_files, durable)
     channel = Channel(SOCKET_FD)
     isolation, trials = choose(wanted, tuple(range(LISTEN_FD + 1, end)))

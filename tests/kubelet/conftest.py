@@ -77,10 +77,14 @@ class FakeRuntime:
         self.executing: list[tuple[str, str]] = []  # (container, first word)
         self.found: dict[ContainerId, Found] = {}  # what an earlier supervisor has left
         self.strays: set[ContainerId] = set()
-        self.exec_env: dict[tuple[ContainerId, str], tuple[tuple[str, str], ...]] = {}
+        self.exec_env: list[dict[str, str]] = []  # of each program that was run under a key
+        self.exec_lag = 0.0  # seconds from a container's end to the answers of its programs
+        self.broken_execs: list[NodeError] = []  # what the next programs get for an answer
+        self.forgotten: list[tuple[float, str]] = []  # (seconds, key)
         self.kept_execs: frozenset[tuple[ContainerId, str]] = frozenset()
         self.results: dict[tuple[ContainerId, str], ExecResult] = {}  # until they are forgotten
         self.there_at: dict[tuple[ContainerId, str], float] = {}  # boot time of some of them
+        self._gone: dict[ContainerId, anyio.Event] = {}  # whose programs are running
         self.sandboxes: set[str] = set()
         self.broken_sandbox: OSError | None = None
         self.undrained = False
@@ -113,6 +117,9 @@ class FakeRuntime:
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
         self.note("remove", name)
+
+    async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        self.note("remove all but", ", ".join(sorted(name for _, name, _ in known)))
 
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         program = self.programs[spec.id.name]
@@ -163,13 +170,17 @@ class FakeRuntime:
         if key and (id, key) in self.results:
             await self.clock.wait(anyio.Event(), self.there_at.get((id, key), 0.0))
             return self.results[id, key]
+        if self.broken_execs:
+            raise self.broken_execs.pop()
+        if key:
+            self.exec_env.append(dict(env))
         result = await self._exec(id, argv, timeout, limit)
         if key:
-            self.exec_env[id, key] = env
             self.results[id, key] = result
         return result
 
     def forget_exec(self, id: ContainerId, key: str) -> None:
+        self.forgotten.append((round(self.clock.now().boot, 3), key))
         self.results.pop((id, key), None)
 
     async def _exec(
@@ -185,12 +196,14 @@ class FakeRuntime:
             raise ExecError(f'exec: "{argv[0]}": executable file not found in $PATH')
         code, takes = answer if isinstance(answer, tuple) else (answer, 0.0)
         self.executing.append(running)
+        gone = self._gone.setdefault(id, anyio.Event())
         try:
             if timeout is not None and takes > timeout:
                 await self.clock.sleep(timeout)
                 return ExecResult(None, b"")
-            if takes:
-                await self.clock.sleep(takes)
+            if takes and await self.clock.wait(gone, self.clock.now().boot + takes):
+                await self.clock.sleep(self.exec_lag)
+                return ExecResult(137, b"")
         finally:
             self.executing.remove(running)
         return ExecResult(code, f"says {code}".encode()[:limit])
@@ -245,6 +258,7 @@ class FakeRuntime:
         if self.running.pop(id, None) is None:
             return
         self.note(f"exit {code}", id.name)
+        self._gone.setdefault(id, anyio.Event()).set()
         self.unacknowledged.add(id)
         self._send.send_nowait(
             Exit(id=id, at=self.clock.now(), exit_code=code, drained=not self.undrained)

@@ -101,6 +101,20 @@ def trickle(head: bytes, piece: bytes, pause: float) -> Talk:
     return talk
 
 
+def flood(head: bytes, piece: bytes, total: int = 1 << 30) -> Talk:
+    """Say so much after the beginning, as fast as it is taken."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head:
+            await request(reader)
+        writer.write(head)
+        for _ in range(total // len(piece)):
+            writer.write(piece)
+            await writer.drain()
+
+    return talk
+
+
 def free_port() -> int:
     """A port that nobody listens at, outside of the range that connections are given."""
     for port in range(20_000, 32_000):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import msgspec
 import pytest
 
 from supervisor.api import v1
@@ -11,7 +13,8 @@ from supervisor.errors import NodeError
 from supervisor.kubelet import worker as worker_module
 from supervisor.kubelet.clock import Clock
 from supervisor.lifecycle.facts import DeletionRequested
-from supervisor.runtime.cri import StartError
+from supervisor.runtime.cri import ExecInterruptedError, ExecResult, StartError
+from supervisor.store.memory import MemoryStore
 
 from .conftest import Program, world
 
@@ -230,3 +233,45 @@ async def test_a_full_disk_is_said_once_and_the_container_goes_on(fake_clock: Cl
         assert w.runtime.running
         w.node.delete_all()
         await w.node.wait()
+
+
+async def test_a_node_that_comes_back_removes_what_is_left_of_pods_that_are_gone(
+    fake_clock: Clock,
+) -> None:
+    store = MemoryStore()
+    async with world(fake_clock, {"app": Program()}, store=store) as w:
+        w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+    async with world(fake_clock, {"app": Program()}, store=store) as w:
+        await w.node.restore()
+        assert [who for _, did, who in w.runtime.log if did == "remove all but"] == ["web"]
+        w.node.delete_all()
+        await w.node.wait()
+
+
+async def test_a_hook_whose_program_went_with_the_launcher_is_run_again(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """§6.4.2: the signal waits for a run that came to its end"""
+    web = pod("app")
+    hook = v1.Lifecycle(pre_stop=v1.LifecycleHandler(exec=v1.ExecAction(command=("hook",))))
+    app = msgspec.structs.replace(web.spec.containers[0], lifecycle=hook)
+    web = v1.Pod(metadata=web.metadata, spec=v1.PodSpec(containers=(app,)))
+    async with world(fake_clock, {"app": Program(term=0)}) as w:
+        w.runtime.execs["hook"] = lambda _: (0, 3.0)
+        execute, broken = w.runtime.exec, [True]
+
+        async def sometimes(*args: Any, **more: Any) -> ExecResult:
+            if broken:
+                broken.clear()
+                await w.clock.sleep(1)
+                raise ExecInterruptedError("the launcher died")
+            return await execute(*args, **more)
+
+        monkeypatch.setattr(w.runtime, "exec", sometimes)
+        worker = w.node.run_pod(web)
+        await w.clock.sleep(5)
+        w.node.delete_all()
+        await w.node.wait()
+        assert [h.runs for h in worker.record.containers[0].hooks] == [2]
+        assert w.runtime.times("TERM", "app") == [9.1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -25,7 +24,7 @@ from supervisor.lifecycle.facts import (
     ProbeTarget,
 )
 
-from .conftest import FakeRuntime, Program, world
+from .conftest import FakeRuntime
 
 pytestmark = pytest.mark.anyio
 
@@ -237,67 +236,3 @@ async def test_a_bug_in_a_handler_is_an_error_each_time_and_a_bug_once(fake_cloc
         (bug,) = b.bugs
         assert bug.startswith("liveness probe of uid/app/0: ")
         assert "division by zero" in bug
-
-
-@pytest.mark.timeout(600)  # all of it is computing, which a busy machine may take its time for
-async def test_an_hour_of_a_hundred_probed_containers_has_no_drift_and_no_more_tasks(
-    fake_clock: Clock,
-) -> None:
-    """§5.2.2"""
-    begun: dict[tuple[str, str], list[float]] = {}
-
-    async def run_probe(
-        probe: v1.Probe, container: v1.Container, *, host: str, execute: object
-    ) -> Observation:
-        kind = "liveness" if probe is container.liveness_probe else "readiness"
-        begun.setdefault((container.name, kind), []).append(fake_clock.now().boot)
-        await fake_clock.sleep(0.1)
-        return Observation(ProbeOutcome.SUCCESS)
-
-    liveness = v1.Probe(
-        exec=v1.ExecAction(command=("x",)),
-        period_seconds=10,
-        success_threshold=1,
-        failure_threshold=3,
-        timeout_seconds=1,
-    )
-    readiness = v1.Probe(
-        exec=v1.ExecAction(command=("y",)),
-        period_seconds=7,
-        success_threshold=1,
-        failure_threshold=3,
-        timeout_seconds=1,
-    )
-    names = [f"c{i}" for i in range(100)]
-    programs: dict[str, Program | list[Program]] = {name: Program() for name in names}
-    async with world(fake_clock, programs, run_probe=run_probe) as w:
-        w.node.run_pod(
-            v1.Pod(
-                metadata=v1.ObjectMeta(name="web", namespace="default"),
-                spec=v1.PodSpec(
-                    containers=tuple(
-                        v1.Container(
-                            name=name,
-                            command=("x",),
-                            liveness_probe=liveness,
-                            readiness_probe=readiness,
-                        )
-                        for name in names
-                    ),
-                    restart_policy="Always",
-                    termination_grace_period_seconds=30,
-                ),
-            )
-        )
-        await fake_clock.sleep(60)
-        tasks = trio.lowlevel.current_statistics().tasks_living
-        await fake_clock.sleep(3540)
-        assert trio.lowlevel.current_statistics().tasks_living == tasks
-        assert len(begun) == 200
-        for (_, kind), times in begun.items():
-            period = 10 if kind == "liveness" else 7
-            gaps = {round(b - a, 6) for a, b in itertools.pairwise(times)}
-            assert gaps == {period}
-            assert len(times) in (3600 // period, 3600 // period + 1)
-        w.node.delete_all()
-        await w.node.wait()

@@ -581,6 +581,31 @@ def test_a_hook_whose_time_was_over_is_not_run_again():
     assert decide(observe(known, facts.Adopted(at(131))), at(131)).hooks == frozenset()
 
 
+def test_a_hook_that_ends_after_its_time_was_over_is_not_begun_again():
+    """§6.2.4: it was left to itself, once"""
+    known = owing()
+    known = observe(known, Committed(at(130), decide(known, at(130))))
+    id, which = instance("app"), HookKind.PRE_STOP
+    for fact in (
+        facts.HookFinished(at(131), id, which, True),
+        facts.HookInterrupted(at(131), id, which),
+    ):
+        over = observe(known, fact)
+        assert decide(over, at(131)).hooks == frozenset()
+        assert over.containers[0].hooks[0].end is HookEnd.DEADLINE
+
+
+def test_a_hook_that_was_running_still_when_its_time_was_over_is_left_to_itself():
+    """§6.4.2, §6.2.4: a result that waits for us since is taken note of once"""
+    target = HookTarget(instance("app"), HookKind.PRE_STOP, 1)
+    late = observe(owing(), facts.Adopted(at(131), frozenset({target})))
+    plan = decide(late, at(131))
+    assert (plan.hooks, {c.end for c in plan.closed}) == ({target}, {HookEnd.DEADLINE})
+    late = observe(late, Committed(at(131), plan))
+    late = observe(late, facts.HookFinished(at(131), target.id, target.which, True))
+    assert decide(late, at(131)).hooks == frozenset()
+
+
 def test_a_hook_run_again_keeps_its_deadline_but_has_two_seconds():
     """§6.4.2, §7.2.1: the time while nobody was there counts"""
     soon = observe(owing(), facts.Adopted(at(110)))

@@ -12,6 +12,7 @@ from supervisor.lifecycle import probing
 from supervisor.lifecycle.decide import decide, waiting_for
 from supervisor.lifecycle.facts import (
     ActionFailed,
+    Adopted,
     ConditionSet,
     ContainerExited,
     ContainerStarted,
@@ -610,3 +611,75 @@ def test_readiness_gates_keep_a_pod_out_of_endpoints_and_are_named():
     assert endpoint_conditions(known) == EndpointConditions(
         ready=True, serving=True, terminating=False
     )
+
+
+# --- adoption ------------------------------------------------------------------------------------
+
+
+def dues(known: PodRecord) -> dict[ProbeKind, float]:
+    return {t.kind: t.due - BOOT for t in decide(known, at(300)).probing}
+
+
+ALIVE = Probes(
+    startup=ProbeState(result=Result.SUCCESS),
+    liveness=ProbeState(result=Result.SUCCESS, last=Result.FAILURE, run=2),
+    readiness=ProbeState(result=Result.SUCCESS, last=Result.SUCCESS, run=1),
+)
+
+
+def test_after_a_restart_of_the_node_fifty_pods_are_probed_over_one_period():
+    """K08: §5.2.2, §2.4.7: each at a moment of its own, the same whenever it is asked for."""
+    period = {"liveness_probe": probe(period_seconds=60), "readiness_probe": probe()}
+    moments: dict[ProbeKind, list[float]] = {LIVENESS: [], READINESS: []}
+    for number in range(50):
+        known = probed(running(probes=ALIVE), with_probes=period)
+        meta = replace(known.pod.metadata, uid=f"0b9f-{number}")
+        known = observe(replace(known, pod=replace(known.pod, metadata=meta)), Adopted(at(200)))
+        assert decide(known, at(200)).probing == decide(known, at(300)).probing
+        for kind, due in dues(known).items():
+            moments[kind].append(due - 200)
+    for kind, length in ((LIVENESS, 60), (READINESS, 10)):
+        assert len(moments[kind]) == len(set(moments[kind])) == 50
+        assert all(0 <= moment < length for moment in moments[kind])
+        fifths = [int(moment / length * 5) for moment in moments[kind]]
+        assert min(fifths.count(n) for n in range(5)) >= 4
+    assert [m / 60 for m in moments[LIVENESS]] != [m / 10 for m in moments[READINESS]]
+
+
+def test_results_and_counters_are_kept_over_an_adoption():
+    """K03, K08: §2.4.7: who was ready stays ready, and two failures in a row are still two."""
+    known = observe(probed(running(probes=ALIVE)), Adopted(at(200)))
+    run = known.containers[0].running
+    assert run is not None
+    assert run.probes == ALIVE
+    assert container_status(decide(known, at(200)).status, "a").ready
+    run = seen(known, LIVENESS, FAILURE, when=205).containers[0].running
+    assert run is not None
+    assert run.kill is not None
+
+
+def test_what_was_not_ready_at_an_adoption_is_asked_at_once():
+    """K03: §5.2.14: and keeps its rhythm when it has become ready."""
+    known = observe(probed(SUCCEEDED), Adopted(at(200)))
+    assert dues(known)[READINESS] == 10
+    assert 200 <= dues(known)[LIVENESS] < 210
+    assert not container_status(decide(known, at(200)).status, "a").ready
+    known = seen(known, READINESS, SUCCESS, when=200)
+    assert container_status(decide(known, at(200)).status, "a").ready
+    assert dues(known)[READINESS] == 10
+
+
+def test_an_initial_delay_is_over_before_anything_is_probed_after_an_adoption():
+    """§5.2.7"""
+    late = probed(
+        running(probes=ALIVE), with_probes={"liveness_probe": probe(initial_delay_seconds=500)}
+    )
+    assert dues(observe(late, Adopted(at(200)))) == {LIVENESS: 510}
+
+
+def test_instances_that_start_after_an_adoption_are_probed_as_ever():
+    """§5.2.4, §5.2.7"""
+    known = observe(probed(ended(1) | running(1)), Adopted(at(200)))
+    known = observe(known, ContainerExited(at(210), instance("a", 1), 1))
+    known = observe(known, ContainerStarted(at(220), instance("a", 2), 7))
+    assert dues(known) == {STARTUP: 220}

@@ -25,6 +25,7 @@ from supervisor.errors import NodeError
 from supervisor.runtime import launch, survivors
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     LaunchSpec,
@@ -67,6 +68,9 @@ async def durable_node(way: Way, folder: str, **options: int) -> AsyncIterator[N
 def state(way: Way, folder: str) -> Iterator[str]:
     """The state directory of a durable node, of which nothing goes on after the test."""
     yield folder
+    for pid in children():
+        if comm(pid) == "podvisor-launch":  # a test that failed may have left it stopped
+            os.kill(pid, signal.SIGCONT)
     # What was an orphan's: unreaped, it would hold the namespace that it was in.
     reap_strays()
     launcher = connect_launcher(folder)
@@ -589,6 +593,8 @@ async def test_what_came_of_a_hook_is_kept_until_it_is_forgotten(way: Way, state
             await adopt(node, spec)
             assert node.runtime.kept_execs == {(spec.id, "hook")}
             assert await attach(node, spec, *hook(state)) == ExecResult(4, b"this done\noh\n")
+            node.runtime._kept.clear()  # the launcher knows, whatever it is asked
+            assert await attach(node, spec, *hook(state)) == ExecResult(4, b"this done\noh\n")
     async with durable_node(way, state) as node:
         node.runtime.forget_exec(node.spec("sleep", "1000").id, "hook")
     async with durable_node(way, state) as node:
@@ -838,7 +844,7 @@ async def test_programs_in_containers_end_as_errors_when_the_launcher_dies(
         async with anyio.create_task_group() as tasks:
 
             async def run(key: str) -> None:
-                with pytest.raises(ExecError, match="the launcher died"):
+                with pytest.raises(ExecInterruptedError, match="the launcher died"):
                     await node.runtime.exec(spec.id, words, timeout=None, limit=99, key=key)
 
             tasks.start_soon(run, "")
@@ -879,6 +885,22 @@ async def test_a_hook_is_not_run_again_before_its_last_run_is_over(way: Way, sta
             touch(f"{state}/go")
         assert [result.exit_code for result in done] == [4]
         node.runtime.forget_exec(spec.id, "hook")
+
+
+async def test_a_program_whose_launcher_died_on_it_can_be_run_again(
+    way: Way, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODVISOR_FAILPOINTS", "during-exec=kill:2")
+    async with durable_node(way, state) as node:
+        spec = node.spec("sleep", "1000")
+        await node.start(spec)
+        assert (await attach(node, spec, "echo", "one", key="one")).output == b"one\n"
+        with pytest.raises(ExecError, match="the launcher died"):
+            await attach(node, spec, *hook(state), key="two")
+        touch(f"{state}/go")
+        assert (await attach(node, spec, *hook(state), key="two")).exit_code == 4
+        for key in ("one", "two"):
+            node.runtime.forget_exec(spec.id, key)
 
 
 async def test_a_launcher_that_cannot_be_kept_alive_is_given_up_and_containers_are_not(
@@ -964,6 +986,36 @@ async def test_after_all_three_were_killed_survivors_are_ended_and_their_logs_ar
         reap_strays()
         # In group mode its reaper has left word of how it ended.
         await adopt(node, specs[2], Presence.GONE if way.namespaces else Presence.RUNNING)
+
+
+async def test_a_word_about_another_try_does_not_make_a_log_complete(way: Way, state: str) -> None:
+    async with durable_node(way, state) as node:
+        main = waits_for(f"{state}/go", "echo last; exit 6")
+        spec = node.spec(*main)
+        await node.start(spec)
+        await node.logged(spec, b"up")
+        with open(spec.log_path.replace(".log", ".drained"), "w") as file:
+            file.write("another-try-1 0\n")
+        logger = node.helper("podvisor-logger")
+        assert logger is not None
+        os.kill(node.launcher_pid, signal.SIGKILL)
+        await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another launcher")
+        assert (await node.shell("exit 0")).code == 0
+        os.kill(logger, signal.SIGSTOP)  # now, for the launcher's death has it go on
+        touch(f"{state}/go")
+        end = await ended(node, spec)
+        os.kill(logger, signal.SIGCONT)
+        assert isinstance(end, Exit)
+        assert (end.exit_code, end.drained) == (6, False)
+        await node.logged(spec, b"last")
+
+
+async def test_what_is_left_of_pods_that_are_gone_is_removed(way: Way, state: str) -> None:
+    async with durable_node(way, state) as node:
+        for uid in ("one", "two"):
+            os.makedirs(f"{state}/logs/ns_pod_{uid}/app")
+        await node.runtime.remove_other_pods(frozenset({("ns", "pod", "two")}))
+        assert os.listdir(f"{state}/logs") == ["ns_pod_two"]
 
 
 async def test_a_killed_reaper_of_a_dead_launcher_ends_its_container(

@@ -341,6 +341,7 @@ async def test_a_timeout_ends_only_its_own_program(way: Way, folder: str, mark: 
 async def test_sixty_programs_that_leave_a_child_behind_cause_no_growth(
     way: Way, folder: str
 ) -> None:
+    """C33: §5.7.4"""
     async with open_node(way, folder) as node:
         spec = node.spec(PYTHON, "-c", REAPER)
         pid = await node.start(spec)

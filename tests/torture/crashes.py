@@ -1,0 +1,680 @@
+"""Crashes of a durable node: `podvisor serve` is killed again and again while pods come and go.
+
+Each process of the campaign has a node of its own, and is the one who writes manifests into its
+folder, kills, starts the node again, and keeps the evidence: trails of what the pods did (pod.sh),
+links to their logs, the objects as stored last, and a journal of the kills. It judges nothing but
+that things happen in time; checker.py reads the evidence and decides.
+
+A kill is at a failpoint (of supervisor or launcher) or at a random moment. Which failpoint is armed
+depends on what was hit least, until the matrix of failpoints and kinds of action is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import enum
+import json
+import os
+import pathlib
+import random
+import select
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
+from typing import Any
+
+from msgspec import Struct, field
+
+from supervisor.api import codec
+from supervisor.errors import NodeError
+from supervisor.store import sqlite
+from tests.torture.harness import PODVISOR, be_subreaper
+
+_HERE = pathlib.Path(__file__).parent
+_SH = str(_HERE / "pod.sh")
+CHECKER = str(_HERE / "checker.py")
+_SABOTAGED = str(_HERE / "sabotaged.py")
+GRACE = 12  # of most pods: more than a campaign's crashes can use up
+_STUCK = 90.0  # seconds that a pod may take to end once its file is gone, crashes and all
+_TICK = 0.03
+
+_KINDS = (
+    "CreateSandbox",
+    "StartContainer",
+    "StopContainer",
+    "KillContainer",
+    "FinishPod",
+    "RunHook-postStart",
+    "RunHook-preStop",
+)
+Cell = tuple[str, str]
+# Where a failpoint and a kind of action can meet. An end cannot be acknowledged beside the making
+# of the sandbox, which comes before everything that could end; the launcher's places have one kind
+# of action each; at a pod's last two steps nothing else goes on.
+SUPERVISOR_CELLS: tuple[Cell, ...] = (
+    *(("before-commit", kind) for kind in _KINDS),
+    *(("after-commit", kind) for kind in _KINDS),
+    *(("before-ack", kind) for kind in _KINDS if kind != "CreateSandbox"),
+    ("during-hook", "postStart"),
+    ("during-hook", "preStop"),
+    ("after-terminal", "-"),
+    ("after-delete", "-"),
+)
+LAUNCHER_CELLS: tuple[Cell, ...] = (
+    ("after-clone", "StartContainer"),
+    ("after-spawn-record", "StartContainer"),
+    ("before-release", "StartContainer"),
+    ("after-spawn", "StartContainer"),
+    ("after-exit-told", "ContainerExited"),
+    ("during-exec", "probe"),
+    ("during-exec", "postStart"),
+    ("during-exec", "preStop"),
+)
+CELLS = SUPERVISOR_CELLS + LAUNCHER_CELLS
+
+
+class Plan(enum.StrEnum):
+    """How the present life of a node ends."""
+
+    RANDOM = "supervisor, at random"
+    FAILPOINT = "supervisor, at a failpoint"
+    LAUNCHER_FAILPOINT = "launcher, at a failpoint"
+    LAUNCHER = "launcher, at random"
+    LOGGER = "logger, at random"
+    BOTH = "supervisor and launcher"
+    ALL = "supervisor, launcher and logger"
+    PAST_DEADLINE = "supervisor, down over a deadline"
+    NONE = "nobody"
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Of one node."""
+
+    folder: str
+    lives: int
+    seed: int
+    isolation: str = "auto"
+    pods: int = 12  # at the same time
+    share: int = 6  # hits of each failpoint that this node is to contribute
+    sabotage: str = ""
+    limit: float = 900.0  # seconds after which no new pods are made
+    only: tuple[str, ...] = ()  # plans, by name
+
+
+class Report(Struct, kw_only=True):
+    lives: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    cells: Counter[Cell] = field(default_factory=Counter)
+    affected: int = 0  # lives that launcher or logger were killed in
+    seconds: float = 0.0
+    verdict: dict[str, Any] = field(default_factory=dict)
+
+
+# --- manifests ------------------------------------------------------------------------------------
+
+
+def _manifest(kind: str, name: str, base: str, port: int, luck: random.Random) -> dict[str, Any]:
+    """One pod of this kind."""
+
+    def container(label: str, how: str, *more: object, **others: Any) -> dict[str, Any]:
+        words = ["/bin/sh", _SH, "main", label, how, *map(str, more)]
+        env = [{"name": "TORTURE", "value": base}, {"name": "POD", "value": name}]
+        return {"name": label, "command": words, "env": env} | others
+
+    def program(label: str, seconds: float, *more: str) -> dict[str, Any]:
+        return {"exec": {"command": ["/bin/sh", _SH, "hook", label, f"{seconds:.2f}", *more]}}
+
+    def request(label: str, seconds: float) -> dict[str, Any]:
+        path = f"/{name}/{label}/{seconds:.2f}"
+        return {"httpGet": {"host": "127.0.0.1", "port": port, "path": path}}
+
+    def probe(label: str, *more: str, period: int = 1) -> dict[str, Any]:
+        command = ["/bin/sh", _SH, "probe", label, *more]
+        return {"exec": {"command": command}, "periodSeconds": period, "timeoutSeconds": 10}
+
+    def hooks(post_start: Any = None, pre_stop: Any = None) -> dict[str, Any]:
+        known = {"postStart": post_start, "preStop": pre_stop}
+        return {"lifecycle": {k: v for k, v in known.items() if v is not None}}
+
+    def span() -> float:
+        return luck.uniform(0.05, 0.5)
+
+    spec: dict[str, Any] = {"terminationGracePeriodSeconds": GRACE}
+    prepare = container("prepare", "short", "0.1")
+    side = container(
+        "side", "serve", restartPolicy="Always", **hooks(None, program("side", span()))
+    )
+    match kind:
+        case "service":
+            spec["initContainers"] = [prepare, side]
+            spec["containers"] = [
+                container(
+                    "app",
+                    "serve",
+                    livenessProbe=probe("app"),
+                    **hooks(program("app", span()), request("app", span())),
+                ),
+                container("web", "serve", **hooks(request("web", span()), program("web", span()))),
+            ]
+        case "job":
+            spec["restartPolicy"] = "OnFailure"
+            spec["initContainers"] = [side]
+            spec["containers"] = [
+                container("app", "job", "0.3", **hooks(program("app", 0.05))),
+            ]
+        case "crash":
+            spec["containers"] = [
+                container("app", "crash", f"{luck.uniform(0, 0.5):.2f}"),
+                container("web", "slow", **hooks(program("web", span()), request("web", span()))),
+            ]
+        case "deaf":
+            spec["terminationGracePeriodSeconds"] = 2
+            spec["containers"] = [
+                container("app", "deaf", **hooks(None, program("app", 0.2))),
+                container("web", "slow", readinessProbe=probe("web")),
+            ]
+        case "sick":
+            spec["containers"] = [
+                container(
+                    "app",
+                    "serve",
+                    livenessProbe=probe("app", "sick") | {"failureThreshold": 1},
+                    **hooks(program("app", 0.1, "once"), program("app", 0.1)),
+                ),
+            ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"kind": kind}},
+        "spec": spec,
+    }
+
+
+_LIVES = {  # kind of pod: weight, seconds until its file is removed
+    "service": (8, (1.0, 4.0)),
+    "job": (5, (0.0, 0.6)),  # after its end was seen
+    "crash": (3, (1.0, 4.0)),
+    "deaf": (4, (0.5, 2.0)),
+    "sick": (2, (1.0, 5.0)),
+}
+
+
+# --- hooks that are requests ----------------------------------------------------------------------
+
+
+class _Hooks(ThreadingHTTPServer):
+    """Takes httpGet hooks: notes their beginning, waits, notes their end."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.runs: dict[str, tuple[str, socket.socket]] = {}  # by id: which run, its connection
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Hook)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The supervisor was killed: it has hung up."""
+
+    def note(self, pod: str, text: str) -> None:
+        _append(os.path.join(self.base, "trail", pod), text)
+
+
+class _Hook(BaseHTTPRequestHandler):
+    server: _Hooks
+
+    def do_GET(self) -> None:
+        _, pod, _, seconds = self.path.split("/")
+        id, run = self.headers["Idempotency-Key"], self.headers["Podvisor-Hook-Attempt"]
+        hub = self.server
+        flags = " ".join(sorted(os.listdir(os.path.join(hub.base, "flags", pod))))
+        with hub.lock:
+            before = hub.runs.get(id)
+            if before is not None:
+                # A run is over when its supervisor is; that may not have been noticed yet.
+                gone = bool(select.select([before[1]], [], [], 0)[0])
+                hub.note(pod, f"hook {id} {before[0] if gone else run} {_over(gone)}")
+            hub.runs[id] = run, self.connection
+            hub.note(pod, f"hook {id} {run} begin {flags}")
+        hung_up = bool(select.select([self.connection], [], [], float(seconds))[0])
+        with hub.lock:
+            if hub.runs.get(id) == (run, self.connection):
+                del hub.runs[id]
+                hub.note(pod, f"hook {id} {run} {'cut' if hung_up else 'end'}")
+        if not hung_up:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _over(gone: bool) -> str:
+    return "cut" if gone else "overlap"
+
+
+def _uptime() -> str:
+    with open("/proc/uptime") as file:
+        return file.read().split()[0]
+
+
+def _append(path: str, text: str, *, sync: bool = True) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, f"{_uptime()} {text}\n".encode())
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# --- one node -------------------------------------------------------------------------------------
+
+
+class _Pod:
+    def __init__(self, name: str, kind: str, file: str, delay: float) -> None:
+        self.name, self.kind, self.file, self.delay = name, kind, file, delay
+        self.made = time.monotonic()
+        self.seen = False
+        self.due: float | None = None  # when its file is removed
+        self.removed: float | None = None
+        self.ended = False
+        self.affected = False
+
+
+class Node:
+    """One node and its pods, until all lives are through."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.luck = random.Random(options.seed)
+        self.base = options.folder
+        for name in ("pods", "trail", "run", "flags", "logs", "objects"):
+            os.makedirs(os.path.join(self.base, name))
+            os.chmod(os.path.join(self.base, name), 0o777)
+        self.state = os.path.join(self.base, "state")
+        self.points = os.path.join(self.base, "failpoints")
+        self.report = Report()
+        self.pods: dict[str, _Pod] = {}
+        self.made = 0
+        self.hits_read = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.plan = Plan.RANDOM
+        self.armed: Cell | None = None
+        self.due = 0.0  # when the plan is carried out
+        self.start_at = 0.0  # when the node is started again
+        self.fresh_launcher = True
+        self.launcher_spared_until = 0.0
+        self.linked: set[str] = set()
+        self.stuck: list[str] = []
+        self.next_look = 0.0
+
+    def run(self) -> Report:
+        begin = time.monotonic()
+        self.hooks = _Hooks(self.base)
+        thread = threading.Thread(target=self.hooks.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            while self.made < self.options.lives or self.pods:
+                if time.monotonic() - begin > self.options.limit:
+                    self.made = self.options.lives
+                self.step()
+                time.sleep(_TICK)
+            self.finish()
+        finally:
+            self.clean_up()
+            self.hooks.shutdown()
+            self.hooks.server_close()
+        self.report.seconds = time.monotonic() - begin
+        return self.report
+
+    # --- the node's lives ------------------------------------------------------------------------
+
+    def step(self) -> None:
+        now = time.monotonic()
+        self.make_pods()
+        self.reap()
+        self.note_hits()
+        if self.process is None:
+            if now >= self.start_at:
+                self.start()
+        elif self.process.poll() is not None:
+            self.ended(self.process.returncode)
+        elif now >= self.due:
+            self.carry_out()
+        self.link_logs()
+        if now >= self.next_look:
+            self.next_look = now + 0.25
+            self.look(now)
+
+    def start(self) -> None:
+        self.choose()
+        command = [PODVISOR]
+        if self.options.sabotage:
+            command = [sys.executable, _SABOTAGED, self.options.sabotage]
+        command += ["serve", os.path.join(self.base, "pods"), "--state-dir", self.state]
+        command += ["--isolation", self.options.isolation]
+        command += ["--backoff-initial", "200ms", "--backoff-max", "1s"]
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PODVISOR_")}
+        env["PYTHONPATH"] = str(_HERE.parent.parent)
+        if self.armed is not None:
+            name, kind = self.armed
+            nth = 1 if kind in ("KillContainer", "-") else self.luck.randint(1, 3)
+            at = "" if kind == "-" else f"@{kind}"
+            env["PODVISOR_FAILPOINTS"] = f"{name}{at}=kill:{nth}"
+            env["PODVISOR_FAILPOINTS_LOG"] = self.points
+        with open(os.path.join(self.base, "output"), "ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
+        self.journal("up")
+
+    def choose(self) -> None:
+        """How the life that begins now is to end."""
+        luck, now = self.luck, time.monotonic()
+        self.armed = None
+        if self.fresh_launcher and self.is_open("launcher") and luck.random() < 0.8:
+            self.plan, self.armed = Plan.LAUNCHER_FAILPOINT, self.least(LAUNCHER_CELLS)
+        else:
+            weights = {
+                Plan.RANDOM: 40,
+                Plan.FAILPOINT: 45 if self.is_open("supervisor") else 0,
+                Plan.LAUNCHER: 5,
+                Plan.LOGGER: 5,
+                Plan.BOTH: 18 if self.is_open("launcher") else 3,
+                Plan.ALL: 2,
+                Plan.PAST_DEADLINE: 4,
+            }
+            if self.options.only:
+                weights = {p: w for p, w in weights.items() if p.name in self.options.only} or {
+                    Plan.NONE: 1
+                }
+            self.plan = luck.choices([*weights], [*weights.values()])[0]
+            if self.plan is Plan.FAILPOINT:
+                self.armed = self.least(SUPERVISOR_CELLS)
+        self.fresh_launcher = False
+        patience = {Plan.FAILPOINT: 5.0, Plan.LAUNCHER_FAILPOINT: 5.0, Plan.PAST_DEADLINE: 6.0}
+        self.due = now + patience.get(self.plan, luck.uniform(0.05, 2.5))
+        if self.plan is Plan.NONE:
+            self.due = float("inf")
+        if self.plan in (Plan.LAUNCHER, Plan.LOGGER):
+            self.due = max(self.due, now + 0.6, self.launcher_spared_until)
+
+    def is_open(self, whose: str) -> bool:
+        cells = LAUNCHER_CELLS if whose == "launcher" else SUPERVISOR_CELLS
+        return not self.options.only and any(self.need(cell) > 0 for cell in cells)
+
+    def need(self, cell: Cell) -> float:
+        """How much this cell is still wanted: each once and again, and its failpoint often."""
+        had = self.report.cells[cell]
+        of_point = sum(n for (name, _), n in self.report.cells.items() if name == cell[0])
+        share = self.options.share
+        return max(2 - had, 0) + max(share - of_point, 0) / share
+
+    def least(self, cells: tuple[Cell, ...]) -> Cell:
+        weights = [self.need(cell) + 0.02 for cell in cells]
+        return self.luck.choices(cells, weights)[0]
+
+    def carry_out(self) -> None:
+        assert self.process is not None
+        match self.plan:
+            case Plan.LAUNCHER:
+                self.kill("launcher", *self.helpers("podvisor-launch")[:1])
+                self.next_plan()
+            case Plan.LOGGER:
+                self.kill("logger", *self.helpers("podvisor-logger")[:1])
+                self.next_plan()
+            case Plan.BOTH:
+                self.kill("both", self.process.pid, *self.helpers("podvisor-launch"))
+                self.fresh_launcher = True
+            case Plan.ALL:
+                self.kill("all", *self.helpers("podvisor-launch"), self.process.pid,
+                          *self.helpers("podvisor-logger"))  # fmt: skip
+                self.fresh_launcher = True
+            case _:
+                self.kill("supervisor", self.process.pid)
+
+    def next_plan(self) -> None:
+        """The supervisor lives on, and will be killed like any other."""
+        self.launcher_spared_until = time.monotonic() + 3.0
+        self.plan, self.armed = Plan.RANDOM, None
+        self.due = time.monotonic() + self.luck.uniform(0.05, 2.5)
+
+    def kill(self, what: str, *pids: int) -> None:
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP if len(pids) > 1 else signal.SIGKILL)
+        if len(pids) > 1:  # in the same moment, as far as they can tell
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.note_kill(what, "random")
+
+    def note_kill(self, what: str, how: str) -> None:
+        self.report.kills[f"{what}, {how}"] += 1
+        self.journal(f"kill {what} {how}")
+        for pod in self.pods.values():
+            _append(os.path.join(self.base, "trail", pod.name), f"kill {what} {how}", sync=False)
+            pod.affected |= what != "supervisor"
+
+    def ended(self, status: int) -> None:
+        """The supervisor has ended."""
+        self.process = None
+        self.note_hits()
+        self.journal(f"down {status}")
+        if status != -signal.SIGKILL:
+            self.stuck.append(f"serve ended with {status}")
+        luck = self.luck
+        down = luck.choice((0.0, 0.0, luck.uniform(0, 0.4), luck.uniform(0, 1.5)))
+        if self.plan is Plan.PAST_DEADLINE:
+            down = 4.2
+        self.start_at = time.monotonic() + down
+
+    def note_hits(self) -> None:
+        """Failpoints that were hit since we looked last."""
+        try:
+            with open(self.points) as file:
+                hits = file.read().splitlines()
+        except FileNotFoundError:
+            return
+        for hit in hits[self.hits_read :]:
+            name, kind, *_ = hit.split()
+            cell = name, kind
+            self.report.cells[cell] += 1
+            if cell in LAUNCHER_CELLS:
+                self.note_kill("launcher", name)
+                self.next_plan()
+            else:
+                self.note_kill("supervisor", name)
+        self.hits_read = len(hits)
+
+    def helpers(self, name: str) -> list[int]:
+        """Launchers or loggers of this node."""
+        found = []
+        mark = self.state.encode()
+        for pid in _pids():
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/comm") as file:
+                    if file.read().strip() != name[:15]:
+                        continue
+                with open(f"/proc/{pid}/cmdline", "rb") as raw:
+                    if mark in raw.read().split(b"\0"):
+                        found.append(pid)
+        return found
+
+    # --- pods --------------------------------------------------------------------------------------
+
+    def make_pods(self) -> None:
+        while self.made < self.options.lives and len(self.pods) < self.options.pods:
+            kinds = [*_LIVES]
+            kind = self.luck.choices(kinds, [_LIVES[k][0] for k in kinds])[0]
+            name = f"{kind}-{self.made}"
+            self.made += 1
+            file = os.path.join(self.base, "pods", f"{name}.yaml")
+            pod = _Pod(name, kind, file, self.luck.uniform(*_LIVES[kind][1]))
+            os.mkdir(os.path.join(self.base, "flags", name))
+            os.chmod(os.path.join(self.base, "flags", name), 0o777)
+            port = self.hooks.server_address[1]
+            manifest = _manifest(kind, name, self.base, port, self.luck)
+            with open(os.path.join(self.base, "objects", f"{name}.manifest"), "w") as copy:
+                json.dump(manifest, copy)
+            _append(os.path.join(self.base, "trail", name), "made", sync=False)
+            os.chmod(os.path.join(self.base, "trail", name), 0o666)
+            with open(f"{file}.new", "w") as out:
+                json.dump(manifest, out)
+            os.rename(f"{file}.new", file)
+            self.pods[name] = pod
+
+    def look(self, now: float) -> None:
+        """At what is stored: objects to keep, pods that have come, ended, gone."""
+        try:
+            snapshot = sqlite.read(os.path.join(self.state, "podvisor.db"))
+        except NodeError:
+            return
+        stored = {s.pod.metadata.name: s.pod for s in snapshot.pods}
+        for name, pod in list(self.pods.items()):
+            found = stored.get(name)
+            if found is not None:
+                if not pod.seen:
+                    pod.seen = True
+                    pod.due = None if pod.kind == "job" else now + pod.delay
+                final = found.status.phase in ("Succeeded", "Failed")
+                if final and not pod.ended:
+                    pod.ended = True
+                    if pod.kind == "job" and pod.due is None:
+                        pod.due = now + pod.delay
+                    path = os.path.join(self.base, "objects", f"{name}.json")
+                    with open(path, "w") as file:
+                        file.write(codec.encode_pods([found], "json"))
+                if pod.kind == "job" and pod.due is None and now - pod.made > _STUCK:
+                    self.stuck.append(f"{name} did not come to its end in {_STUCK:.0f} s")
+                    pod.due = now
+                if pod.due is not None and now >= pod.due and pod.removed is None:
+                    self.remove(pod, now)
+            elif pod.removed is not None:
+                self.report.lives += 1
+                self.report.affected += pod.affected
+                del self.pods[name]
+                continue
+            since = pod.removed
+            if since is not None and now - since > _STUCK:
+                self.stuck.append(f"{name} was not gone after {_STUCK:.0f} s")
+                self.report.lives += 1
+                del self.pods[name]
+
+    def remove(self, pod: _Pod, now: float) -> None:
+        with open(os.path.join(self.base, "flags", pod.name, "asked"), "w"):
+            pass
+        _append(os.path.join(self.base, "trail", pod.name), "asked")
+        os.unlink(pod.file)
+        pod.removed = now
+        if self.plan is Plan.PAST_DEADLINE and pod.kind == "deaf" and self.process is not None:
+            self.due = now + 1.6  # noticed, its hook run, its sibling about to end
+            self.armed = None
+
+    def link_logs(self) -> None:
+        """Logs are removed with their pods: keep them."""
+        root = os.path.join(self.state, "logs")
+        with contextlib.suppress(OSError):
+            for folder in os.scandir(root):
+                pod = folder.name.split("_")[1]
+                for container in os.scandir(folder.path):
+                    for entry in os.scandir(container.path):
+                        place = f"{pod}/{container.name}.{entry.name}"
+                        if place in self.linked or not entry.name.endswith(".log"):
+                            continue
+                        os.makedirs(os.path.join(self.base, "logs", pod), exist_ok=True)
+                        os.link(entry.path, os.path.join(self.base, "logs", place))
+                        self.linked.add(place)
+
+    # --- the end -----------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """All pods are gone: the node is ended as a person would, and must leave nothing."""
+        if self.process is None:
+            self.plan, self.armed = Plan.RANDOM, None
+            self.start()
+            self.armed = None
+        assert self.process is not None
+        time.sleep(1.5)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.stuck.append("serve did not end")
+            self.process.kill()
+            self.process.wait()
+            status = 0
+        self.note_hits()
+        self.journal(f"down {status}")
+        self.process = None
+        self.reap()
+
+    def clean_up(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        for text in self.stuck:
+            self.journal(f"stuck {text}")
+        verdict = subprocess.run(
+            [sys.executable, "-I", CHECKER, self.base], capture_output=True, text=True, check=False
+        )
+        if verdict.stderr:
+            raise RuntimeError(verdict.stderr)
+        self.report.verdict = json.loads(verdict.stdout)
+        # What should not be there was counted; now it goes.
+        for pid in _marked(self.base):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.reap()
+
+    def reap(self) -> None:
+        """As an init does: what a dead launcher or supervisor has left comes to us."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None:
+                    return
+                if self.process is not None and found.si_pid == self.process.pid:
+                    self.process.poll()
+                    return
+                os.waitpid(found.si_pid, 0)
+
+    def journal(self, text: str) -> None:
+        _append(os.path.join(self.base, "journal"), text, sync=False)
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _marked(base: str) -> Iterator[int]:
+    """Processes of this node: its containers, and what it consists of."""
+    mark = base.encode()
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            for name in ("environ", "cmdline"):
+                with open(f"/proc/{pid}/{name}", "rb") as file:
+                    if pid != os.getpid() and mark in file.read():
+                        yield pid
+                        break
+
+
+def run_node(options: Options) -> Report:
+    be_subreaper()
+    return Node(options).run()
