@@ -28,7 +28,10 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from supervisor.lifecycle.record import ContainerRecord, PodRecord
 from supervisor.runtime.cri import Isolation
+from supervisor.store import sqlite
+from supervisor.store.contract import Snapshot
 from tests.runtime.conftest import NOBODY, Way
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -481,27 +484,35 @@ class Session:
     def signal(self, signum: int) -> None:
         self.process.send_signal(signum)
 
-    def wait(self, code: int | None = None, *, leaves: bool = False) -> Finished:
-        """Wait for the end and look at what is left; `leaves`: its folder may be."""
+    def wait(
+        self, code: int | None = None, *, leaves: bool = False, keeps: bool = False
+    ) -> Finished:
+        """Wait for the end and look at what is left; `leaves`: its folder may be; `keeps`: its
+        containers may run on."""
         try:
             self.process.wait(PATIENCE * 2)
         except subprocess.TimeoutExpired:
             raise AssertionError(self._story("does not end")) from None
         Session._alive.discard(self.pid)
         finished = Finished(self.process.returncode, self.out, self.err, self.folder)
-        wait_for(self._is_alone, "the end of all processes")
+        if not keeps:
+            wait_for(self._is_alone, "the end of all processes")
         if not leaves:
             assert os.listdir(self.tmp) == [], "the temporary folder is empty"
         assert "Traceback" not in finished.err, finished.err
         assert code is None or finished.code == code, self._story(f"wanted exit code {code}")
         return finished
 
-    def end(self) -> None:
-        """Whatever the test did, nothing goes on after it."""
+    def kill(self) -> None:
+        """kill -9, and nothing else."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
         Session._alive.discard(self.pid)
+
+    def end(self) -> None:
+        """Whatever the test did, nothing goes on after it."""
+        self.kill()
         for pid in set(_children()) - self._before - Session._alive:
             os.kill(pid, signal.SIGKILL)  # only after a failure; it is a child of ours now
         for file in (self._out, self._err, self.process.stdin, self.process.stdout):
@@ -579,6 +590,89 @@ class Place:
     def end(self) -> None:
         for session in self._sessions:
             session.end()
+
+
+class Durable:
+    """A durable node over its lives: its manifests are those of the folder `pods`, its containers
+    begin in the place's own."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.pods = f"{place.folder}/pods"
+        self.state = f"{place.folder}/.podvisor"
+        place.write("podvisor.toml", 'backoff-initial = "100ms"\n')
+        place.write("pods/README", "")
+        self._before = set(_children())
+
+    def put(self, name: str, content: str | Manifest | list[Manifest]) -> str:
+        """A manifest, there as a whole or not at all."""
+        if isinstance(content, list):
+            content = {"apiVersion": "v1", "kind": "List", "items": content}
+        new = self.place.write(f"new/{name}", content)
+        path = f"{self.pods}/{name}"
+        os.rename(new, path)
+        return path
+
+    def serve(self, *words: str, **options: Any) -> Session:
+        isolation = f"--isolation={self.place.way.isolation}"
+        return self.place.podvisor("serve", isolation, *(words or (self.pods,)), **options)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        path = f"{self.state}/podvisor.db"
+        return sqlite.read(path) if os.path.exists(path) else Snapshot()
+
+    def record(self, name: str) -> PodRecord | None:
+        """What is stored of the pod of that name; of the newest, if there are several."""
+        found = [s.record for s in self.snapshot.pods if s.record.pod.metadata.name == name]
+        return found[-1] if found else None
+
+    def container(self, pod: str, name: str) -> ContainerRecord | None:
+        record = self.record(pod)
+        return record and next((c for c in record.containers if c.name == name), None)
+
+    def pid(self, pod: str, name: str) -> int:
+        """On this host; 0 when it does not run."""
+        container = self.container(pod, name)
+        return container.running.pid if container and container.running else 0
+
+    def phase(self, pod: str) -> str:
+        record = self.record(pod)
+        return record.status.phase if record else ""
+
+    def running(self, session: Session, pod: str, name: str) -> int:
+        """Wait until the container runs in the eyes of the store; return its pid."""
+        pid: int = session.until(lambda: self.pid(pod, name), f"{pod}/{name} to run")
+        return pid
+
+    def logged(self, pod: str, name: str) -> list[str]:
+        """All that the container has written to stdout, over all instances and files."""
+        (folder,) = (
+            f"{self.state}/logs/{entry}/{name}"
+            for entry in os.listdir(f"{self.state}/logs")
+            if entry.split("_")[1] == pod
+        )
+        files = [file for file in os.listdir(folder) if re.search(r"\.log(\.|$)", file)]
+        # Of one instance, 0.log.20260101-000000 is older than 0.log.
+        files.sort(key=lambda file: (int(file.split(".")[0]), file.endswith(".log"), file))
+        lines = []
+        for file in files:
+            with open(f"{folder}/{file}") as log:
+                lines += [line.rstrip("\n").split(" ", 3)[3] for line in log if line.endswith("\n")]
+        return lines
+
+    def kill_everything(self) -> None:
+        """Supervisor, launcher, logger and containers, as a power failure does."""
+
+        def are_gone() -> bool:
+            ours = set(_children()) - self._before
+            for pid in ours:
+                os.kill(pid, signal.SIGKILL)  # a child of ours
+                os.waitpid(pid, 0)
+            Session._alive -= ours
+            return not ours
+
+        wait_for(are_gone, "the end of all processes")
 
 
 def places(way: Way) -> Iterator[Place]:

@@ -166,12 +166,8 @@ class Session:
 
     async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
         self._info = node_info(runtime.isolation, self._state.path)
-        if runtime.isolation is Isolation.GROUP and self._loaded.pods:
-            self._output.say(
-                "podvisor",
-                "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
-                "will not show; `podvisor doctor` says why",
-            )
+        if self._loaded.pods:
+            self._say_what_mode()
             self._refuse_the_hosts_init()
         node = Node(
             runtime,
@@ -196,14 +192,27 @@ class Session:
         self._over = True
         return self._conclude(node, lost)
 
-    def _refuse_the_hosts_init(self) -> None:
-        """In mode group /proc/1 is not the container's main. Raises ManifestError."""
-        problems = [
+    def _say_what_mode(self) -> None:
+        if self._info.isolation is Isolation.GROUP:
+            self._output.say(
+                "podvisor",
+                "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
+                "will not show; `podvisor doctor` says why",
+            )
+
+    def _hosts_init(self, home: manifests.LoadedPod) -> list[str]:
+        """What is wrong with a pod because in mode group /proc/1 is not its containers' main."""
+        if self._info.isolation is not Isolation.GROUP:
+            return []
+        return [
             f"{home.source}: error: pod {home.pod.metadata.name}, container {c.name}: {problem}"
-            for home in self._loaded.pods
             for c in (*home.pod.spec.init_containers, *home.pod.spec.containers)
             if (problem := spec.proc_one_problem(c)) is not None
         ]
+
+    def _refuse_the_hosts_init(self) -> None:
+        """Raises ManifestError."""
+        problems = [problem for home in self._loaded.pods for problem in self._hosts_init(home)]
         for problem in problems:
             complain(problem)
         if problems:
@@ -253,10 +262,7 @@ class Session:
         records = [worker.record for worker in self._taken_on]
         if records:
             self._output.print("\n" + narration.final_table(records, self._labels))
-        for record in records:
-            if self._options.timeline or waterfall.is_remarkable(record):
-                drawn = waterfall.draw(record, self._labels[record.pod.metadata.uid])
-                self._output.print(f"\n{drawn}" if drawn else "")
+        self._tell_shutdowns(records)
         if self._options.output is not None:
             pods = [waterfall.annotated(r) for r in records]
             self._output.print(codec.encode_pods(pods, self._options.output), stdout=True)
@@ -274,6 +280,12 @@ class Session:
         if self._code is not None:
             return self._code
         return ExitCode.NEGATIVE if failed else ExitCode.OK
+
+    def _tell_shutdowns(self, records: Iterable[PodRecord]) -> None:
+        for record in records:
+            if self._options.timeline or waterfall.is_remarkable(record):
+                drawn = waterfall.draw(record, self._labels[record.pod.metadata.uid])
+                self._output.print(f"\n{drawn}" if drawn else "")
 
     # --- asked to end ---------------------------------------------------------------------------
 

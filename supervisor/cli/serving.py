@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterable
 
 import anyio
 from msgspec.structs import replace
@@ -25,10 +26,11 @@ from supervisor.cli.signals import SignalWatch
 from supervisor.cli.sources import SOURCE, Sources
 from supervisor.errors import ExitCode, ManifestError
 from supervisor.kubelet.node import Node
-from supervisor.kubelet.statedir import DurableStateDir
+from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
+from supervisor.lifecycle.record import PodRecord
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
 from supervisor.store.sqlite import SQLiteStore
 
@@ -50,16 +52,16 @@ def serve(
         for problem in problems:
             complain(str(problem))
         place = state_dir or default_place(paths)
+        if manifests.refused(problems) and not os.path.exists(os.path.join(place, DATABASE)):
+            raise ManifestError(manifests.summary(problems))
         with DurableStateDir(place) as state:
-            if manifests.refused(problems) and not os.path.exists(state.database):
-                raise ManifestError(manifests.summary(problems))
             signals.hold()
             state.note_command(["podvisor", *sys.argv[1:]], os.getcwd())
             launcher = connect_launcher(state.path) or spawn_launcher(
                 isolation, durable_in=state.path
             )
             try:
-                session = _Serving(sources, launcher, state, signals, options, keep=keep)
+                session = _Serving(sources, launcher, state, signals, options, isolation, keep=keep)
                 return foreground.on_loop(session)
             finally:
                 if not launcher.closed:
@@ -79,6 +81,7 @@ class _Serving(Session):
         state: DurableStateDir,
         signals: SignalWatch,
         options: Options,
+        isolation: str,
         *,
         keep: bool,
     ) -> None:
@@ -88,7 +91,9 @@ class _Serving(Session):
         self._keep = keep
         self._database = state.database
         self._boot_id = placement.boot_id()
+        self._wished = isolation
         self._ending = anyio.Event()
+        self._refused: set[str] = set()  # what was said about pods that are not taken on
 
     async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
         async with SQLiteStore(self._database) as store:
@@ -98,8 +103,17 @@ class _Serving(Session):
     async def _start(self, node: Node) -> None:
         for warning in placement.warnings():
             self._output.say("podvisor", f"warning: {warning}")
+        self._say_what_mode()
+        if self._wished not in ("auto", self._info.isolation):
+            self._output.say(
+                "podvisor",
+                f"warning: the containers that run are in isolation mode {self._info.isolation}: "
+                f"{self._wished} only when this node starts with none",
+            )
         self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
         await node.restore(self._restored)
+        again = f": {_count(len(self._taken_on), 'pod')} taken on again" if self._taken_on else ""
+        self._output.say("podvisor", f"state in {self._state.path}{again}")
         self._reconcile(node)
         self._tasks.start_soon(self._follow, node)
 
@@ -123,7 +137,8 @@ class _Serving(Session):
         self._ending.set()
         if self._keep:
             running = sum(c.running is not None for w in node.workers for c in w.record.containers)
-            self._output.say("podvisor", f"{running} containers run on; serve takes them on again")
+            runs = f"{_count(running, 'container')} run{'s' if running == 1 else ''} on"
+            self._output.say("podvisor", f"{runs}; serve takes over again")
         else:
             node.stop_all(grace, kill=kill)
 
@@ -138,8 +153,9 @@ class _Serving(Session):
         home = self._homes.get(meta.uid) or self._sources.wanted.get((meta.namespace, meta.name))
         if home is None:
             source = meta.annotations.get(SOURCE, "")
+            project = manifests.project_of([source] if source else [])
             folder = os.path.dirname(source) or os.getcwd()
-            home = LoadedPod(pod, source, folder, manifests.Project(root=folder))
+            home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home
 
     def _restored(self, worker: PodWorker, runs: frozenset[ContainerId]) -> None:
@@ -186,7 +202,30 @@ class _Serving(Session):
             elif not deleted and not _is_same(worker.pod, home.pod):
                 self._output.say(self._name(worker.pod), "its manifest has changed: replacing it")
                 node.delete(worker)
-        self._run(node, [_sourced(home) for home in wanted.values()])
+        self._run(node, [_sourced(home) for home in wanted.values() if self._is_possible(home)])
+
+    def _is_possible(self, home: LoadedPod) -> bool:
+        problems = self._hosts_init(home)
+        for problem in problems:
+            if problem not in self._refused:
+                self._refused.add(problem)
+                self._output.print(f"{problem}\n")
+        return not problems
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
+        super().pod_changed(worker, before)
+        over = reasons.TERMINAL_PHASES
+        if worker.status.phase in over and before.status.phase not in over:
+            super()._tell_shutdowns([worker.record])
+
+    def _tell_shutdowns(self, records: Iterable[PodRecord]) -> None:
+        """Each was told when it was over."""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _sourced(home: LoadedPod) -> LoadedPod:

@@ -30,36 +30,43 @@ class Sources:
         self.paths = [os.path.abspath(path) for path in paths]
         self._stamps: dict[str, _Stamp] | None = None  # none: nobody has looked yet
         self._good: dict[str, tuple[LoadedPod, ...]] = {}  # by file: what it held last
-        self._broken: set[str] = set()
+        self._broken: dict[str, list[Problem]] = {}  # files and folders, with what was told
         self._clashes: set[str] = set()  # those that were told
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
 
     def look(self) -> list[Problem]:
         """Read what has changed; return what is newly wrong."""
-        files = self._files()
-        stamps = {file: stamp for file in files if (stamp := _stamp(file)) is not None}
+        known, broken = self._stamps or {}, self._broken
+        self._broken = {}
         problems: list[Problem] = []
+        files = self._files()
+        found = ((file, self._stamp(file)) for file in files)
+        stamps = {file: stamp for file, stamp in found if stamp is not None}
         if self._stamps is None:
             problems += [
-                Problem(Severity.ERROR, file, 0, 0, "", "cannot read: there is no such file")
+                _problem(file, "cannot read: there is no such file")
                 for file in files
                 if file not in stamps
             ]
-        known = self._stamps or {}
+        changed = stamps != self._stamps
         for file, stamp in stamps.items():
-            if stamp != known.get(file):
-                problems += self._read(file)
+            # What is broken may be so because of something else: its mode, its podvisor.toml.
+            if stamp != known.get(file) or file in broken:
+                said = self._read(file)
+                changed |= file in broken and file not in self._broken
+                problems += said if file not in self._broken else ()
+        for path, said in self._broken.items():
+            problems += said if said != broken.get(path) else ()
         for file in known.keys() - stamps.keys():
             self._good.pop(file, None)
-            self._broken.discard(file)
-        if stamps != self._stamps:
-            self._stamps = stamps
+        self._stamps = stamps
+        if changed:
             problems += self._merge()
         return problems
 
     def is_broken(self, file: str) -> bool:
-        """Whether this file is there, but what it holds cannot be told."""
-        return file in self._broken
+        """Whether this file is there, or may be, but what it holds cannot be told."""
+        return file in self._broken or os.path.dirname(file) in self._broken
 
     def _files(self) -> list[str]:
         files: list[str] = []
@@ -69,21 +76,32 @@ class Sources:
                 continue
             try:
                 names = sorted(n for n in os.listdir(path) if n.endswith(manifests.SUFFIXES))
-            except OSError:
-                # Gone, or not to be read for the moment: then nothing is taken away.
-                if not os.path.exists(path):
-                    continue
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                # For the moment: nothing is taken away.
+                self._broken[path] = [_problem(path, f"cannot read: {error.strerror}")]
                 known = self._stamps or {}
                 names = [os.path.basename(f) for f in known if os.path.dirname(f) == path]
-            files += [os.path.join(path, name) for name in names]
+            inside = (os.path.join(path, name) for name in names)
+            files += [file for file in inside if not os.path.isdir(file)]
         return list(dict.fromkeys(files))
 
+    def _stamp(self, file: str) -> _Stamp | None:
+        known = self._stamps or {}
+        if file in known and os.path.dirname(file) in self._broken:
+            return known[file]  # of a folder that cannot be read: that is said already
+        return _stamp(file)
+
     def _read(self, file: str) -> list[Problem]:
+        if os.path.exists(file) and not os.path.isfile(file):
+            # Of a FIFO, reading alone would wait for somebody who writes.
+            self._broken[file] = [_problem(file, "cannot read: not a regular file")]
+            return self._broken[file]
         loaded = manifests.load([file])
         if manifests.refused(loaded.problems):
-            self._broken.add(file)
+            self._broken[file] = list(loaded.problems)
         else:
-            self._broken.discard(file)
             self._good[file] = loaded.pods
         return list(loaded.problems)
 
@@ -100,7 +118,7 @@ class Sources:
                     self.wanted[key] = home
                     continue
                 text = f"pod {meta.namespace}/{meta.name} is not taken: {other.source} has it"
-                problem = Problem(Severity.ERROR, home.source, 0, 0, "", text)
+                problem = _problem(home.source, text)
                 problems[str(problem)] = problem
         new = [problem for text, problem in problems.items() if text not in self._clashes]
         self._clashes = set(problems)
@@ -114,9 +132,16 @@ class Sources:
         return len(self.paths), file
 
 
+def _problem(file: str, text: str) -> Problem:
+    return Problem(Severity.ERROR, file, 0, 0, "", text)
+
+
 def _stamp(file: str) -> _Stamp | None:
+    """None where no file is."""
     try:
         found = os.stat(file)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return 0, 0, 0  # reading it will say why
     return found.st_size, found.st_mtime_ns, found.st_ino

@@ -8,7 +8,7 @@ import pytest
 
 from tests import support
 from tests.runtime.conftest import _warm_loops, nothing_left  # noqa: F401  (fixtures)
-from tests.support import Place, Way
+from tests.support import Durable, Place, Way
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,15 @@ def way(request: pytest.FixtureRequest, _copies: None) -> Way:
 @pytest.fixture
 def place(way: Way) -> Iterator[Place]:
     yield from support.places(way)
+
+
+@pytest.fixture
+def node(place: Place) -> Iterator[Durable]:
+    node = Durable(place)
+    try:
+        yield node
+    finally:
+        node.kill_everything()
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,7 @@ class FakeRuntime:
         self.kept_execs: frozenset[tuple[ContainerId, str]] = frozenset()
         self.ended_execs: frozenset[tuple[ContainerId, str]] = frozenset()
         self.results: dict[tuple[ContainerId, str], ExecResult] = {}  # until they are forgotten
+        self.there_at: dict[tuple[ContainerId, str], float] = {}  # boot time of some of them
         self._gone: dict[ContainerId, anyio.Event] = {}  # whose programs are running
         self.sandboxes: set[str] = set()
         self.broken_sandbox: OSError | None = None
@@ -153,6 +154,8 @@ class FakeRuntime:
     async def end_strays(self, known: frozenset[ContainerId]) -> int:
         ended = self.strays - known
         self.strays -= ended
+        for id in ended:
+            self.note("stray", id.name)
         return len(ended)
 
     async def exec(
@@ -166,6 +169,7 @@ class FakeRuntime:
         key: str = "",
     ) -> ExecResult:
         if key and (id, key) in self.results:
+            await self.clock.wait(anyio.Event(), self.there_at.get((id, key), 0.0))
             return self.results[id, key]
         if self.broken_execs:
             raise self.broken_execs.pop()
@@ -236,6 +240,10 @@ class FakeRuntime:
         del self.running[id]
         self.unacknowledged.add(id)
         self._send.send_nowait(Lost(id=id, at=self.clock.now()))
+
+    def end(self, id: ContainerId, code: int) -> None:
+        """It ends."""
+        self._end(id, code)
 
     def drop_logs(self, id: ContainerId) -> None:
         self._send.send_nowait(LogDrop(id=id, at=self.clock.now(), error="disk full"))

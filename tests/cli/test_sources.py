@@ -1,0 +1,211 @@
+"""What the files of a durable node say, look after look."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+from supervisor.cli.sources import Sources
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME}
+spec:
+  containers:
+  - name: app
+    command: [COMMAND]
+"""
+
+
+def pod(name: str, command: str = "one") -> str:
+    return POD.replace("NAME", name).replace("COMMAND", command)
+
+
+def put(path: pathlib.Path, content: str) -> str:
+    """There as a whole or not at all, and never mistaken for what was there."""
+    new = path.with_suffix(".new")
+    new.write_text(content)
+    os.rename(new, path)
+    return str(path)
+
+
+def look(sources: Sources) -> list[str]:
+    return [str(problem) for problem in sources.look()]
+
+
+def wanted(sources: Sources) -> dict[str, str]:
+    """By name: what its container runs."""
+    return {name: h.pod.spec.containers[0].command[0] for (_, name), h in sources.wanted.items()}
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "pods"
+    path.mkdir()
+    return path
+
+
+def test_files_come_change_and_go(folder: pathlib.Path) -> None:
+    put(folder / "a.yaml", pod("a"))
+    put(folder / "notes.txt", "no manifest")
+    sources = Sources([str(folder)])
+    assert look(sources) == []
+    assert wanted(sources) == {"a": "one"}
+    put(folder / "b.yml", pod("b"))
+    put(folder / "a.yaml", pod("a", "two"))
+    assert look(sources) == []
+    assert wanted(sources) == {"a": "two", "b": "one"}
+    (folder / "a.yaml").unlink()
+    assert look(sources) == []
+    assert wanted(sources) == {"b": "one"}
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    look(sources)
+    monkeypatch.setattr("supervisor.cli.manifests.load", None)  # calling it would fail
+    assert look(sources) == []
+    assert wanted(sources) == {"a": "one"}
+
+
+def test_a_broken_file_says_why_once_and_stands_for_what_it_held_last(
+    folder: pathlib.Path,
+) -> None:
+    path = put(folder / "a.yaml", pod("a"))
+    sources = Sources([path])
+    look(sources)
+    put(folder / "a.yaml", pod("a").replace("command", "comand"))
+    (said,) = look(sources)
+    assert said.startswith(f"{path}:7:5: error: spec.containers[0].comand: Unknown field")
+    assert look(sources) == []
+    assert sources.is_broken(path)
+    assert wanted(sources) == {"a": "one"}
+    put(folder / "a.yaml", "")
+    (said,) = look(sources)
+    assert "no documents" in said
+    put(folder / "a.yaml", pod("a", "two"))
+    assert look(sources) == []
+    assert not sources.is_broken(path)
+    assert wanted(sources) == {"a": "two"}
+
+
+def test_what_is_broken_from_the_start_is_wanted_when_it_is_repaired(folder: pathlib.Path) -> None:
+    path = put(folder / "a.yaml", "a: [")
+    sources = Sources([str(folder)])
+    assert len(look(sources)) == 1
+    assert (sources.is_broken(path), wanted(sources)) == (True, {})
+    put(folder / "a.yaml", pod("a"))
+    assert look(sources) == []
+    assert (sources.is_broken(path), wanted(sources)) == (False, {"a": "one"})
+
+
+def test_what_something_else_broke_comes_back_though_the_file_is_the_same(
+    folder: pathlib.Path,
+) -> None:
+    path = put(folder / "a.yaml", pod("a"))
+    put(folder / "podvisor.toml", "backoff-max = 'soon'\n")
+    sources = Sources([path])
+    (said,) = look(sources)
+    assert "backoff-max" in said
+    assert look(sources) == []
+    put(folder / "podvisor.toml", "backoff-max = '10s'\n")
+    assert look(sources) == []
+    assert wanted(sources) == {"a": "one"}
+    assert sources.wanted["default", "a"].project.backoff_max == 10
+
+
+def test_a_broken_file_that_is_removed_takes_its_pods_along(folder: pathlib.Path) -> None:
+    path = put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    look(sources)
+    put(folder / "a.yaml", "a: [")
+    look(sources)
+    os.unlink(path)
+    assert look(sources) == []
+    assert (sources.is_broken(path), wanted(sources)) == (False, {})
+
+
+def test_what_is_not_there_is_said_at_the_first_look_and_may_come(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.yaml"
+    sources = Sources([str(path)])
+    assert look(sources) == [f"{path}: error: cannot read: there is no such file"]
+    assert look(sources) == []
+    put(path, pod("a"))
+    assert look(sources) == []
+    assert wanted(sources) == {"a": "one"}
+
+
+def test_of_two_pods_of_one_name_the_one_named_first_is_taken(tmp_path: pathlib.Path) -> None:
+    second = put(tmp_path / "a.yaml", pod("same", "second"))
+    first = put(tmp_path / "b.yaml", pod("same", "first"))
+    sources = Sources([first, second])
+    clash = f"{second}: error: pod default/same is not taken: {first} has it"
+    assert look(sources) == [clash]
+    assert wanted(sources) == {"same": "first"}
+    put(tmp_path / "b.yaml", pod("same", "still"))
+    assert look(sources) == []  # told already
+    os.unlink(first)
+    assert look(sources) == []
+    assert wanted(sources) == {"same": "second"}
+    put(tmp_path / "b.yaml", pod("same", "first"))
+    assert look(sources) == [clash]
+
+
+def test_a_folder_that_cannot_be_read_takes_nothing_away_and_says_so_once(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    look(sources)
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refuse)
+        for known in (sources, Sources([str(folder)])):
+            assert look(known) == [f"{folder}: error: cannot read: Permission denied"]
+            assert look(known) == []
+            assert known.is_broken(path)
+        assert wanted(sources) == {"a": "one"}
+    assert look(sources) == []
+    assert not sources.is_broken(path)
+    assert wanted(sources) == {"a": "one"}
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_gone(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.symlink_to("a.yaml")
+    sources = Sources([str(path)])
+    (said,) = look(sources)
+    assert "Too many levels of symbolic links" in said
+    assert sources.is_broken(str(path))
+    path.unlink()
+    assert look(sources) == []
+    assert not sources.is_broken(str(path))
+
+
+def test_a_folder_that_is_gone_takes_its_pods_along(folder: pathlib.Path) -> None:
+    path = put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    look(sources)
+    os.unlink(path)
+    folder.rmdir()
+    assert look(sources) == []
+    assert wanted(sources) == {}
+
+
+def test_what_is_no_regular_file_holds_nobody_up(folder: pathlib.Path) -> None:
+    put(folder / "a.yaml", pod("a"))
+    os.mkfifo(folder / "fifo.yaml")
+    (folder / "inner.yaml").mkdir()
+    put(folder / "inner.yaml" / "b.yaml", pod("b"))  # folders are not entered
+    sources = Sources([str(folder)])
+    assert look(sources) == [f"{folder}/fifo.yaml: error: cannot read: not a regular file"]
+    assert wanted(sources) == {"a": "one"}
