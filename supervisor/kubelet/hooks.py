@@ -78,10 +78,16 @@ class HookRunner:
         self._tell = tell
         self._settled = settled  # no program of this instance is waited for any more
         self._running: dict[HookTarget, anyio.CancelScope] = {}
+        self._answered: set[HookTarget] = set()  # a plan may be on its way that knows no better
 
     def is_unsettled(self, id: ContainerId) -> bool:
         """Whether the answer of a program in this instance is on its way, if it has ended."""
         return any(target.id == id and not self._outlives(target) for target in self._running)
+
+    def heard(self, answer: HookFinished | HookInterrupted) -> None:
+        """What this hook has told is committed."""
+        id, which = answer.id, answer.which
+        self._answered = {t for t in self._answered if (t.id, t.which) != (id, which)}
 
     def reconcile(self, wanted: Iterable[HookTarget], start_soon: Callable[..., object]) -> None:
         """Make what runs equal to `wanted`; new tasks are started with `start_soon`."""
@@ -89,12 +95,12 @@ class HookRunner:
         for target, scope in self._running.items():
             if target not in wanted:
                 scope.cancel()
-        for target in wanted - self._running.keys():
+        for target in wanted - self._running.keys() - self._answered:
             scope = self._running[target] = anyio.CancelScope()
             start_soon(self._run, target, scope)
 
     async def _run(self, target: HookTarget, scope: anyio.CancelScope) -> None:
-        fact: Fact | None = None
+        fact: HookFinished | HookInterrupted | None = None
         cancelled = True
         try:
             with scope:
@@ -104,6 +110,7 @@ class HookRunner:
         finally:
             del self._running[target]
         if fact is not None:
+            self._answered.add(target)
             self._tell(fact)
         if cancelled and scope.cancel_called:
             # Nobody wants to know what came of it.
@@ -111,7 +118,7 @@ class HookRunner:
         if not self.is_unsettled(target.id):
             self._settled(target.id)
 
-    async def _finish(self, target: HookTarget) -> Fact:
+    async def _finish(self, target: HookTarget) -> HookFinished | HookInterrupted:
         id, which = target.id, target.which
         container = self._container(id.name)
         handler = hooks.handler_of(container, which)

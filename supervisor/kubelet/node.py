@@ -162,7 +162,8 @@ class Node:
             frozenset((meta.namespace, meta.name, meta.uid) for meta in pods)
         )
         for record in records:
-            worker = PodWorker(self, record)
+            # Known from here on: what has ended meanwhile is news as soon as it is adopted.
+            worker = self._workers[record.pod.metadata.uid] = PodWorker(self, record)
             worker.tell(*await self._what_became_of(worker))
             taken_on(worker)
             self._work(worker)

@@ -41,8 +41,7 @@ class Run:
         self.term = self.end = None  # when
         self.code = None
         self.lines = None
-        self.hooks = {}  # which -> the words of what happened, in order
-        self.asked_at_begin = False
+        self.hooks = {}  # of its attempt: which -> the words of what happened, in order
         self.gone_at = None  # it may have ended here without a word of its own
 
     @property
@@ -66,6 +65,8 @@ class Pod:
         self.kills = [(i.at, i.words[0]) for i in self.trail if i.kind == "kill"]
         self.asked = next((i.at for i in self.trail if i.kind == "asked"), None)
         self.hooks = {}  # id -> its lines
+        self.heard = {}  # (container, attempt) -> which -> the words of what happened
+        self.logs = {label: self.read_logs(label) for label in self.containers}
 
     def wrong(self, rule, text):
         self.node.wrong(rule, f"{self.name}: {text}")
@@ -109,6 +110,13 @@ class Pod:
     def newest(self, label):
         return self.runs[label][-1] if self.runs[label] else None
 
+    def attempt_of(self, label, number):
+        """Of a run, as its log says; or the one after the newest."""
+        if number in self.logs[label]:
+            return self.logs[label][number][0]
+        before = self.newest(label)
+        return 0 if before is None else self.attempt_of(label, before.number) + 1
+
     def follow_main(self, line):
         label, number, what, *more = line.words
         number = int(number)
@@ -122,7 +130,7 @@ class Pod:
             if number != len(self.runs[label]) + 1:
                 self.wrong("one live attempt", f"{label} run {number} is out of order")
             fresh = Run(number, line.at)
-            fresh.asked_at_begin = self.asked is not None and line.at > self.asked
+            fresh.hooks = self.heard.setdefault((label, self.attempt_of(label, number)), {})
             self.judge_start(label, fresh, line)
             self.runs[label].append(fresh)
             return
@@ -165,14 +173,14 @@ class Pod:
 
     def follow_hook(self, line):
         id, number, what, *flags = line.words
-        _, label, _, which = id.split("/")
+        _, label, attempt, which = id.split("/")
         self.hooks.setdefault(id, []).append(line)
         if what == "overlap":
             self.wrong("no overlap of hooks", line.text)
             return
+        heard = self.heard.setdefault((label, int(attempt)), {})
+        heard.setdefault(which, []).append(what)
         run = self.newest(label)
-        if run is not None:
-            run.hooks.setdefault(which, []).append(what)
         if what == "begin" and which == "preStop" and not self.is_owed(label, flags):
             self.wrong("no hook that is not owed", line.text)
         if what == "begin" and which == "postStart" and run is None and not self.kills:
@@ -225,7 +233,8 @@ class Pod:
 
     # --- each run, with its log and the final object ---
 
-    def judge_runs(self, label):
+    def read_logs(self, label):
+        """By run: its attempt, and how many lines its log has."""
         logs = {}
         for path in sorted(glob.glob(f"{self.folder}/logs/{self.name}/{label}.*.log")):
             attempt = int(path.rsplit(".", 2)[1])
@@ -235,6 +244,10 @@ class Pod:
             if number in logs:
                 self.wrong("logs", f"two logs have {label} run {number}")
             logs[number] = attempt, counts
+        return logs
+
+    def judge_runs(self, label):
+        logs = self.logs[label]
         last = self.trail[-1].at
         for run in self.runs[label]:
             until = run.until if run.until is not None else last
