@@ -83,16 +83,24 @@ class Pod:
         return [at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)]
 
     def is_lossy(self, begin, end):
-        """Whether what became of a run, or its last output, may be known by nobody."""
-        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY):
+        """Whether what became of a run, or its last output, may be known by nobody.
+
+        A launcher that dies in the moment of a start; all that read its output dead at the same
+        time; supervisor and launcher dead, or the supervisor not yet come to itself, between its
+        end and its commit.
+        """
+        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(begin, end + 1, ("all",)):
             return True
-        launchers = self.killed(begin, end + 0.5, LOSSY)
-        loggers = self.killed(begin - SPAWN, end + 0.5, ("logger",))
-        return bool(self.killed(begin, end + 0.5, ("all",))) or any(
-            logger >= launcher or launcher - logger < SPAWN
-            for launcher in launchers
-            for logger in loggers
-        ) or (bool(launchers) and self.node.longest_life(launchers[0] - 1, end) < end - launchers[0])
+        launchers = self.killed(begin, end + 1, LOSSY)
+        loggers = self.killed(begin - SPAWN, end + 1, ("logger",))
+        if any(k >= at or at - k < SPAWN for at in launchers for k in loggers):
+            return True
+        return any(
+            self.node.longest_life(min(at, end), max(at, end)) < SETTLE
+            for at, what in self.kills
+            if at >= begin and what in LOSSY
+            if what != "launcher" or self.node.age(at) < SETTLE
+        )
 
     # --- the trail, line by line ---
 
@@ -153,8 +161,8 @@ class Pod:
             if other == label or not runs or self.hook(other, "postStart") is None:
                 continue
             last = runs[-1]
-            if last.until is not None or last.term is not None:
-                continue
+            if last.until is not None or last.term is not None or line.at - last.begin < 0.5:
+                continue  # two that start one after the other may speak in the other order
             if self.killed(last.begin - SPAWN, line.at, LOSSY) or self.how(other) == "crash":
                 continue
             if "end" not in last.hooks.get("postStart", ()):
@@ -360,6 +368,10 @@ class Node:
     def longest_life(self, begin, end):
         """Of the supervisor, within these times."""
         return max((min(e, end) - max(b, begin) for b, e in self.lives), default=0.0)
+
+    def age(self, at):
+        """Of the supervisor's life at this time."""
+        return min((at - begin for begin, end in self.lives if begin <= at <= end), default=0.0)
 
     def check(self):
         for path in sorted(glob.glob(f"{self.folder}/trail/*")):

@@ -272,10 +272,10 @@ def _uptime() -> str:
         return file.read().split()[0]
 
 
-def _append(path: str, text: str, *, sync: bool = True) -> None:
+def _append(path: str, text: str, *, sync: bool = True, ago: float = 0.0) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
-        os.write(fd, f"{_uptime()} {text}\n".encode())
+        os.write(fd, f"{float(_uptime()) - ago:.2f} {text}\n".encode())
         if sync:
             os.fsync(fd)
     finally:
@@ -465,11 +465,12 @@ class Node:
                     os.kill(pid, signal.SIGKILL)
         self.note_kill(what, "random")
 
-    def note_kill(self, what: str, how: str) -> None:
+    def note_kill(self, what: str, how: str, ago: float = 0.0) -> None:
         self.report.kills[f"{what}, {how}"] += 1
-        self.journal(f"kill {what} {how}")
+        text = f"kill {what} {how}"
+        _append(os.path.join(self.base, "journal"), text, sync=False, ago=ago)
         for pod in self.pods.values():
-            _append(os.path.join(self.base, "trail", pod.name), f"kill {what} {how}", sync=False)
+            _append(os.path.join(self.base, "trail", pod.name), text, sync=False, ago=ago)
             pod.affected |= what != "supervisor"
 
     def ended(self, status: int) -> None:
@@ -490,6 +491,7 @@ class Node:
         try:
             with open(self.points) as file:
                 hits = file.read().splitlines()
+                ago = max(0.0, time.time() - os.fstat(file.fileno()).st_mtime)
         except FileNotFoundError:
             return
         for hit in hits[self.hits_read :]:
@@ -497,10 +499,10 @@ class Node:
             cell = name, kind
             self.report.cells[cell] += 1
             if cell in LAUNCHER_CELLS:
-                self.note_kill("launcher", name)
+                self.note_kill("launcher", name, ago)
                 self.next_plan()
             else:
-                self.note_kill("supervisor", name)
+                self.note_kill("supervisor", name, ago)
         self.hits_read = len(hits)
 
     def helpers(self, name: str) -> list[int]:
