@@ -37,6 +37,7 @@ from supervisor.lifecycle.facts import (
     Fact,
     FinishPod,
     HookFinished,
+    HookInterrupted,
     HookTarget,
     KillContainer,
     KillSent,
@@ -114,6 +115,7 @@ class PodWorker:
         self._starting: set[ContainerId] = set()
         self._early_ends: dict[ContainerId, Exit | Lost] = {}
         self._unwritten = False  # that the store cannot write was told
+        self._begun = False  # a first round is committed
         host_ip = record.policy.host_ip
         self._prober = Prober(self.pod, host_ip, host, self.tell)
         self._hooks = HookRunner(self.pod, host_ip, host, self.tell, self._settled)
@@ -132,9 +134,9 @@ class PodWorker:
         """Take a runtime's news about one of this pod's containers."""
         if isinstance(news, LogDrop):
             self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
-        elif news.id in self._starting or self._hooks.is_unsettled(news.id):
-            # The answer to the start, or of a hook, is on its way through a task; it must be
-            # folded first.
+        elif not self._begun or news.id in self._starting or self._hooks.is_unsettled(news.id):
+            # The answer to the start, or of a hook, is on its way through a task, or what was
+            # found is still being told; it must be folded first.
             self._early_ends[news.id] = news
         else:
             self.tell(self._ended(news))
@@ -206,8 +208,10 @@ class PodWorker:
             if isinstance(fact, _ENDS):
                 self._specs.pop(fact.id, None)
                 self.host.runtime.acknowledge(fact.id)
-            elif isinstance(fact, HookFinished):
-                self.host.runtime.forget_exec(fact.id, str(fact.which))
+            elif isinstance(fact, (HookFinished, HookInterrupted)):
+                self._hooks.heard(fact)
+                if isinstance(fact, HookFinished):
+                    self.host.runtime.forget_exec(fact.id, str(fact.which))
         for action in plan.actions:
             if isinstance(action, StartContainer):
                 self._starting.add(action.id)
@@ -215,6 +219,10 @@ class PodWorker:
         self._wake_at = plan.wake_at
         self._prober.reconcile(plan.probing, start_soon)
         self._hooks.reconcile(plan.hooks, start_soon)
+        if not self._begun:
+            self._begun = True
+            for id in list(self._early_ends):
+                self._settled(id)
         if plan.done:
             failpoints.hit("after-terminal")
             if record.deletion is not None:
@@ -293,7 +301,7 @@ class PodWorker:
 
     def _settled(self, id: ContainerId) -> None:
         """No answer about this instance is on its way any more: its end may be folded."""
-        if id in self._starting or self._hooks.is_unsettled(id):
+        if not self._begun or id in self._starting or self._hooks.is_unsettled(id):
             return
         early = self._early_ends.pop(id, None)
         if early is not None:
@@ -356,7 +364,7 @@ _ENDS = (ContainerExited, ContainerLost)
 
 def _any_end(facts: list[Fact]) -> bool:
     """Whether there is something to acknowledge."""
-    return any(isinstance(fact, (*_ENDS, HookFinished)) for fact in facts)
+    return any(isinstance(fact, (*_ENDS, HookFinished, HookInterrupted)) for fact in facts)
 
 
 def _kinds(plan: Plan) -> tuple[str, ...]:

@@ -552,6 +552,10 @@ def _pid_of(pidfd: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
+class _ReplacedError(ConnectionResetError):
+    """The launcher that was asked has died, and there is, or will be, another one."""
+
+
 class _Instance:
     """A started instance, until its exit is acknowledged. `pidfd` -1: there was none to be had."""
 
@@ -846,7 +850,7 @@ class ProcessRuntime:
         self._absent = True
         while self._outbox:
             _close(*self._outbox.popleft()[1])
-        self._fail_pending(ConnectionResetError("the launcher died; there is a new one"))
+        self._fail_pending(_ReplacedError("the launcher died; there is a new one"))
         for listed in self._listed.values():
             # Not adopted yet: from here on their spawn records are what there is.
             _close(listed.pidfd)
@@ -979,6 +983,15 @@ class ProcessRuntime:
         return os.path.join(self._state_dir, "pods", pod_uid)
 
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
+        while True:
+            try:
+                return await self._start(spec)
+            except _ReplacedError:
+                # It may have run by now or not. It must not be left at that: nobody might ask for
+                # it again.
+                continue
+
+    async def _start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         import anyio
 
         id = spec.id
@@ -1023,6 +1036,13 @@ class ProcessRuntime:
         return (0, _now()) if record is None else (record.main.pid, record.at)
 
     async def adopt(self, spec: LaunchSpec) -> Found:
+        while True:
+            try:
+                return await self._adopt(spec)
+            except _ReplacedError:
+                continue  # its spawn record is there as before
+
+    async def _adopt(self, spec: LaunchSpec) -> Found:
         import anyio
 
         from supervisor.runtime import survivors
