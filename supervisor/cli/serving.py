@@ -69,8 +69,10 @@ def serve(
 
 
 def default_place(paths: list[str]) -> str:
-    """`.podvisor` in the folder of the project."""
-    return os.path.join(manifests.project_of(paths).root, ".podvisor")
+    """`.podvisor` in the folder of the project; where there is none, in the current folder, so
+    that `status` finds it whatever was served."""
+    project = manifests.project_of(paths)
+    return os.path.join(project.root if project.found else os.getcwd(), ".podvisor")
 
 
 class _Serving(Session):

@@ -192,6 +192,20 @@ def test_a_folder_that_cannot_be_read_takes_nothing_away(node: Durable) -> None:
 
 
 @one_way
+@pytest.mark.parametrize("has_project", [True, False])
+def test_status_finds_the_node_where_it_was_started(node: Durable, has_project: bool) -> None:
+    """Without a podvisor.toml the state is in the current folder, wherever the manifests are."""
+    if not has_project:
+        os.unlink(f"{node.place.folder}/podvisor.toml")
+    node.put("web.json", pod("web", step("app", FOREVER), **GRACE))
+    session = node.serve("pods")
+    node.running(session, "web", "app")
+    assert "default/web" in node.place.podvisor("status").wait(0, keeps=True).out
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
+@one_way
 def test_standard_input_cannot_be_served(node: Durable) -> None:
     finished = node.serve("-").wait(2)
     assert "cannot serve standard input" in finished.err
