@@ -103,7 +103,8 @@ class _Serving(Session):
             return await super()._run_pods(runtime)
 
     async def _start(self, node: Node) -> None:
-        for warning in placement.warnings():
+        warning = placement.warning(placement.look())
+        if warning is not None:
             self._output.say("podvisor", f"warning: {warning}")
         self._say_what_mode()
         if self._wished not in ("auto", self._info.isolation):
