@@ -52,6 +52,7 @@ bench: .venv/dev ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.probes
 	$(BIN)/python -m tests.bench.store
+	$(BIN)/python -m tests.bench.readopt
 
 clean: ## remove the environment and everything made
 	rm -rf .venv build *.egg-info

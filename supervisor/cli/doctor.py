@@ -19,6 +19,8 @@ import typer
 from msgspec import Struct
 
 from supervisor._version import __version__
+from supervisor.cli import placement
+from supervisor.cli.placement import Placement
 from supervisor.errors import ExitCode, NodeError
 from supervisor.kubelet.statedir import StateDir
 from supervisor.runtime.cri import Isolation
@@ -64,7 +66,7 @@ class Machine(Struct, frozen=True, rename="camel"):
     in_container: bool
     sysctls: dict[str, int]
     open_files: tuple[int, int]  # soft and hard limit; -1: none
-    unit: str  # the systemd unit or session of this process; empty if none
+    placement: Placement
     supervisord: str  # version of supervisord in this environment; empty if none
 
 
@@ -134,7 +136,7 @@ def examine() -> Machine:
         in_container=any(map(os.path.exists, _CONTAINER_MARKS)),
         sysctls=_read_sysctls(),
         open_files=_open_files(),
-        unit=systemd_unit(_read("/proc/self/cgroup")),
+        placement=placement.look(),
         supervisord=_supervisord_version(),
     )
 
@@ -288,31 +290,15 @@ def remarks(machine: Machine) -> list[str]:
             f"fs.pipe-user-pages-soft is {pages}: beyond about {pages // _PAGES_PER_PIPE // 2} "
             "containers their log pipes get smaller, and heavy logs slower"
         )
-    if machine.unit.endswith(".service"):
+    text = placement.warning(machine.placement)
+    if text is not None:
+        said.append(f"for a durable node, {text}")
+    if machine.placement.unit.endswith(".service"):
         said.append(
-            f"this shell belongs to the systemd unit {machine.unit}: stopping the unit signals "
-            "and kills containers together with podvisor; a unit for podvisor itself should have "
-            "KillMode=mixed and a TimeoutStopSec above the longest grace period"
-        )
-    elif machine.unit:
-        said.append(
-            f"this shell belongs to {machine.unit}: where logind has KillUserProcesses=yes, "
-            "logging out kills containers together with podvisor"
+            f"stopping {machine.placement.unit} signals and kills containers of `run` together "
+            "with podvisor, unless KillMode=mixed and TimeoutStopSec leave them their grace period"
         )
     return said
-
-
-def systemd_unit(cgroup: str) -> str:
-    """The unit in /proc/self/cgroup that would be emptied as one, or nothing."""
-    for line in cgroup.splitlines():
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if hierarchy != "0" and controllers != "name=systemd":
-            continue
-        last = path.rpartition("/")[2]
-        if last.endswith(".service") or (last.endswith(".scope") and last != "init.scope"):
-            return last
-    return ""
 
 
 # --- printing ----------------------------------------------------------------------------------

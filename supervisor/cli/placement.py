@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+
+from msgspec import Struct
 
 _CGROUPS = "/sys/fs/cgroup"
 
@@ -17,25 +18,50 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def warnings(cgroup_file: str = "/proc/self/cgroup", root: str = _CGROUPS) -> Iterator[str]:
-    """Who might end the containers together with this process, and what to do about it."""
+class Placement(Struct, frozen=True, rename="camel"):
+    """The systemd unit or login session of this process."""
+
+    unit: str = ""  # empty if none
+    delegated: bool = False  # systemd leaves what is below it to us
+
+
+def look(cgroup_file: str = "/proc/self/cgroup", root: str = _CGROUPS) -> Placement:
+    """Where this process is."""
     try:
         with open(cgroup_file, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+            path = cgroup_of(file.read())
     except OSError:
-        return
-    path = next((line.split(":", 2)[2] for line in lines if line.startswith("0::")), "")
-    unit = os.path.basename(path)
-    if unit.endswith(".service") and not unit.startswith("user@") and not _delegated(root + path):
-        yield (
-            f"this process is in the unit {unit}, which systemd empties when it stops: "
+        return Placement()
+    last = path.rpartition("/")[2]
+    if last.endswith(".service") or (last.endswith(".scope") and last != "init.scope"):
+        return Placement(unit=last, delegated=_delegated(root + path))
+    return Placement()
+
+
+def cgroup_of(text: str) -> str:
+    """The cgroup that systemd has put a process into, from its /proc/PID/cgroup."""
+    for line in text.splitlines():
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if (hierarchy == "0" or controllers == "name=systemd") and path != "/":
+            return path
+    return ""
+
+
+def warning(place: Placement) -> str | None:
+    """Who might end the containers of a durable node with it, and what to do about it."""
+    if place.unit.endswith(".service") and not place.delegated:
+        return (
+            f"this process is in the unit {place.unit}, which systemd empties when it stops: "
             "set KillMode=process and Delegate=yes in it, or the containers end with it"
         )
-    elif unit.startswith("session-") and unit.endswith(".scope"):
-        yield (
-            f"this process is in the login session {unit}: where logind has KillUserProcesses=yes, "
-            "the containers end with it; `systemd-run --user --scope` or a unit keeps them"
+    if place.unit.startswith("session-"):
+        return (
+            f"this process is in the login session {place.unit}: where logind has "
+            "KillUserProcesses=yes, the containers end with it; `systemd-run --user --scope` or a "
+            "unit keeps them"
         )
+    return None
 
 
 def _delegated(cgroup: str) -> bool:

@@ -69,8 +69,10 @@ def serve(
 
 
 def default_place(paths: list[str]) -> str:
-    """`.podvisor` in the folder of the project."""
-    return os.path.join(manifests.project_of(paths).root, ".podvisor")
+    """`.podvisor` in the folder of the project; where there is none, in the current folder, so
+    that `status` finds it whatever was served."""
+    project = manifests.project_of(paths)
+    return os.path.join(project.root if project.found else os.getcwd(), ".podvisor")
 
 
 class _Serving(Session):
@@ -101,7 +103,8 @@ class _Serving(Session):
             return await super()._run_pods(runtime)
 
     async def _start(self, node: Node) -> None:
-        for warning in placement.warnings():
+        warning = placement.warning(placement.look())
+        if warning is not None:
             self._output.say("podvisor", f"warning: {warning}")
         self._say_what_mode()
         if self._wished not in ("auto", self._info.isolation):

@@ -24,8 +24,8 @@ from supervisor.cli.doctor import (
     remarks,
     remedy,
     render,
-    systemd_unit,
 )
+from supervisor.cli.placement import Placement
 from supervisor.errors import NodeError
 from supervisor.runtime.cri import Isolation
 from supervisor.runtime.launch import Trial
@@ -39,7 +39,7 @@ PLAIN = Machine(
     in_container=False,
     sysctls={},
     open_files=(1024, 524288),
-    unit="",
+    placement=Placement(),
     supervisord="",
 )
 ALL_WELL = tuple(Trial(mode) for mode in Isolation)
@@ -152,8 +152,8 @@ def test_each_mode_says_what_it_cannot_promise():
         ({"supervisord": "4.2.5"}, "supervisord 4.2.5 is installed in this Python environment"),
         ({"open_files": (256, 1024)}, "enough for about 170 containers"),
         ({"sysctls": {"fs.pipe-user-pages-soft": 16384}}, "beyond about 512 containers"),
-        ({"unit": "ci-runner.service"}, "the systemd unit ci-runner.service: stopping the unit"),
-        ({"unit": "session-3.scope"}, "session-3.scope: where logind has KillUserProcesses=yes"),
+        ({"placement": Placement("x.service", delegated=True)}, "stopping x.service signals and"),
+        ({"placement": Placement("session-3.scope")}, "where logind has KillUserProcesses=yes"),
     ],
 )
 def test_what_may_surprise_is_remarked(changes: dict[str, Any], words: str):
@@ -169,29 +169,13 @@ def test_nothing_is_remarked_where_nothing_surprises():
     assert remarks(machine(euid=0, sysctls={"fs.pipe-user-pages-soft": 16384})) == []
 
 
-@pytest.mark.parametrize(
-    ("cgroup", "unit"),
-    [
-        ("0::/system.slice/ci-runner.service\n", "ci-runner.service"),
-        ("0::/user.slice/user-1000.slice/session-3.scope\n", "session-3.scope"),
-        ("3:memory:/x.service\n1:name=systemd:/init.scope\n0::/\n", ""),
-        ("1:name=systemd:/system.slice/ssh.service\n0::/\n", "ssh.service"),
-        ("0::/user.slice/user@1000.service/app.slice\n", ""),
-        ("", ""),
-    ],
-)
-def test_the_unit_that_would_be_emptied_together_with_us_is_found(cgroup: str, unit: str):
-    """trap 25"""
-    assert systemd_unit(cgroup) == unit
-
-
 def test_the_report_reads_like_this():
     trials = (
         Trial(Isolation.PIDNS, MOUNT, errno.EPERM),
         Trial(ROOTLESS, USER, errno.ENOSPC),
         Trial(Isolation.GROUP),
     )
-    report = judge(machine(unit="a.service"), trials, "/tmp/podvisor-1000", [])
+    report = judge(machine(placement=Placement("a.service")), trials, "/tmp/podvisor-1000", [])
     report = msgspec.structs.replace(report, version="1.0")
 
     assert (
@@ -219,9 +203,10 @@ $PODVISOR_TERMINATION_LOG names
 
 open files: 1024 (hard limit 524288)
 state of running nodes: /tmp/podvisor-1000
-remark: this shell belongs to the systemd unit a.service: stopping the unit signals and kills \
-containers together with podvisor; a unit for podvisor itself should have KillMode=mixed and a \
-TimeoutStopSec above the longest grace period
+remark: for a durable node, this process is in the unit a.service, which systemd empties when it \
+stops: set KillMode=process and Delegate=yes in it, or the containers end with it
+remark: stopping a.service signals and kills containers of `run` together with podvisor, unless \
+KillMode=mixed and TimeoutStopSec leave them their grace period
 
 run takes group here"""
     )

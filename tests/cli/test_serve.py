@@ -21,6 +21,7 @@ from tests.support import (
     FOREVER,
     Durable,
     Manifest,
+    in_group,
     one_way,
     pod,
     python,
@@ -187,6 +188,20 @@ def test_a_folder_that_cannot_be_read_takes_nothing_away(node: Durable) -> None:
     assert node.pid("web", "app") == pid
     os.unlink(node.pods)
     os.rename(hidden, node.pods)
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
+@one_way
+@pytest.mark.parametrize("has_project", [True, False])
+def test_status_finds_the_node_where_it_was_started(node: Durable, has_project: bool) -> None:
+    """Without a podvisor.toml the state is in the current folder, wherever the manifests are."""
+    if not has_project:
+        os.unlink(f"{node.place.folder}/podvisor.toml")
+    node.put("web.json", pod("web", step("app", FOREVER), **GRACE))
+    session = node.serve("pods")
+    node.running(session, "web", "app")
+    assert "default/web" in node.place.podvisor("status").wait(0, keeps=True).out
     session.signal(signal.SIGTERM)
     session.wait(143)
 
@@ -460,6 +475,37 @@ def test_asking_again_shortens_and_a_third_time_kills(node: Durable, times: int)
     finished = session.wait(130)
     assert node.phase("web") == "Failed"
     assert finished.err.count("shutdown of web: ") == 1
+
+
+@in_group
+def test_in_mode_group_who_names_the_hosts_init_is_refused_and_others_run(node: Durable) -> None:
+    path = node.put("bad.json", pod("bad", sh("app", "echo hello >/proc/1/fd/1")))
+    node.put("web.json", pod("web", step("app", FOREVER), **GRACE))
+    session = node.serve()
+    session.until_said("mains are not pid 1 here")
+    node.running(session, "web", "app")
+    node.put("other.json", pod("other", step("other", FOREVER), **GRACE))
+    node.running(session, "other", "other")  # so it was looked at again
+    session.signal(signal.SIGTERM)
+    finished = session.wait(143)
+    assert finished.err.count(f"{path}: error: pod bad, container app: ") == 1
+    assert node.record("bad") is None
+
+
+@one_way
+def test_containers_that_run_stay_in_their_mode_and_that_is_said(node: Durable) -> None:
+    node.put("web.json", pod("web", step("app", FOREVER), **GRACE))
+    session = node.serve()
+    pid = node.running(session, "web", "app")
+    session.kill()
+    session = node.place.podvisor("serve", "--isolation=group", node.pods)
+    session.until_said(
+        f"the containers that run are in isolation mode {node.place.way.isolation}: "
+        "group only when this node starts with none"
+    )
+    session.until_said(f"taken on again, pid {pid} ")
+    session.signal(signal.SIGTERM)
+    session.wait(143)
 
 
 @one_way
