@@ -68,3 +68,8 @@ def time_limit(seconds: float) -> anyio.CancelScope:
     Counts as the loop does, not in suspend: then the other program does not get on, either.
     """
     return anyio.CancelScope(deadline=anyio.current_time() + seconds)
+
+
+def loop_time() -> float:
+    """The loop's own seconds, by which `time_limit` counts."""
+    return anyio.current_time()

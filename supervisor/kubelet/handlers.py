@@ -35,6 +35,7 @@ the loops of embedding programs come and go.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import errno
@@ -58,7 +59,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.kubelet.clock import Clock, time_limit
+from supervisor.kubelet.clock import Clock, loop_time, time_limit
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ProbeOutcome
 from supervisor.runtime.cri import ExecError, ExecInterruptedError, ExecResult
@@ -130,10 +131,11 @@ class Handlers:
     ) -> Observation:
         """Make one probe of a container of a pod whose address is `host`."""
         await self.prepare(probe)
-        rest = time_limit(float(probe.timeout_seconds))
+        begun = loop_time()
         seen = await self._attempt(probe, container, host, execute)
         if seen.outcome is not ProbeOutcome.ERROR:
             return seen
+        rest = time_limit(begun + probe.timeout_seconds - loop_time())
         with rest:  # an attempt that is cut off here says nothing: the error before it stands
             for _ in range(ATTEMPTS - 1):
                 if rest.cancel_called or seen.outcome is not ProbeOutcome.ERROR:
@@ -376,16 +378,19 @@ async def _dial(host: str, port: int) -> None:
 async def _connect(loop: asyncio.AbstractEventLoop, family: int, address: tuple[Any, ...]) -> None:
     # Closed as any socket. The kubelet sets SO_LINGER to 1 s against TIME_WAIT, which on Linux
     # changes nothing about TIME_WAIT but lets close() block, here the loop, for up to a second.
-    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-        try:
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            if error.errno is None:
-                raise
-            raise OSError(error.errno, os.strerror(error.errno)) from None
+    # Without Python's class around it, whose looks at its own kind cost as much as connecting.
+    sock: Any = _socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        await loop.sock_connect(sock, address)
         if sock.getsockname()[:2] == address[:2]:
             # A free port of this host that happened to be ours, too: nobody listens there.
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+            raise OSError(errno.ECONNREFUSED, "")
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno)) from None
+    finally:
+        sock.close()
 
 
 # --- httpGet (§5.4, §6.3.2) --------------------------------------------------------------------
