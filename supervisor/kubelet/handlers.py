@@ -382,15 +382,16 @@ async def _connect(loop: asyncio.AbstractEventLoop, family: int, address: tuple[
     sock: Any = _socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         await loop.sock_connect(sock, address)
-        if sock.getsockname()[:2] == address[:2]:
-            # A free port of this host that happened to be ours, too: nobody listens there.
-            raise OSError(errno.ECONNREFUSED, "")
+        own = sock.getsockname()
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, os.strerror(error.errno)) from None
     finally:
         sock.close()
+    if own[:2] == address[:2]:
+        # A free port of this host that happened to be ours, too: nobody listens there.
+        raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
 # --- httpGet (§5.4, §6.3.2) --------------------------------------------------------------------

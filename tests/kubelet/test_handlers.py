@@ -601,7 +601,8 @@ async def test_no_descriptors_left_says_nothing_about_the_container(
             raise OSError(24, "Too many open files")
 
         with monkeypatch.context() as patch:
-            patch.setattr(handlers, "socket", _Sockets(refuse))
+            module = "socket" if kind == "http" else "_socket"
+            patch.setattr(handlers, module, _Sockets(refuse))
             seen = await run(probes, probe)
     assert seen.outcome is ERROR
     assert seen.output.endswith(f"dial tcp 127.0.0.1:{port}: socket: too many open files")
