@@ -180,7 +180,7 @@ async def test_what_was_ready_stays_ready_until_its_probe_has_failed_often_enoug
         assert worker.status.container_statuses[0].started
         assert worker.status.container_statuses[0].ready
         assert not any(not s.container_statuses[0].ready for s in w.seen.statuses)
-        await w.clock.sleep(10)  # the third
+        await w.clock.sleep(15.1)  # by then two more attempts, whatever part of a period they wait
         assert not worker.status.container_statuses[0].ready
         assert w.runtime.times("exec up", "app") == []
         await ends(w)
