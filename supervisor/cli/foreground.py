@@ -29,8 +29,8 @@ from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DurableStateDir, StateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import hooks, reasons
-from supervisor.lifecycle.decide import waiting_for
-from supervisor.lifecycle.facts import ContainerId, ProbeKind
+from supervisor.lifecycle.decide import AFTER_SIGNAL, Awaited, waiting_for, waiting_for_start
+from supervisor.lifecycle.facts import ContainerId, HookKind, ProbeKind
 from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates
@@ -50,6 +50,8 @@ _TOLD = frozenset(
 )
 # How long a signalled process may take before it is told who it is and why it still lives.
 _PATIENCE = 0.5
+# How long a hook may take before it is said that it is waited for.
+_HOOK_PATIENCE = 2.0
 # How long killing may take before the node is left as it is: the launcher then kills the rest.
 _LAST_RESORT = 3.0
 # How long what is still to be written may take when the end is asked for again.
@@ -123,7 +125,7 @@ class Session:
         self._homes: dict[str, manifests.LoadedPod] = {}  # by pod uid
         self._labels: dict[str, str] = {}  # by pod uid
         self._specs: dict[ContainerId, LaunchSpec] = {}
-        self._explained: set[ContainerId] = set()
+        self._explained: set[tuple[ContainerId, str]] = set()  # what is waited for
         self._unhealthy: set[tuple[str, str, str]] = set()  # pod uid, container, what was said
         self._taken_on: list[PodWorker] = []
         self._several = False  # pods of more than one namespace
@@ -349,26 +351,43 @@ class Session:
             await anyio.sleep(_PATIENCE / 2)
             now = node.clock.now().boot
             for worker in node.workers:
+                for id, since in waiting_for_start(worker.record):
+                    if now - since.boot >= _HOOK_PATIENCE and self._is_new(id, "postStart"):
+                        text = (
+                            "postStart goes on; until it has ended, the container is not seen "
+                            "running and nothing starts after it"
+                        )
+                        self._output.say(self._label(id), text)
                 for awaited in waiting_for(worker.record):
-                    signalled = awaited.signalled
-                    if signalled is None or now - signalled.boot < _PATIENCE:
-                        continue
-                    if awaited.id not in self._explained:
-                        self._explained.add(awaited.id)
-                        self._say_waiting(worker.record, awaited.id, awaited.pid, awaited.kill_at)
+                    self._explain_end(worker.record, awaited, now)
 
-    def _say_waiting(self, record: PodRecord, id: ContainerId, pid: int, kill_at: float) -> None:
-        is_pid1 = self._info.isolation is not Isolation.GROUP
-        container = next(c for c in specs(record) if c.name == id.name)
-        stop = spec.signal_number(hooks.stop_signal(container))
-        why = procfs.explain_deaf(pid, stop, is_pid1=is_pid1)
-        if why is None or self._node is None:
-            return
-        left = max(0.0, kill_at - self._node.clock.now().boot)
-        text = f"{why}; SIGKILL in {left:.0f} s"
-        if record.termination is not None and record.termination.cause is Cause.DELETION:
-            text += "; Ctrl-C again to shorten" if self._asked < 2 else ""
-        self._output.say(self._label(id), text)
+    def _explain_end(self, record: PodRecord, awaited: Awaited, now: float) -> None:
+        id, hook, signalled = awaited.id, awaited.hook, awaited.signalled
+        stop = hooks.stop_signal(_spec(record, id))
+        text: str | None = None
+        if hook is not None:
+            if now - hook.boot < _HOOK_PATIENCE or not self._is_new(id, "preStop"):
+                return
+            left = max(0.0, awaited.kill_at - AFTER_SIGNAL - now)
+            text = f"preStop goes on; {stop} in {left:.0f} s at the latest"
+        elif signalled is not None:
+            if now - signalled.boot < _PATIENCE or not self._is_new(id, "end"):
+                return
+            is_pid1 = self._info.isolation is not Isolation.GROUP
+            why = procfs.explain_deaf(awaited.pid, spec.signal_number(stop), is_pid1=is_pid1)
+            if why is not None:
+                text = f"{why}; SIGKILL in {max(0.0, awaited.kill_at - now):.0f} s"
+        if text is not None:
+            if record.termination is not None and record.termination.cause is Cause.DELETION:
+                text += "; Ctrl-C again to shorten" if self._asked < 2 else ""
+            self._output.say(self._label(id), text)
+
+    def _is_new(self, id: ContainerId, what: str) -> bool:
+        """Whether this was not explained before; now it is."""
+        if (id, what) in self._explained:
+            return False
+        self._explained.add((id, what))
+        return True
 
     # --- what happens (node.Observer) -----------------------------------------------------------
 
@@ -381,11 +400,15 @@ class Session:
                 ended = ContainerId(uid, line.container, line.closes)
                 self._output.end(ended)
                 self._specs.pop(ended, None)
-                self._explained.discard(ended)
+                self._explained = {told for told in self._explained if told[0] != ended}
                 self._hint_about_end(worker, line.container)
             self._output.say(label, line.text)
             if line.opens is not None:
                 self._opened(ContainerId(uid, line.container, line.opens), label)
+        for was, now in zip(before.containers, worker.record.containers, strict=True):
+            if was is not now:
+                hook = hooks.find(now.hooks, HookKind.POST_START)
+                self._hint(f"{pod}/{now.name}", hints.post_start_refused(hook))
         status = worker.status
         if status.conditions != before.status.conditions and _waits_for_gates(status):
             self._hint(pod, hints.readiness_gates(missing_gates(worker.record)))
@@ -445,8 +468,11 @@ class Session:
     def _hint_about_end(self, worker: PodWorker, name: str) -> None:
         container = next((c for c in worker.pod.spec.containers if c.name == name), None)
         record = next(c for c in worker.record.containers if c.name == name)
-        if container is None or record.ended is None or record.ended.exit_code != 0:
+        ended = record.ended
+        if container is None or ended is None or ended.exit_code != 0:
             return
+        if ended.replaced or ended.hook_error:
+            return  # it was stopped
         if worker.record.termination is None:
             uid = worker.pod.metadata.uid
             label = f"{self._labels[uid]}/{name}"
@@ -486,6 +512,10 @@ class Session:
         longest = options.backoff_max or project.backoff_max or policy.backoff_max
         # Who asks for a long first delay has not asked for a shorter longest one.
         return replace(policy, backoff_initial=first, backoff_max=max(first, longest))
+
+
+def _spec(record: PodRecord, id: ContainerId) -> v1.Container:
+    return next(c for c in specs(record) if c.name == id.name)
 
 
 def _waits_for_gates(status: v1.PodStatus) -> bool:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from supervisor.api import v1
+from supervisor.lifecycle.hooks import Hook, HookEnd
 from supervisor.runtime import procfs
 from supervisor.runtime.cri import LaunchSpec
 
@@ -78,6 +79,16 @@ def always_restarts(container: v1.Container, pod: v1.Pod) -> str | None:
     return (
         "ended with 0 and is started again: restartPolicy is Always, the default; "
         "use Never or OnFailure for work that ends"
+    )
+
+
+def post_start_refused(hook: Hook | None) -> str | None:
+    """Said when a postStart has failed because nobody listened."""
+    if hook is None or hook.end is not HookEnd.FAILED or "connection refused" not in hook.said:
+        return None
+    return (
+        "a postStart runs beside the main, which may not listen yet, and is not tried again: "
+        "let it wait for the main, or wait for that with a startupProbe instead"
     )
 
 

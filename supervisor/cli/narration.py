@@ -98,6 +98,10 @@ def _hook_end(hook: Hook, took: float) -> str:
     match hook.end:
         case HookEnd.SUCCEEDED:
             return f"{hook.which} done in {seconds(took)}"
+        case HookEnd.DEADLINE if hook.which is HookKind.POST_START:
+            return (
+                f"{hook.which} not waited for longer after {seconds(took)}: the container has ended"
+            )
         case HookEnd.DEADLINE:
             return (
                 f"{hook.which} has taken all of the grace, {seconds(took)}: not waited for longer"

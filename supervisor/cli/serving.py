@@ -161,7 +161,7 @@ class _Serving(Session):
             home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home
 
-    def _restored(self, worker: PodWorker) -> None:
+    def _restored(self, worker: PodWorker, runs: frozenset[ContainerId]) -> None:
         """An earlier life has left this pod."""
         pod = worker.pod
         self._reserve([pod])
@@ -171,7 +171,7 @@ class _Serving(Session):
         for container in worker.record.containers:
             running = container.running
             id = ContainerId(pod.metadata.uid, container.name, container.attempt)
-            if running is not None and worker.knows(id):
+            if running is not None and id in runs:
                 self._output.say(
                     f"{label}/{container.name}", f"taken on again, pid {running.pid} on this host"
                 )

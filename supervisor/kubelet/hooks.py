@@ -79,11 +79,26 @@ class HookRunner:
         self._tell = tell
         self._settled = settled  # no program of this instance is waited for any more
         self._running: dict[HookTarget, anyio.CancelScope] = {}
-        self._answered: set[HookTarget] = set()  # as long as they are wanted
+        self._answered: set[HookTarget] = set()  # a plan may be on its way that knows no better
+        self._expected: frozenset[HookTarget] = frozenset()  # run already, not waited for yet
 
     def is_unsettled(self, id: ContainerId) -> bool:
         """Whether the answer of a program in this instance is on its way, if it has ended."""
-        return any(target.id == id and self._is_program(target) for target in self._running)
+        targets = (*self._running, *self._expected)
+        return any(target.id == id and self._is_program(target) for target in targets)
+
+    def expect(self, targets: Iterable[HookTarget]) -> None:
+        """Programs that an earlier life of the node has begun: the next plan decides about them."""
+        self._expected = frozenset(targets)
+
+    async def collect(self, target: HookTarget) -> Fact:
+        """What came of a program that an earlier life of the node has begun, and that has ended."""
+        return await self._finish(target)
+
+    def heard(self, answer: HookFinished | HookInterrupted) -> None:
+        """What this hook has told is committed."""
+        id, which = answer.id, answer.which
+        self._answered = {t for t in self._answered if (t.id, t.which) != (id, which)}
 
     def reconcile(self, wanted: Iterable[HookTarget], start_soon: Callable[..., object]) -> None:
         """Make what runs equal to `wanted`; new tasks are started with `start_soon`."""
@@ -91,13 +106,16 @@ class HookRunner:
         for target, scope in self._running.items():
             if target not in wanted:
                 scope.cancel()
-        self._answered &= wanted
         for target in wanted - self._running.keys() - self._answered:
             scope = self._running[target] = anyio.CancelScope()
             start_soon(self._run, target, scope)
+        expected, self._expected = self._expected, frozenset()
+        for target in expected - wanted:
+            self._host.runtime.forget_exec(target.id, str(target.which))
+            self._settled(target.id)
 
     async def _run(self, target: HookTarget, scope: anyio.CancelScope) -> None:
-        fact: Fact | None = None
+        fact: HookFinished | HookInterrupted | None = None
         cancelled = True
         try:
             with scope:
@@ -115,7 +133,7 @@ class HookRunner:
         if not self.is_unsettled(target.id):
             self._settled(target.id)
 
-    async def _finish(self, target: HookTarget) -> Fact:
+    async def _finish(self, target: HookTarget) -> HookFinished | HookInterrupted:
         id, which = target.id, target.which
         container = self._container(id.name)
         handler = hooks.handler_of(container, which)

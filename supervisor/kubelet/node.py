@@ -28,6 +28,7 @@ from supervisor.kubelet.hooks import RunHook
 from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.recorder import Recorder
 from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import (
     Adopted,
     ContainerId,
@@ -42,9 +43,14 @@ from supervisor.lifecycle.facts import (
     rfc3339,
 )
 from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord, new_record
-from supervisor.runtime.cri import LaunchSpec, Presence, Runtime
+from supervisor.runtime.cri import LaunchSpec, Presence, Runtime, StartError
 from supervisor.store.contract import Change, Store
 from supervisor.store.memory import MemoryStore
+
+# A pod that an earlier life of the node has left, and its instances that run.
+TakenOn = Callable[[PodWorker, frozenset[ContainerId]], None]
+
+_AGAIN = 1.0  # seconds until a pod is looked at again that could not be taken on
 
 
 class Observer(Protocol):
@@ -106,6 +112,9 @@ class Node:
         self._boot_id = boot_id
         self._stored: set[str] = set()  # the pods that the store knows
         self._workers: dict[str, PodWorker] = {}
+        self._working: set[anyio.CancelScope] = set()  # of each worker
+        self._stopping: NodeStopping | None = None
+        self._is_durable = store is not None
         self._tasks: TaskGroup
 
     async def __aenter__(self) -> Self:
@@ -145,13 +154,25 @@ class Node:
 
     def _work(self, worker: PodWorker) -> PodWorker:
         self._workers[worker.pod.metadata.uid] = worker
-        self._tasks.start_soon(worker.run)
+        self._begin(worker)
         return worker
 
-    async def restore(self, taken_on: Callable[[PodWorker], None] = lambda _: None) -> None:
+    def _begin(self, worker: PodWorker) -> None:
+        if self._stopping is not None:
+            worker.tell(self._stopping)
+        self._tasks.start_soon(self._work_on, worker)
+
+    async def _work_on(self, worker: PodWorker) -> None:
+        working = anyio.CancelScope()
+        self._working.add(working)
+        with working:
+            await worker.run()
+        self._working.discard(working)
+
+    async def restore(self, taken_on: TakenOn = lambda _worker, _runs: None) -> None:
         """Take on every pod that the store knows, and what runs of it. Once, at the beginning.
 
-        `taken_on` is called for each before it goes on.
+        `taken_on` is called for each before it goes on, with its instances that run.
         """
         snapshot = await self._store.load()
         self._recorder.restore(snapshot.events)
@@ -165,32 +186,60 @@ class Node:
             frozenset((meta.namespace, meta.name, meta.uid) for meta in pods)
         )
         for record in records:
-            worker = PodWorker(self, record)
-            worker.tell(*await self._what_became_of(worker))
-            taken_on(worker)
-            self._work(worker)
+            worker = self._workers[record.pod.metadata.uid] = PodWorker(self, record)
+            try:
+                await self._resume(worker, taken_on)
+            except (OSError, StartError) as error:
+                # One pod that cannot be looked at now keeps no other from going on.
+                self._cannot_resume(worker, error)
+                self._tasks.start_soon(self._resume_later, worker, taken_on)
         resumed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
         for id, key in self.runtime.kept_execs - resumed:
             self.runtime.forget_exec(id, key)
 
-    async def _what_became_of(self, worker: PodWorker) -> list[Fact]:
+    async def _resume_later(self, worker: PodWorker, taken_on: TakenOn) -> None:
+        while True:
+            await self.clock.sleep(_AGAIN)
+            try:
+                await self._resume(worker, taken_on)
+            except (OSError, StartError) as error:
+                self._cannot_resume(worker, error)
+            else:
+                return
+
+    def _cannot_resume(self, worker: PodWorker, error: Exception) -> None:
+        message = f"cannot look at what runs of the pod, trying again in {_AGAIN:.0f}s: {error}"
+        event = EventDraft(type=reasons.WARNING, reason=reasons.FAILED_SYNC, message=message)
+        self.record_events(worker.pod, (event,))
+
+    async def _resume(self, worker: PodWorker, taken_on: TakenOn) -> None:
+        """Raises OSError and StartError where that cannot be done now."""
         record, now = worker.record, self.clock.now()
         if record.boot_id != self._boot_id:
-            return [Adopted(at=now), SandboxLost(at=now, boot_id=self._boot_id)]
-        kept = self.runtime.kept_execs
-        resumed = frozenset(t for t in _owed(record) if (t.id, str(t.which)) in kept)
-        facts: list[Fact] = [Adopted(at=now, resumed=resumed)]
-        running = {c.name: c.attempt for c in record.containers if c.running is not None}
+            lost = SandboxLost(at=now, boot_id=self._boot_id)
+            await worker.resume([Adopted(at=now), lost], (), ())
+            taken_on(worker, frozenset())
+            self._begin(worker)
+            return
+        runtime = self.runtime
+        resumed = [t for t in _owed(record) if (t.id, str(t.which)) in runtime.kept_execs]
+        ended = [t for t in resumed if (t.id, str(t.which)) in runtime.ended_execs]
+        facts: list[Fact] = [Adopted(at=now, resumed=frozenset(resumed))]
+        known = {c.name: c.attempt for c in record.containers if c.running is not None}
+        runs = set()
         for id in _instances(record):
             spec = self.launch_spec(worker.pod, id, runs=True)
-            found = await self.runtime.adopt(spec)
+            worker.know(spec)  # its end may be news before we are back here
+            found = await runtime.adopt(spec)
             if found.state is Presence.RUNNING:
-                worker.know(spec)
+                runs.add(id)
                 started = found.started or now
                 facts.append(ContainerStarted(at=started, id=id, pid=found.pid))
-            elif found.state is Presence.GONE or running.get(id.name) == id.attempt:
+            elif found.state is Presence.GONE or known.get(id.name) == id.attempt:
                 facts.append(ContainerLost(at=now, id=id, logs_lost=found.logs_lost))
-        return facts
+        await worker.resume(facts, [t for t in resumed if t not in ended], ended)
+        taken_on(worker, frozenset(runs))
+        self._begin(worker)
 
     @property
     def workers(self) -> tuple[PodWorker, ...]:
@@ -205,10 +254,10 @@ class Node:
 
     def stop_all(self, grace: int | None = None, *, kill: bool = False) -> None:
         """The node ends for good: its pods fail, gracefully. Asking again only shortens."""
-        at = self.clock.now()
+        self._stopping = NodeStopping(at=self.clock.now(), grace=grace, kill=kill)
         for worker in self._workers.values():
             if not worker.finished.is_set():
-                worker.tell(NodeStopping(at=at, grace=grace, kill=kill))
+                worker.tell(self._stopping)
 
     def delete(self, worker: PodWorker) -> None:
         """Ask for the deletion of one pod, also of one that has ended."""
@@ -300,6 +349,11 @@ class Node:
         except NodeError as error:
             self.lost = error
             self._gone.set()
+            if self._is_durable:
+                # Its containers run on; what is stored is right, and the next life needs it.
+                for working in self._working:
+                    working.cancel()
+                return
             at = self.clock.now()
             for worker in self._workers.values():
                 worker.lose_containers()

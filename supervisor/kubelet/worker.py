@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import anyio
@@ -37,6 +37,8 @@ from supervisor.lifecycle.facts import (
     Fact,
     FinishPod,
     HookFinished,
+    HookInterrupted,
+    HookTarget,
     KillContainer,
     KillSent,
     LogsDropped,
@@ -113,6 +115,7 @@ class PodWorker:
         self._starting: set[ContainerId] = set()
         self._early_ends: dict[ContainerId, Exit | Lost] = {}
         self._unwritten = False  # that the store cannot write was told
+        self._begun = False  # a first round is committed
         host_ip = record.policy.host_ip
         self._prober = Prober(self.pod, host_ip, host, self.tell)
         self._hooks = HookRunner(self.pod, host_ip, host, self.tell, self._settled)
@@ -131,20 +134,29 @@ class PodWorker:
         """Take a runtime's news about one of this pod's containers."""
         if isinstance(news, LogDrop):
             self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
-        elif news.id in self._starting or self._hooks.is_unsettled(news.id):
-            # The answer to the start, or of a hook, is on its way through a task; it must be
-            # folded first.
+        elif not self._begun or news.id in self._starting or self._hooks.is_unsettled(news.id):
+            # The answer to the start, or of a hook, is on its way through a task, or what was
+            # found is still being told; it must be folded first.
             self._early_ends[news.id] = news
         else:
             self.tell(self._ended(news))
 
     def know(self, spec: LaunchSpec) -> None:
-        """An instance that an earlier life of the node has started was adopted."""
+        """An instance that an earlier life of the node has started is about to be adopted."""
         self._specs[spec.id] = spec
 
-    def knows(self, id: ContainerId) -> bool:
-        """Whether this instance is there, as far as the runtime has said."""
-        return id in self._specs
+    async def resume(
+        self, facts: Iterable[Fact], running: Iterable[HookTarget], ended: Iterable[HookTarget]
+    ) -> None:
+        """Before `run`: what has become of the pod since its record was stored.
+
+        `running` and `ended`: programs of hooks that an earlier life of the node has begun.
+        """
+        results = [await self._hooks.collect(target) for target in ended]
+        self._hooks.expect(running)
+        # What was heard while it was being found out comes after it.
+        first, *others = facts
+        self._mailbox[:0] = [first, *results, *others]
 
     def lose_containers(self) -> None:
         """The runtime is gone: how running containers end will never be known."""
@@ -170,22 +182,20 @@ class PodWorker:
                 await self.host.clock.wait(self._mail, self._wake_at)
                 return False
             plan, record = self._plan(record)
-        except Exception:
-            self._park(traceback.format_exc())
+            kinds = _kinds(plan)
+            failpoints.hit("before-commit", kinds)
+            await self.host.commit(self, record, plan.events)
+        except Exception as error:
+            if isinstance(error, OSError):
+                pause = _UNWRITTEN
+                self._tell_unwritten(error)
+            else:
+                pause = _PARKED
+                self._park(traceback.format_exc())
             # The facts are kept: after the pause they are folded again, with what came since.
             self._mailbox = [*facts, *self._mailbox]
             self._wake_at = 0.0
-            await self.host.clock.sleep(_PARKED)
-            return False
-        kinds = _kinds(plan)
-        failpoints.hit("before-commit", kinds)
-        try:
-            await self.host.commit(self, record, plan.events)
-        except OSError as error:
-            self._mailbox = [*facts, *self._mailbox]
-            self._wake_at = 0.0
-            self._tell_unwritten(error)
-            await self.host.clock.sleep(_UNWRITTEN)
+            await self.host.clock.sleep(pause)
             return False
         before, self.record = self.record, record
         self._unwritten = False
@@ -198,8 +208,10 @@ class PodWorker:
             if isinstance(fact, _ENDS):
                 self._specs.pop(fact.id, None)
                 self.host.runtime.acknowledge(fact.id)
-            elif isinstance(fact, HookFinished):
-                self.host.runtime.forget_exec(fact.id, str(fact.which))
+            elif isinstance(fact, (HookFinished, HookInterrupted)):
+                self._hooks.heard(fact)
+                if isinstance(fact, HookFinished):
+                    self.host.runtime.forget_exec(fact.id, str(fact.which))
         for action in plan.actions:
             if isinstance(action, StartContainer):
                 self._starting.add(action.id)
@@ -207,6 +219,10 @@ class PodWorker:
         self._wake_at = plan.wake_at
         self._prober.reconcile(plan.probing, start_soon)
         self._hooks.reconcile(plan.hooks, start_soon)
+        if not self._begun:
+            self._begun = True
+            for id in list(self._early_ends):
+                self._settled(id)
         if plan.done:
             failpoints.hit("after-terminal")
             if record.deletion is not None:
@@ -285,7 +301,7 @@ class PodWorker:
 
     def _settled(self, id: ContainerId) -> None:
         """No answer about this instance is on its way any more: its end may be folded."""
-        if id in self._starting or self._hooks.is_unsettled(id):
+        if not self._begun or id in self._starting or self._hooks.is_unsettled(id):
             return
         early = self._early_ends.pop(id, None)
         if early is not None:
@@ -348,7 +364,7 @@ _ENDS = (ContainerExited, ContainerLost)
 
 def _any_end(facts: list[Fact]) -> bool:
     """Whether there is something to acknowledge."""
-    return any(isinstance(fact, (*_ENDS, HookFinished)) for fact in facts)
+    return any(isinstance(fact, (*_ENDS, HookFinished, HookInterrupted)) for fact in facts)
 
 
 def _kinds(plan: Plan) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ from supervisor.lifecycle.status import (
     wait_before_next,
 )
 
-__all__ = ["Awaited", "Plan", "decide", "waiting_for"]
+__all__ = ["Awaited", "Plan", "decide", "waiting_for", "waiting_for_start"]
 
 AFTER_SIGNAL = 2.0  # seconds a process has at least between stop signal and SIGKILL (§7.2.2)
 KILL_AGAIN = 5.0  # seconds until SIGKILL is sent again to what does not end
@@ -133,8 +133,19 @@ class Awaited(Struct, frozen=True):
     id: ContainerId
     pid: int
     signalled: Instant | None  # the stop signal was sent; None: it waits for its turn, or its hook
-    hook: bool  # its preStop is being run
+    hook: Instant | None  # since when its preStop has been going on
     kill_at: float  # boot time of SIGKILL, at the latest
+
+
+def waiting_for_start(record: PodRecord) -> tuple[tuple[ContainerId, Instant], ...]:
+    """The instances that are not seen running yet, because their postStart has been going on
+    since then."""
+    uid = record.pod.metadata.uid
+    return tuple(
+        (ContainerId(uid, c.name, c.attempt), since)
+        for c in record.containers
+        if c.running is not None and (since := _owed_since(c, HookKind.POST_START)) is not None
+    )
 
 
 def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
@@ -145,7 +156,7 @@ def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
             id=ContainerId(uid, c.name, c.attempt),
             pid=c.running.pid,
             signalled=c.running.signalled,
-            hook=_is_owed(c, HookKind.PRE_STOP),
+            hook=_owed_since(c, HookKind.PRE_STOP),
             kill_at=_kill_at(c, c.running, end),
         )
         for c in record.containers
@@ -356,9 +367,9 @@ def _probing(record: PodRecord, *, ending: bool) -> frozenset[ProbeTarget]:
 # --- hooks -------------------------------------------------------------------------------------
 
 
-def _is_owed(container: ContainerRecord, which: HookKind) -> bool:
+def _owed_since(container: ContainerRecord, which: HookKind) -> Instant | None:
     hook = hooks.find(container.hooks, which)
-    return hook is not None and hook.is_owed
+    return hook.intended if hook is not None and hook.is_owed else None
 
 
 def _overdue(
@@ -372,20 +383,22 @@ def _overdue(
             if not hook.is_owed:
                 continue
             until = _hook_until(container, hook, termination)
-            if until is not None and now.boot >= until:
-                yield HookClosed(id, hook.which, hooks.HookEnd.DEADLINE)
-            elif (
+            if (
                 hook.which is HookKind.POST_START
                 and container.running is not None
                 and termination is not None
             ):
                 yield HookClosed(id, hook.which, hooks.HookEnd.CANCELLED)
+            elif until is not None and now.boot >= until:
+                yield HookClosed(id, hook.which, hooks.HookEnd.DEADLINE)
 
 
 def _hook_until(
     container: ContainerRecord, hook: hooks.Hook, termination: Termination | None
 ) -> float | None:
     """Boot time of an owed hook's deadline; None when it has none."""
+    if termination is not None and termination.kill:
+        return termination.requested.boot  # nothing is waited for
     limit = hook.until
     if hook.which is HookKind.PRE_STOP:
         if container.running is not None:

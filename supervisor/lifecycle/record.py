@@ -228,7 +228,6 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     policy: NodePolicy
     qos_class: str
     created: Instant  # the node took the pod on: status.startTime
-    adopted: Instant | None = None  # loaded again last, by another life of the node
     boot_id: str = ""  # of the machine's life to which the boot times in here belong
     sandbox: Sandbox = Sandbox.ABSENT
     containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
@@ -723,7 +722,6 @@ def _adopted(record: PodRecord, fact: Adopted) -> PodRecord:
     parts = zip(record.containers, specs(record), strict=True)
     return replace(
         record,
-        adopted=fact.at,
         containers=tuple(known(*part) for part in parts),
         in_flight=frozenset(),
         retries=(),
@@ -740,7 +738,7 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         if container.running is not None:
             id = ContainerId(uid, container.name, container.attempt)
             record = _lost(record, ContainerLost(at=fact.at, id=id))
-    was, termination = record.created, record.termination
+    termination = record.termination
     known = record.containers
     policy = record.pod.spec.restart_policy
     made = any(c.is_made for c in known)
@@ -773,7 +771,7 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         termination = replace(termination, requested=fact.at, deadline=fact.at.boot)
     return replace(
         record,
-        created=Instant(was.wall, fact.at.boot - max(0.0, fact.at.wall - was.wall)),
+        created=_before(record.created, fact.at),
         deletion=None if record.deletion is None else Instant(record.deletion.wall, fact.at.boot),
         termination=termination,
         boot_id=fact.boot_id,
@@ -782,7 +780,13 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         in_flight=frozenset(),
         retries=(),
         owed_events=(*record.owed_events, told) if anew else record.owed_events,
+        trail=tuple(replace(mark, at=_before(mark.at, fact.at)) for mark in record.trail),
     )
+
+
+def _before(moment: Instant, at: Instant) -> Instant:
+    """A moment of the machine's life before, on the boot clock of the present one."""
+    return Instant(moment.wall, at.boot - max(0.0, at.wall - moment.wall))
 
 
 def _moved(ended: Ended | None, at: Instant) -> Ended | None:

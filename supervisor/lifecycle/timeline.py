@@ -119,8 +119,9 @@ def _of_action(action: Action, before: PodRecord, at: Instant) -> Iterator[Mark]
     name = action.id.name
     running = next(c.running for c in before.containers if c.name == name)
     pid = running.pid if running is not None else 0
-    if isinstance(action, StopContainer):
-        note = action.signal
-        yield Mark(at=at, moment=Moment.SIGNAL, container=name, pid=pid, note=note)
-    elif running is not None and running.killed is None:  # repeated, it is no news
-        yield Mark(at=at, moment=Moment.KILL, container=name, pid=pid)
+    is_stop = isinstance(action, StopContainer)
+    moment = Moment.SIGNAL if is_stop else Moment.KILL
+    if any(m.moment is moment and m.container == name and m.pid == pid for m in before.trail):
+        return  # repeated, it is no news
+    note = action.signal if isinstance(action, StopContainer) else ""
+    yield Mark(at=at, moment=moment, container=name, pid=pid, note=note)

@@ -178,10 +178,11 @@ class Runtime(Protocol):
         process that was left behind and holds the output delays nothing. `env` is added to the
         environment. Raises ExecError.
 
-        With a `key` the program outlives a supervisor that is killed, and what came of it is kept
-        until `forget_exec`; a call with the key of one that is there waits for that one and runs
-        nothing. `limit` is then that of the call which ran it. Raises ExecInterruptedError when
-        whoever ran it has died.
+        With a `key` the program outlives the supervisor, however that ends, and the call: a
+        cancelled one only waits no longer. What came of it is kept until `forget_exec`; a call
+        with the key of one that is there waits for that one and runs nothing. `limit` is then that
+        of the call which ran it. Raises ExecInterruptedError
+        when whoever ran it has died.
         """
         ...
 
@@ -190,8 +191,13 @@ class Runtime(Protocol):
         """The instances and keys of the programs that an earlier supervisor left, when we came."""
         ...
 
+    @property
+    def ended_execs(self) -> frozenset[tuple[ContainerId, str]]:
+        """Those of them that had ended then: `exec` answers at once."""
+        ...
+
     def forget_exec(self, id: ContainerId, key: str) -> None:
-        """The result of a program with a key is committed: keep it no longer."""
+        """Nobody wants to know any more what comes of a program with a key; end it if it runs."""
         ...
 
     def signal(self, id: ContainerId, signum: int) -> bool:

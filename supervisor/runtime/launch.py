@@ -552,6 +552,10 @@ def _pid_of(pidfd: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
+class _ReplacedError(ConnectionResetError):
+    """The launcher that was asked has died, and there is, or will be, another one."""
+
+
 class _Instance:
     """A started instance, until its exit is acknowledged. `pidfd` -1: there was none to be had."""
 
@@ -589,6 +593,7 @@ class _Kept:
         self.stopped = False
         self.output = b""
         self.error: Exception | None = None
+        self.request = b""  # the packet that asked for it
 
 
 class _Listed:
@@ -628,6 +633,8 @@ class ProcessRuntime:
         self._kept: dict[tuple[ContainerId, str], _Kept] = {}
         self._listed: dict[ContainerId, _Listed] = {}
         self._was_kept: frozenset[tuple[ContainerId, str]] = frozenset()
+        self._had_ended = self._was_kept
+        self._kept_seen: set[tuple[ContainerId, str]] = set()  # in the list that came last
         self._all_listed = launcher.durable_in is None
         self._absent = False  # the launcher is being replaced
         self._deaf: set[str] = set()  # launchers whose logger is dead, too
@@ -718,6 +725,7 @@ class ProcessRuntime:
         if not self._all_listed:
             raise NodeError("cannot reach the launcher: it did not say what it holds")
         self._was_kept = frozenset(self._kept)
+        self._had_ended = frozenset(name for name, k in self._kept.items() if k.ended.is_set())
 
     async def _end_launcher(self) -> None:
         import anyio
@@ -809,6 +817,8 @@ class ProcessRuntime:
         if fresh is None:
             return await self._replace_launcher()
         self._swap(fresh)
+        self._kept_seen.clear()
+        waiting = self._listed.keys() | set()
         await self._shake_hands()
         for id, instance in list(self._instances.items()):
             if id not in self._seen and not instance.ended:
@@ -816,6 +826,16 @@ class ProcessRuntime:
         for pending in self._pending.values():
             if not pending.adopts:
                 self._request_start(pending.spec)
+        unsent = {packet for packet, _ in self._outbox}
+        for name, kept in list(self._kept.items()):
+            if not (name in self._kept_seen or kept.request in unsent or kept.ended.is_set()):
+                kept.error = ExecInterruptedError("the launcher did not hear of it")
+                kept.ended.set()
+                del self._kept[name]
+        for id in self._listed.keys() - waiting:
+            self.acknowledge(id)  # it did not hear the first time
+        self._absent = False
+        self._flush()
         return True
 
     async def _replace_launcher(self) -> bool:
@@ -830,7 +850,7 @@ class ProcessRuntime:
         self._absent = True
         while self._outbox:
             _close(*self._outbox.popleft()[1])
-        self._fail_pending(ConnectionResetError("the launcher died; there is a new one"))
+        self._fail_pending(_ReplacedError("the launcher died; there is a new one"))
         for listed in self._listed.values():
             # Not adopted yet: from here on their spawn records are what there is.
             _close(listed.pidfd)
@@ -913,7 +933,9 @@ class ProcessRuntime:
             self._dismiss(minder)
         for key, kept in list(self._kept.items()):
             if not kept.ended.is_set():
-                kept.error = broken
+                kept.error = (
+                    error if isinstance(error, NodeError) else ExecInterruptedError(str(error))
+                )
                 kept.ended.set()
                 del self._kept[key]
 
@@ -961,6 +983,15 @@ class ProcessRuntime:
         return os.path.join(self._state_dir, "pods", pod_uid)
 
     async def start(self, spec: LaunchSpec) -> tuple[int, Instant]:
+        while True:
+            try:
+                return await self._start(spec)
+            except _ReplacedError:
+                # It may have run by now or not. It must not be left at that: nobody might ask for
+                # it again.
+                continue
+
+    async def _start(self, spec: LaunchSpec) -> tuple[int, Instant]:
         import anyio
 
         id = spec.id
@@ -1005,6 +1036,13 @@ class ProcessRuntime:
         return (0, _now()) if record is None else (record.main.pid, record.at)
 
     async def adopt(self, spec: LaunchSpec) -> Found:
+        while True:
+            try:
+                return await self._adopt(spec)
+            except _ReplacedError:
+                continue  # its spawn record is there as before
+
+    async def _adopt(self, spec: LaunchSpec) -> Found:
         import anyio
 
         from supervisor.runtime import survivors
@@ -1175,16 +1213,14 @@ class ProcessRuntime:
             self._running(id, argv)
             request, memfd = self._exec_request(argv, env)
             kept = self._kept[id, key] = _Kept(anyio.Event())
-            message = ("exec", _key(id), key, limit, request)
-            self._post(marshal.dumps(message, 2), *([] if memfd < 0 else [memfd]))
-        try:
-            with anyio.move_on_after(timeout):
+            kept.request = marshal.dumps(("exec", _key(id), key, limit, request), 2)
+            self._post(kept.request, *([] if memfd < 0 else [memfd]))
+        with anyio.move_on_after(timeout):
+            await kept.ended.wait()
+        if not kept.ended.is_set():
+            self._send(("end-exec", _key(id), key))
+            with anyio.move_on_after(_STOP_TIMEOUT):
                 await kept.ended.wait()
-        finally:
-            if not kept.ended.is_set():
-                self._send(("end-exec", _key(id), key))
-                with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
-                    await kept.ended.wait()
         if kept.error is not None:
             raise kept.error
         instance = self._instances.get(id)
@@ -1195,6 +1231,10 @@ class ProcessRuntime:
     @property
     def kept_execs(self) -> frozenset[tuple[ContainerId, str]]:
         return self._was_kept
+
+    @property
+    def ended_execs(self) -> frozenset[tuple[ContainerId, str]]:
+        return self._had_ended
 
     def forget_exec(self, id: ContainerId, key: str) -> None:
         kept = self._kept.pop((id, key), None)
@@ -1404,7 +1444,11 @@ class ProcessRuntime:
                 self._no_room = error.errno != errno.EAGAIN
                 if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
                     return False
-                # It is gone; _watch_launcher tells.
+                # It is gone, or has let us go; _attend sees to it. What is said meanwhile waits
+                # for the one that we talk to next.
+                if self._launcher.durable_in is not None:
+                    self._absent = True
+                    return True
             self._outbox.popleft()
             _close(*fds)
         return True
@@ -1490,8 +1534,14 @@ class ProcessRuntime:
                 else:
                     self._tell(drop)
             case ("executing", _, name):
-                self._kept.setdefault((id, name), self._new_kept())
+                self._kept_seen.add((id, name))
+                if not self._all_listed:
+                    self._kept.setdefault((id, name), self._new_kept())
             case ("execed", _, name, answer, stopped, output):
+                self._kept_seen.add((id, name))
+                if self._all_listed and (id, name) not in self._kept:  # forgotten meanwhile
+                    _close(*fds)
+                    return
                 kept = self._kept.setdefault((id, name), self._new_kept())
                 kept.answer, kept.stopped = answer, stopped
                 if output is None:

@@ -24,7 +24,7 @@ def copied(place: Place, name: str) -> str:
 
 
 def test_every_example_is_here():
-    assert sorted(os.listdir(ROOT / "examples")) == ["crashloop", "health", "pid1", "web"]
+    assert sorted(os.listdir(ROOT / "examples")) == ["crashloop", "health", "hooks", "pid1", "web"]
 
 
 @one_way
@@ -123,3 +123,42 @@ def test_the_crash_loop_example_waits_longer_and_longer(place: Place):
     assert waits[:2] == ["100ms", "200ms"]
     assert "crashloop/app | cannot reach the database" in finished.out
     assert re.search(r"exited with code 1 after 1\.\d s: .*cannot reach the database", finished.err)
+
+
+@one_way
+def test_the_hooks_example_is_warmed_up_and_drained_and_shows_who_was_waited_for(
+    place: Place, way: Way
+):
+    """§6.1.2, §6.2.1, §6.2.4"""
+    # Ports of its own: somebody else may be at the same.
+    session = place.podvisor(
+        "run", f"--isolation={way.isolation}", copied(place, "hooks"), start={"net": True}
+    )
+    session.until_logged("hooks/deaf   | up")
+    session.signal(signal.SIGINT)
+    finished = session.wait(130)
+
+    server = [line for line in finished.out.splitlines() if line.startswith("hooks/server")]
+    assert server == [
+        f"hooks/server | {line}"
+        for line in ("cold, listening", "warm", "draining", "drained", "bye")
+    ]
+    said = finished.err
+    warm, deaf = said.index("hooks/server * postStart done"), said.index("hooks/deaf   * started")
+    assert warm < deaf < said.index("hooks        * Running")
+    assert said.index("hooks/server * preStop done") < said.index(
+        "hooks/server * exited with code 0"
+    )
+    assert {name: row[1:3] for name, row in finished.table().items()} == {
+        "hooks/server": ["0", "Completed"],
+        "hooks/deaf": ["137", "Error"],
+    }
+    _, _, shown = said.partition("\nshutdown of hooks: ")
+    assert float(shown.split()[0]) >= 4
+    assert "still alive: pid" in shown
+    assert [row.split()[:2] for row in shown.splitlines()[1:]] == [
+        ["hooks/server", "preStop"],
+        ["hooks/server", "SIGTERM"],
+        ["hooks/deaf", "SIGTERM"],
+        ["hooks/deaf", "SIGKILL"],
+    ]

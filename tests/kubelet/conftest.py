@@ -79,9 +79,10 @@ class FakeRuntime:
         self.strays: set[ContainerId] = set()
         self.exec_env: list[dict[str, str]] = []  # of each program that was run under a key
         self.exec_lag = 0.0  # seconds from a container's end to the answers of its programs
-        self.broken_execs: list[NodeError] = []  # what the next programs get for an answer
+        self.broken_execs: list[Exception] = []  # what the next programs get for an answer
         self.forgotten: list[tuple[float, str]] = []  # (seconds, key)
         self.kept_execs: frozenset[tuple[ContainerId, str]] = frozenset()
+        self.ended_execs: frozenset[tuple[ContainerId, str]] = frozenset()
         self.results: dict[tuple[ContainerId, str], ExecResult] = {}  # until they are forgotten
         self.there_at: dict[tuple[ContainerId, str], float] = {}  # boot time of some of them
         self._gone: dict[ContainerId, anyio.Event] = {}  # whose programs are running

@@ -12,8 +12,17 @@ from supervisor.api import v1
 from supervisor.errors import NodeError
 from supervisor.kubelet import worker as worker_module
 from supervisor.kubelet.clock import Clock
-from supervisor.lifecycle.facts import DeletionRequested
-from supervisor.runtime.cri import ExecInterruptedError, ExecResult, StartError
+from supervisor.kubelet.handlers import HookResult
+from supervisor.lifecycle.facts import ContainerId, DeletionRequested
+from supervisor.runtime.cri import (
+    ExecInterruptedError,
+    ExecResult,
+    Found,
+    LaunchSpec,
+    Presence,
+    StartError,
+)
+from supervisor.store.contract import Change
 from supervisor.store.memory import MemoryStore
 
 from .conftest import Program, world
@@ -275,3 +284,71 @@ async def test_a_hook_whose_program_went_with_the_launcher_is_run_again(
         await w.node.wait()
         assert [h.runs for h in worker.record.containers[0].hooks] == [2]
         assert w.runtime.times("TERM", "app") == [9.1]
+
+
+async def test_a_hook_that_ends_while_another_decision_is_being_stored_is_not_run_again(
+    fake_clock: Clock,
+) -> None:
+    """§6.4.1: what is stored meanwhile does not know of the end yet"""
+
+    class SlowStore(MemoryStore):
+        async def commit(self, change: Change) -> int:
+            await fake_clock.sleep(0.5)
+            return await super().commit(change)
+
+    web = pod("app", "other")
+    hook = v1.Lifecycle(pre_stop=v1.LifecycleHandler(exec=v1.ExecAction(command=("hook",))))
+    app = msgspec.structs.replace(web.spec.containers[0], lifecycle=hook)
+    spec = msgspec.structs.replace(web.spec, containers=(app, *web.spec.containers[1:]))
+    programs = {"app": Program(term=0), "other": Program(term=0.9)}
+    async with world(fake_clock, programs, store=SlowStore()) as w:
+        begun: list[float] = []
+
+        async def run_hook(*_: object, **__: object) -> HookResult:
+            begun.append(w.clock.now().boot)
+            await w.clock.sleep(1)  # when it ends, the end of the other is being stored
+            return HookResult(True)
+
+        w.node.run_hook = run_hook
+        w.node.run_pod(v1.Pod(metadata=web.metadata, spec=spec))
+        await w.clock.sleep(10)
+        w.node.delete_all()
+        await w.node.wait()
+        assert len(begun) == 1
+
+
+async def test_what_ends_while_a_node_comes_back_is_not_missed(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """§2.1.5: its exit may be news before the rest of its pod is adopted"""
+    store = MemoryStore()
+    async with world(fake_clock, {"one": Program(), "two": Program()}, store=store) as w:
+        worker = w.node.run_pod(pod("one", "two", policy="Never"))
+        await w.clock.sleep(1)
+        one, two = (ContainerId(worker.pod.metadata.uid, name, 0) for name in ("one", "two"))
+    there = Found(Presence.RUNNING, 1000, fake_clock.now())
+    async with world(
+        fake_clock,
+        {"one": Program(), "two": Program(runs=None)},
+        store=store,
+        found={one: there, two: there},
+    ) as w:
+        adopt = w.runtime.adopt
+
+        async def adopt_slowly(spec: LaunchSpec) -> Found:
+            if spec.id == one:
+                w.runtime._end(one, 3)
+            else:
+                await w.clock.sleep(1)
+            return await adopt(spec)
+
+        monkeypatch.setattr(w.runtime, "adopt", adopt_slowly)
+        await w.node.restore()
+        await w.clock.sleep(1)
+        [worker] = w.node.workers
+        ended = worker.record.containers[0].ended
+        assert ended is not None
+        assert ended.exit_code == 3
+        assert w.runtime.unacknowledged == set()
+        w.node.delete_all()
+        await w.node.wait()

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.lifecycle import facts, hooks, reasons
-from supervisor.lifecycle.decide import decide, waiting_for
+from supervisor.lifecycle.decide import decide, waiting_for, waiting_for_start
 from supervisor.lifecycle.facts import HookKind, HookTarget, StopContainer
 from supervisor.lifecycle.hooks import HookEnd
 from supervisor.lifecycle.record import Committed, Kill, KillCause, PodRecord, observe
@@ -478,9 +478,19 @@ def test_who_waits_for_a_pre_stop_is_told_so():
     )
     known = observe(known, Committed(NOW, decide(known, NOW)))
     [awaited] = waiting_for(known)
-    assert awaited.hook
+    assert awaited.hook == NOW
     assert awaited.signalled is None
     assert awaited.kill_at == BOOT + 100 + 30 + 2
+
+
+def test_who_waits_for_a_post_start_is_told_so():
+    known = record(pod(container("app", **post_start())), app=running())
+    assert waiting_for_start(known) == ()
+    known = observe(known, Committed(NOW, decide(known, NOW)))
+    [(id, since)] = waiting_for_start(known)
+    assert (id.name, since) == ("app", NOW)
+    done = facts.HookFinished(NOW, id, HookKind.POST_START, ok=True)
+    assert waiting_for_start(observe(known, done)) == ()
 
 
 # --- hooks that are requests ---------------------------------------------------------------------
@@ -504,6 +514,24 @@ def test_a_request_outlives_its_container_until_the_grace_is_over():
     late.run()
     assert late.now == 18
     assert late.record.containers[0].hooks[0].end is HookEnd.DEADLINE
+
+
+@pytest.mark.parametrize("which", ["preStop", "postStart"])
+def test_a_request_is_not_waited_for_when_its_pod_is_killed_at_once(which):
+    """§7.2.2: the third Ctrl-C"""
+    hooked = pre_stop(**HTTP) if which == "preStop" else post_start(**HTTP)
+    life = Life(
+        pod(container("app", **hooked)),
+        {"app": exits(0, after=102)},
+        plays={f"app {which}": Play(lasts=inf)},
+    )
+    if which == "preStop":
+        life.delete(100, 60)
+    life.delete(103, kill=True).run()
+    assert life.now == 103
+    [hook] = life.record.containers[0].hooks
+    assert hook.end is HookEnd.DEADLINE
+    assert life.hooks_of("app/0")[-1] == (103, f"{which} cancelled")
 
 
 def test_the_next_instance_waits_for_the_hooks_of_the_one_before():

@@ -616,8 +616,8 @@ async def test_a_hook_ends_with_its_container_and_its_result_stays(way: Way, sta
     wait_for(lambda: gone(said["launcher"]), "the launcher's end")
 
 
-@pytest.mark.parametrize("how", ["timeout", "cancel"])
-async def test_a_hook_whose_call_ends_is_killed_with_all_it_started(
+@pytest.mark.parametrize("how", ["timeout", "forgotten"])
+async def test_a_hook_that_is_not_wanted_any_more_is_killed_with_all_it_started(
     way: Way, state: str, mark: str, how: str
 ) -> None:
     async with durable_node(way, state) as node:
@@ -636,8 +636,9 @@ async def test_a_hook_whose_call_ends_is_killed_with_all_it_started(
                 tasks.start_soon(run, None)
                 await until(lambda: marked(mark), "the program")
                 tasks.cancel_scope.cancel()
-        assert marked(mark) == []
+            assert marked(mark) != [], "whoever waits no longer has not asked for its end"
         node.runtime.forget_exec(spec.id, "k")
+        await until(lambda: not marked(mark), "its end")
 
 
 async def test_large_requests_and_results_pass_whole(way: Way, state: str) -> None:
@@ -788,16 +789,36 @@ async def test_a_start_under_way_when_the_launcher_dies_is_tried_again_or_found(
     async with durable_node(way, state) as node:
         os.kill(node.launcher_pid, signal.SIGSTOP)
         spec = node.spec("sleep", "1000")
+        pids: list[int] = []
         async with anyio.create_task_group() as tasks:
 
             async def start() -> None:
-                with pytest.raises(OSError, match="the launcher died"):
-                    await node.start(spec)
+                pids.append(await node.start(spec))
 
             tasks.start_soon(start)
             await anyio.sleep(0.01)
             os.kill(node.launcher_pid, signal.SIGKILL)
-        assert not gone(await node.start(spec))
+        assert not gone(pids[0])
+
+
+async def test_an_adoption_under_way_when_the_launcher_dies_is_tried_again(
+    way: Way, state: str
+) -> None:
+    main = ("sleep", "1000")
+    said = supervised(way, state, f"await node.start(node.spec(*{main!r}))")
+    kill(said["launcher"])
+    async with durable_node(way, state) as node:
+        os.kill(node.launcher_pid, signal.SIGSTOP)
+        found: list[Presence] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def adopt_it() -> None:
+                found.append((await node.runtime.adopt(node.spec(*main))).state)
+
+            tasks.start_soon(adopt_it)
+            await until(lambda: node.runtime._pending, "the request")
+            os.kill(node.launcher_pid, signal.SIGKILL)
+        assert found == [Presence.RUNNING]
 
 
 @pytest.mark.parametrize(

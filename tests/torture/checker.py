@@ -41,8 +41,7 @@ class Run:
         self.term = self.end = None  # when
         self.code = None
         self.lines = None
-        self.hooks = {}  # which -> the words of what happened, in order
-        self.asked_at_begin = False
+        self.hooks = {}  # of its attempt: which -> the words of what happened, in order
         self.gone_at = None  # it may have ended here without a word of its own
 
     @property
@@ -66,6 +65,8 @@ class Pod:
         self.kills = [(i.at, i.words[0]) for i in self.trail if i.kind == "kill"]
         self.asked = next((i.at for i in self.trail if i.kind == "asked"), None)
         self.hooks = {}  # id -> its lines
+        self.heard = {}  # (container, attempt) -> which -> the words of what happened
+        self.logs = {label: self.read_logs(label) for label in self.containers}
 
     def wrong(self, rule, text):
         self.node.wrong(rule, f"{self.name}: {text}")
@@ -79,19 +80,31 @@ class Pod:
     # --- what was killed when ---
 
     def killed(self, begin, end, kinds=None):
-        return [at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)]
+        return [
+            at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)
+        ]
 
     def is_lossy(self, begin, end):
-        """Whether what became of a run, or its last output, may be known by nobody."""
-        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY):
+        """Whether what became of a run, or its last output, may be known by nobody.
+
+        A launcher that dies in the moment of a start; all that read its output dead at the same
+        time; supervisor and launcher dead, or the supervisor not yet come to itself, between its
+        end and its commit.
+        """
+        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(
+            begin, end + 1, ("all",)
+        ):
             return True
-        launchers = self.killed(begin, end + 0.5, LOSSY)
-        loggers = self.killed(begin - SPAWN, end + 0.5, ("logger",))
-        return bool(self.killed(begin, end + 0.5, ("all",))) or any(
-            logger >= launcher or launcher - logger < SPAWN
-            for launcher in launchers
-            for logger in loggers
-        ) or (bool(launchers) and self.node.longest_life(launchers[0] - 1, end) < end - launchers[0])
+        launchers = self.killed(begin, end + 1, LOSSY)
+        loggers = self.killed(begin - SPAWN, end + 1, ("logger",))
+        if any(k >= at or at - k < SPAWN for at in launchers for k in loggers):
+            return True
+        return any(
+            self.node.longest_life(min(at, end), max(at, end)) < SETTLE
+            for at, what in self.kills
+            if at >= begin and what in LOSSY
+            if what != "launcher" or self.node.age(at) < SETTLE
+        )
 
     # --- the trail, line by line ---
 
@@ -109,6 +122,13 @@ class Pod:
     def newest(self, label):
         return self.runs[label][-1] if self.runs[label] else None
 
+    def attempt_of(self, label, number):
+        """Of a run, as its log says; or the one after the newest."""
+        if number in self.logs[label]:
+            return self.logs[label][number][0]
+        before = self.newest(label)
+        return 0 if before is None else self.attempt_of(label, before.number) + 1
+
     def follow_main(self, line):
         label, number, what, *more = line.words
         number = int(number)
@@ -122,7 +142,7 @@ class Pod:
             if number != len(self.runs[label]) + 1:
                 self.wrong("one live attempt", f"{label} run {number} is out of order")
             fresh = Run(number, line.at)
-            fresh.asked_at_begin = self.asked is not None and line.at > self.asked
+            fresh.hooks = self.heard.setdefault((label, self.attempt_of(label, number)), {})
             self.judge_start(label, fresh, line)
             self.runs[label].append(fresh)
             return
@@ -145,41 +165,49 @@ class Pod:
             if other == label or not runs or self.hook(other, "postStart") is None:
                 continue
             last = runs[-1]
-            if last.until is not None or last.term is not None:
-                continue
+            if last.until is not None or last.term is not None or line.at - last.begin < 0.5:
+                continue  # two that start one after the other may speak in the other order
             if self.killed(last.begin - SPAWN, line.at, LOSSY) or self.how(other) == "crash":
                 continue
             if "end" not in last.hooks.get("postStart", ()):
-                self.wrong("no hook missed", f"{label} started before the postStart of {other} ended")
+                self.wrong(
+                    "no hook missed", f"{label} started before the postStart of {other} ended"
+                )
 
     def judge_term(self, label, run, line):
         """The stop signal comes after the preStop, except when the grace period is over."""
         if self.hook(label, "preStop") is not None:
             since = self.asked if self.asked is not None else line.at
             if "end" not in run.hooks.get("preStop", ()) and line.at - since < self.grace - 1:
-                self.wrong("no hook missed", f"{label} was told to stop before its preStop: {line.text}")
-        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get("postStart", ()):
+                self.wrong(
+                    "no hook missed", f"{label} was told to stop before its preStop: {line.text}"
+                )
+        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get(
+            "postStart", ()
+        ):
             until = line.at if self.asked is None else min(self.asked, line.at)
             if self.node.longest_life(run.begin, until) > SETTLE:
                 self.wrong("no hook missed", f"the postStart of {label} run {run.number} never ran")
 
     def follow_hook(self, line):
         id, number, what, *flags = line.words
-        _, label, _, which = id.split("/")
+        _, label, attempt, which = id.split("/")
         self.hooks.setdefault(id, []).append(line)
         if what == "overlap":
             self.wrong("no overlap of hooks", line.text)
             return
+        heard = self.heard.setdefault((label, int(attempt)), {})
+        heard.setdefault(which, []).append(what)
         run = self.newest(label)
-        if run is not None:
-            run.hooks.setdefault(which, []).append(what)
         if what == "begin" and which == "preStop" and not self.is_owed(label, flags):
             self.wrong("no hook that is not owed", line.text)
         if what == "begin" and which == "postStart" and run is None and not self.kills:
             # The hook may be faster than the first line of its container, but not for long.
             later = [i for i in self.trail if i.kind == "main" and i.words[0] == label]
             if not later:
-                self.wrong("no hook that is not owed", f"of a container that never ran: {line.text}")
+                self.wrong(
+                    "no hook that is not owed", f"of a container that never ran: {line.text}"
+                )
 
     def is_owed(self, label, flags):
         """Whether something is known for which the node may stop this container."""
@@ -207,7 +235,11 @@ class Pod:
             # A program goes on without the supervisor, and its result waits in the launcher.
             kinds = LOSSY if is_program else None
             begin = since.at if since is not None else line.at - 60
-            if again > 1 and since is not None and not self.is_repetition(lines, since, line, kinds):
+            if (
+                again > 1
+                and since is not None
+                and not self.is_repetition(lines, since, line, kinds)
+            ):
                 self.wrong("repetitions", f"nobody had died: {line.text}")
             if again > 1 and since is None and not self.killed(begin, line.at):
                 self.wrong("repetitions", f"nobody had died before the first line: {line.text}")
@@ -215,9 +247,7 @@ class Pod:
 
     def is_repetition(self, lines, first, second, kinds):
         place = lines.index(first)
-        ends = [
-            i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")
-        ]
+        ends = [i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")]
         deaths = self.killed(first.at, second.at, kinds)
         if not ends:
             return bool(deaths)
@@ -225,7 +255,8 @@ class Pod:
 
     # --- each run, with its log and the final object ---
 
-    def judge_runs(self, label):
+    def read_logs(self, label):
+        """By run: its attempt, and how many lines its log has."""
         logs = {}
         for path in sorted(glob.glob(f"{self.folder}/logs/{self.name}/{label}.*.log")):
             attempt = int(path.rsplit(".", 2)[1])
@@ -235,6 +266,10 @@ class Pod:
             if number in logs:
                 self.wrong("logs", f"two logs have {label} run {number}")
             logs[number] = attempt, counts
+        return logs
+
+    def judge_runs(self, label):
+        logs = self.logs[label]
         last = self.trail[-1].at
         for run in self.runs[label]:
             until = run.until if run.until is not None else last
@@ -347,6 +382,10 @@ class Node:
     def longest_life(self, begin, end):
         """Of the supervisor, within these times."""
         return max((min(e, end) - max(b, begin) for b, e in self.lives), default=0.0)
+
+    def age(self, at):
+        """Of the supervisor's life at this time."""
+        return min((at - begin for begin, end in self.lives if begin <= at <= end), default=0.0)
 
     def check(self):
         for path in sorted(glob.glob(f"{self.folder}/trail/*")):

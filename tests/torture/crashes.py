@@ -272,10 +272,10 @@ def _uptime() -> str:
         return file.read().split()[0]
 
 
-def _append(path: str, text: str, *, sync: bool = True) -> None:
+def _append(path: str, text: str, *, sync: bool = True, ago: float = 0.0) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
-        os.write(fd, f"{_uptime()} {text}\n".encode())
+        os.write(fd, f"{float(_uptime()) - ago:.2f} {text}\n".encode())
         if sync:
             os.fsync(fd)
     finally:
@@ -405,8 +405,8 @@ class Node:
             if self.plan is Plan.FAILPOINT:
                 self.armed = self.least(SUPERVISOR_CELLS)
         self.fresh_launcher = False
-        patience = {Plan.FAILPOINT: 5.0, Plan.LAUNCHER_FAILPOINT: 5.0, Plan.PAST_DEADLINE: 6.0}
-        self.due = now + patience.get(self.plan, luck.uniform(0.05, 2.5))
+        patience = {Plan.FAILPOINT: 3.0, Plan.LAUNCHER_FAILPOINT: 3.0, Plan.PAST_DEADLINE: 5.0}
+        self.due = now + patience.get(self.plan, luck.uniform(0.05, 2.0))
         if self.plan is Plan.NONE:
             self.due = float("inf")
         if self.plan in (Plan.LAUNCHER, Plan.LOGGER):
@@ -429,6 +429,7 @@ class Node:
 
     def carry_out(self) -> None:
         assert self.process is not None
+        self.due = float("inf")
         match self.plan:
             case Plan.LAUNCHER:
                 self.kill("launcher", *self.helpers("podvisor-launch")[:1])
@@ -450,7 +451,7 @@ class Node:
         """The supervisor lives on, and will be killed like any other."""
         self.launcher_spared_until = time.monotonic() + 3.0
         self.plan, self.armed = Plan.RANDOM, None
-        self.due = time.monotonic() + self.luck.uniform(0.05, 2.5)
+        self.due = time.monotonic() + self.luck.uniform(0.05, 2.0)
 
     def kill(self, what: str, *pids: int) -> None:
         if not pids:
@@ -464,11 +465,12 @@ class Node:
                     os.kill(pid, signal.SIGKILL)
         self.note_kill(what, "random")
 
-    def note_kill(self, what: str, how: str) -> None:
+    def note_kill(self, what: str, how: str, ago: float = 0.0) -> None:
         self.report.kills[f"{what}, {how}"] += 1
-        self.journal(f"kill {what} {how}")
+        text = f"kill {what} {how}"
+        _append(os.path.join(self.base, "journal"), text, sync=False, ago=ago)
         for pod in self.pods.values():
-            _append(os.path.join(self.base, "trail", pod.name), f"kill {what} {how}", sync=False)
+            _append(os.path.join(self.base, "trail", pod.name), text, sync=False, ago=ago)
             pod.affected |= what != "supervisor"
 
     def ended(self, status: int) -> None:
@@ -489,6 +491,7 @@ class Node:
         try:
             with open(self.points) as file:
                 hits = file.read().splitlines()
+                ago = max(0.0, time.time() - os.fstat(file.fileno()).st_mtime)
         except FileNotFoundError:
             return
         for hit in hits[self.hits_read :]:
@@ -496,10 +499,10 @@ class Node:
             cell = name, kind
             self.report.cells[cell] += 1
             if cell in LAUNCHER_CELLS:
-                self.note_kill("launcher", name)
+                self.note_kill("launcher", name, ago)
                 self.next_plan()
             else:
-                self.note_kill("supervisor", name)
+                self.note_kill("supervisor", name, ago)
         self.hits_read = len(hits)
 
     def helpers(self, name: str) -> list[int]:
@@ -678,3 +681,147 @@ def _marked(base: str) -> Iterator[int]:
 def run_node(options: Options) -> Report:
     be_subreaper()
     return Node(options).run()
+
+
+# --- the campaign ---------------------------------------------------------------------------------
+
+
+def campaign(options: list[Options]) -> list[Report]:
+    """So many nodes side by side, each in a process of its own."""
+    with ProcessPoolExecutor(len(options), get_context("spawn")) as pool:
+        return list(pool.map(run_node, options))
+
+
+def nodes(
+    folder: str, lives: int, count: int, seed: int, isolation: str, **more: Any
+) -> list[Options]:
+    """Options of `count` nodes that share so many lives."""
+    luck = random.Random(seed)
+    shares = [lives // count + (index < lives % count) for index in range(count)]
+    found = []
+    for index, share in enumerate(shares):
+        place = os.path.join(folder, f"{isolation}-{more.get('sabotage', '')}{index}")
+        os.mkdir(place)
+        os.chmod(place, 0o755)
+        found.append(
+            Options(
+                folder=place,
+                lives=share,
+                seed=luck.randrange(1 << 32),
+                isolation=isolation,
+                **more,
+            )
+        )
+    return found
+
+
+def violations(reports: list[Report]) -> list[dict[str, str]]:
+    return [found for report in reports for found in report.verdict["violations"]]
+
+
+def show(reports: list[Report]) -> None:
+    """What was done, and what came of it."""
+    kills = sum((report.kills for report in reports), Counter())
+    cells = sum((report.cells for report in reports), Counter())
+    total = {
+        name: sum(report.verdict[name] for report in reports)
+        for name in ("hooks", "repeated", "runs", "lines", "gaps", "codes", "unknown")
+    }
+    print(f"\n{'failpoint':<22}{'kind of action':<22}{'kills':>6}")
+    for name, kind in CELLS:
+        print(f"{name:<22}{kind:<22}{cells[name, kind]:>6}")
+    print(f"\n{'killed':<30}{'kills':>6}")
+    for what in ("supervisor", "launcher", "logger", "both", "all"):
+        at_random = kills[f"{what}, random"]
+        at_points = sum(n for k, n in kills.items() if k.startswith(f"{what}, ")) - at_random
+        print(f"{what + ', at random':<30}{at_random:>6}")
+        if at_points:
+            print(f"{what + ', at failpoints':<30}{at_points:>6}")
+    share = 100 * total["repeated"] / max(1, total["hooks"])
+    print(
+        f"\n{sum(r.lives for r in reports)} lives of pods, "
+        f"{sum(r.affected for r in reports)} of them with launcher or logger killed; "
+        f"{total['runs']} runs of containers\n"
+        f"{total['hooks']} hooks, {total['repeated']} of them repeated ({share:.1f} %)\n"
+        f"{total['lines']} log lines, {total['gaps']} gaps\n"
+        f"{total['codes']} exit codes compared, {total['unknown']} unknown to everybody"
+    )
+    found = violations(reports)
+    for rule, count in Counter(v["rule"] for v in found).items():
+        print(f"BROKEN {rule}: {count} times")
+    for violation in found[:40]:
+        print(f"  {violation['rule']}: {violation['text'][:300]}")
+
+
+def empty(reports: list[Report], share: int) -> list[str]:
+    """What the campaign has not come to: cells of the matrix, failpoints with too few hits."""
+    cells = sum((report.cells for report in reports), Counter())
+    points = Counter[str]()
+    for (name, _), count in cells.items():
+        points[name] += count
+    return [
+        *(f"{name} with {kind} was never hit" for name, kind in CELLS if not cells[name, kind]),
+        *(
+            f"{name} was hit {points[name]} times, not {share}"
+            for name in dict.fromkeys(name for name, _ in CELLS)
+            if points[name] < share
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.crashes", description=__doc__)
+    parser.add_argument("--lives", type=int, default=2000, help="lives of pods, in all modes")
+    parser.add_argument("--nodes", type=int, default=5, help="at the same time")
+    parser.add_argument("--pods", type=int, default=12, help="of one node at the same time")
+    parser.add_argument("--others", type=int, default=200, help="lives in each other mode")
+    parser.add_argument("--sabotage", type=int, default=100, help="lives of each sabotage")
+    parser.add_argument("--isolation", default="", help="only this mode, and no sabotage")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--keep", action="store_true", help="the evidence")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}, {options.nodes} nodes with {options.pods} pods each", flush=True)
+    begin = time.monotonic()
+    folder = tempfile.mkdtemp(prefix="podvisor-crashes-")
+    os.chmod(folder, 0o755)
+    wrong: list[str] = []
+    if options.isolation:
+        modes = {options.isolation: options.lives}
+    else:
+        first = "pidns" if os.geteuid() == 0 else "pidns-rootless"
+        modes = {m: options.others for m in ("pidns-rootless", "group") if m != first}
+        modes = {first: options.lives - sum(modes.values()), **modes}
+    reports = []
+    for mode, lives in modes.items():
+        count = options.nodes if lives > 5 * options.others else 2
+        count = min(count, max(1, lives // options.pods))
+        share = -(-20 // options.nodes) + 1
+        done = campaign(nodes(folder, lives, count, seed, mode, pods=options.pods, share=share))
+        reports += done
+        print(
+            f"{mode}: {sum(r.lives for r in done)} lives, {time.monotonic() - begin:.0f} s so far"
+        )
+    show(reports)
+    wrong += [f"{len(violations(reports))} promises were broken"] if violations(reports) else []
+    if not options.isolation and options.lives >= 2000:
+        wrong += empty(reports, 20)
+    for part in ("intent", "ends") if options.sabotage and not options.isolation else ():
+        done = campaign(nodes(folder, options.sabotage, 1, seed, mode, sabotage=part))
+        found = Counter(v["rule"] for v in violations(done))
+        print(f"\nwithout the recording of {part}, {done[0].lives} lives: ", end="")
+        print(", ".join(f"{rule}: {count}" for rule, count in found.items()) or "nothing was found")
+        if not found:
+            wrong.append(f"the checker does not miss the recording of {part}")
+    print(f"\n{time.monotonic() - begin:.0f} s")
+    for text in wrong:
+        print(f"FAILED: {text}")
+    if options.keep:
+        print(f"the evidence is in {folder}")
+    else:
+        shutil.rmtree(folder)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
