@@ -558,9 +558,11 @@ class Place:
     def write(self, name: str, content: str | Manifest | list[Manifest]) -> str:
         path = f"{self.folder}/{name}"
         self._make_folders(os.path.dirname(path))
-        with open(path, "w") as file:
+        # There as a whole, or not at all: a container may wait for it, and remove it at once.
+        with open(f"{path}.new", "w") as file:
             file.write(content if isinstance(content, str) else json.dumps(content))
-        os.chown(path, self.way.uid, -1)
+        os.chown(f"{path}.new", self.way.uid, -1)
+        os.rename(f"{path}.new", path)
         return path
 
     def _make_folders(self, path: str) -> None:

@@ -124,7 +124,8 @@ def _guarded() -> int:
         return ExitCode.NODE
     except Exception:
         complain(traceback.format_exc())
-        complain("podvisor: this is a bug of podvisor's own; nothing is left running")
+        left = "its containers run on" if sys.argv[1:2] == ["serve"] else "nothing is left running"
+        complain(f"podvisor: this is a bug of podvisor's own; {left}")
         code = ExitCode.BUG
     try:
         if sys.stdout is not None:

@@ -181,8 +181,7 @@ class Session:
         with anyio.CancelScope() as self._life:
             async with node:
                 self._node = node
-                if not self._asked:
-                    await self._start(node)
+                await self._start(node)
                 self._tasks.start_soon(self._explain, node)
                 self._tasks.start_soon(self._watch_reader)
                 try:
@@ -220,7 +219,8 @@ class Session:
             raise ManifestError(f"{count}; nothing was started")
 
     async def _start(self, node: Node) -> None:
-        self._run(node, self._loaded.pods)
+        if not self._asked:
+            self._run(node, self._loaded.pods)
 
     async def _wait(self, node: Node) -> None:
         """Until nothing is left to do. Raises NodeError when the runtime was lost."""
@@ -315,7 +315,7 @@ class Session:
         if self._code is None:
             self._code = code
         if self._node is None:
-            return  # nothing was started, and nothing will be
+            return  # nothing was started yet, and nothing will be
         if self._asked == 1:
             for worker in self._node.workers:
                 if not worker.finished.is_set():

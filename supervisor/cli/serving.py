@@ -117,6 +117,9 @@ class _Serving(Session):
         await node.restore(self._restored)
         again = f": {_count(len(self._taken_on), 'pod')} taken on again" if self._taken_on else ""
         self._output.say("podvisor", f"state in {self._state.path}{again}")
+        if self._asked:
+            # Before there was a node to tell. What an earlier life has left is stopped, too.
+            self._stop(node, self._options.grace_period)
         self._reconcile(node)
         self._tasks.start_soon(self._follow, node)
 
@@ -135,6 +138,14 @@ class _Serving(Session):
             tasks.cancel_scope.cancel()
         if lost.is_set() or not self._keep:
             await node.wait()
+
+    def _end(self, code: ExitCode) -> None:
+        if not self._keep:
+            super()._end(code)
+        elif not self._asked:  # asking again changes nothing: nobody is waited for
+            self._asked, self._code = 1, code
+            if self._node is not None:
+                self._stop(self._node, None)
 
     def _stop(self, node: Node, grace: int | None, *, kill: bool = False) -> None:
         self._ending.set()
@@ -188,7 +199,8 @@ class _Serving(Session):
 
     def _reconcile(self, node: Node) -> None:
         """Have what is wanted, and nothing else; a pod that must go first goes first."""
-        if not self._sources.paths:
+        self._forget_gone(node)
+        if self._asked or not self._sources.paths:
             return
         wanted = dict(self._sources.wanted)
         for worker in node.workers:
@@ -206,6 +218,15 @@ class _Serving(Session):
                 self._output.say(self._name(worker.pod), "its manifest has changed: replacing it")
                 node.delete(worker)
         self._run(node, [_sourced(home) for home in wanted.values() if self._is_possible(home)])
+
+    def _forget_gone(self, node: Node) -> None:
+        """Pods come and go for months: of those that are gone nothing is kept."""
+        if len(self._taken_on) > len(node.workers):
+            self._taken_on = list(node.workers)
+            uids = {worker.pod.metadata.uid for worker in self._taken_on}
+            self._labels = {uid: label for uid, label in self._labels.items() if uid in uids}
+            self._homes = {uid: home for uid, home in self._homes.items() if uid in uids}
+            self._unhealthy = {said for said in self._unhealthy if said[0] in uids}
 
     def _is_possible(self, home: LoadedPod) -> bool:
         problems = self._hosts_init(home)

@@ -31,6 +31,8 @@ class Sources:
         self._stamps: dict[str, _Stamp] | None = None  # none: nobody has looked yet
         self._good: dict[str, tuple[LoadedPod, ...]] = {}  # by file: what it held last
         self._broken: dict[str, list[Problem]] = {}  # files and folders, with what was told
+        self._missed: set[str] = set()  # files that were gone when looked for last
+        self._absent: set[str] = set()  # paths that were never there
         self._clashes: set[str] = set()  # those that were told
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
 
@@ -42,13 +44,15 @@ class Sources:
         files = self._files()
         found = ((file, self._stamp(file)) for file in files)
         stamps = {file: stamp for file, stamp in found if stamp is not None}
+        seen = tuple(stamps)
         if self._stamps is None:
+            self._absent = {path for path in self.paths if not os.path.lexists(path)}
             problems += [
                 _problem(file, "cannot read: there is no such file")
                 for file in files
                 if file not in stamps
             ]
-        changed = stamps != self._stamps
+        changed = self._stamps is None
         for file, stamp in stamps.items():
             # What is broken may be so because of something else: its mode, its podvisor.toml.
             if stamp != known.get(file) or file in broken:
@@ -58,15 +62,33 @@ class Sources:
         for path, said in self._broken.items():
             problems += said if said != broken.get(path) else ()
         for file in known.keys() - stamps.keys():
-            self._good.pop(file, None)
+            if file in self._missed:
+                self._missed.discard(file)
+                self._good.pop(file, None)
+            else:
+                # Some editors write a file by removing it first: it is gone when it stays so.
+                self._missed.add(file)
+                stamps[file] = known[file]
+                if file in broken:
+                    self._broken[file] = broken[file]
+        self._missed &= stamps.keys() - set(seen)
+        changed |= stamps != self._stamps
         self._stamps = stamps
         if changed:
             problems += self._merge()
         return problems
 
     def is_broken(self, file: str) -> bool:
-        """Whether this file is there, or may be, but what it holds cannot be told."""
-        return file in self._broken or os.path.dirname(file) in self._broken
+        """Whether this file is there, or may be, but what it holds cannot be told.
+
+        So it is with all that is under no path we know, as long as a path that was named has never
+        been there: one that is mistyped, or not mounted yet.
+        """
+        if file in self._broken or os.path.dirname(file) in self._broken:
+            return True
+        self._absent = {path for path in self._absent if not os.path.lexists(path)}
+        named = {file, os.path.dirname(file)} & (set(self.paths) - self._absent)
+        return bool(self._absent) and not named
 
     def _files(self) -> list[str]:
         files: list[str] = []

@@ -322,6 +322,7 @@ class Node:
         meta = worker.pod.metadata
         await self.runtime.remove_pod(meta.namespace, meta.name, uid)
         self._workers.pop(uid, None)
+        self._stored.discard(uid)
 
     def record_events(self, pod: v1.Pod, events: tuple[EventDraft, ...]) -> None:
         now = self.clock.now()
@@ -338,7 +339,9 @@ class Node:
             self._observer.pod_changed(worker, before)
 
     def report_bug(self, where: str, text: str) -> None:
-        self.bugs.append(f"{where}: {text}")
+        bug = f"{where}: {text}"
+        if bug not in self.bugs:  # a parked pod has the same one every time
+            self.bugs.append(bug)
 
     async def _pump_news(self) -> None:
         try:
