@@ -116,6 +116,26 @@ async def test_what_runs_goes_on_with_its_pid_its_count_and_the_count_of_its_eve
         await ends(w)
 
 
+async def test_an_init_container_that_is_done_is_not_run_again(fake_clock: Clock) -> None:
+    """[K01] §2.1.6 §4.3.4"""
+    store = MemoryStore()
+    programs: dict[str, Program | list[Program]] = {"init": Program(runs=1), "app": Program()}
+    async with world(fake_clock, programs, store=store) as w:
+        w.node.run_pod(pod(inits=(container("init"),)))
+        await w.clock.sleep(5)
+    id = await app_of(store)
+    async with world(fake_clock, programs, store=store, found={id: running(1)}) as w:
+        worker = await restored(w)
+        await w.clock.sleep(5)
+        assert done(w) == [(5, "adopt", "app")]
+        init = worker.status.init_container_statuses[0]
+        assert init.state.terminated is not None
+        assert (init.state.terminated.reason, init.state.terminated.exit_code) == ("Completed", 0)
+        assert (init.ready, init.restart_count) == (True, 0)
+        assert ("Ready", "True") in [(c.type, c.status) for c in worker.status.conditions]
+        await ends(w)
+
+
 async def test_a_wait_that_had_begun_goes_on_with_what_is_left_of_it(fake_clock: Clock) -> None:
     """[K06] §3.2.3"""
     store = MemoryStore()
