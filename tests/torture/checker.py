@@ -6,7 +6,8 @@ ends with 1 if anything is wrong.
 
     trail/POD           lines in the order in which things happened, each fsynced by who did it
                         (pod.sh, and the driver for requests), and the kills of the driver
-    journal             when the supervisor was started, and when it was found dead
+    journal             when the supervisor was started, when it had its folder, and when it was
+                        found dead
     objects/POD.json    the object as stored last; POD.manifest: what was asked for
     logs/POD/*          the log files, one for each attempt
     state               the state directory: at the end nothing of a pod is in it
@@ -23,6 +24,7 @@ import sys
 
 SETTLE = 2.5  # seconds of a supervisor's life in which it surely comes to commit what has happened
 SPAWN = 1.5  # seconds around a start in which a launcher's death leaves nobody who knows
+EARLY = 0.3  # seconds by which a program may speak later than it was begun
 LOSSY = ("launcher", "both", "all")
 
 
@@ -234,7 +236,7 @@ class Pod:
         ends = [
             i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")
         ]
-        deaths = self.killed(first.at, second.at, kinds)
+        deaths = self.killed(first.at - EARLY, second.at, kinds)
         if not ends:
             return bool(deaths)
         return any(self.node.longest_life(ends[0], death) < SETTLE for death in deaths)
@@ -352,7 +354,7 @@ class Node:
         with open(f"{folder}/journal") as file:
             for line in file:
                 at, what, *more = line.split()
-                if what == "up":
+                if what == "ready":
                     begin = float(at)
                 elif begin is not None and (
                     what == "down" or (what == "kill" and more[0] in ("supervisor", "both", "all"))
