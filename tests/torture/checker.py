@@ -6,7 +6,8 @@ ends with 1 if anything is wrong.
 
     trail/POD           lines in the order in which things happened, each fsynced by who did it
                         (pod.sh, and the driver for requests), and the kills of the driver
-    journal             when the supervisor was started, and when it was found dead
+    journal             when the supervisor was started, when it had its folder, and when it was
+                        found dead
     objects/POD.json    the object as stored last; POD.manifest: what was asked for
     logs/POD/*          the log files, one for each attempt
     state               the state directory: at the end nothing of a pod is in it
@@ -23,6 +24,7 @@ import sys
 
 SETTLE = 2.5  # seconds of a supervisor's life in which it surely comes to commit what has happened
 SPAWN = 1.5  # seconds around a start in which a launcher's death leaves nobody who knows
+EARLY = 0.3  # seconds by which a program may speak later than it was begun
 LOSSY = ("launcher", "both", "all")
 
 
@@ -80,9 +82,7 @@ class Pod:
     # --- what was killed when ---
 
     def killed(self, begin, end, kinds=None):
-        return [
-            at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)
-        ]
+        return [at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)]
 
     def is_lossy(self, begin, end):
         """Whether what became of a run, or its last output, may be known by nobody.
@@ -91,9 +91,7 @@ class Pod:
         time; supervisor and launcher dead, or the supervisor not yet come to itself, between its
         end and its commit.
         """
-        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(
-            begin, end + 1, ("all",)
-        ):
+        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(begin, end + 1, ("all",)):
             return True
         launchers = self.killed(begin, end + 1, LOSSY)
         loggers = self.killed(begin - SPAWN, end + 1, ("logger",))
@@ -170,21 +168,15 @@ class Pod:
             if self.killed(last.begin - SPAWN, line.at, LOSSY) or self.how(other) == "crash":
                 continue
             if "end" not in last.hooks.get("postStart", ()):
-                self.wrong(
-                    "no hook missed", f"{label} started before the postStart of {other} ended"
-                )
+                self.wrong("no hook missed", f"{label} started before the postStart of {other} ended")
 
     def judge_term(self, label, run, line):
         """The stop signal comes after the preStop, except when the grace period is over."""
         if self.hook(label, "preStop") is not None:
             since = self.asked if self.asked is not None else line.at
             if "end" not in run.hooks.get("preStop", ()) and line.at - since < self.grace - 1:
-                self.wrong(
-                    "no hook missed", f"{label} was told to stop before its preStop: {line.text}"
-                )
-        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get(
-            "postStart", ()
-        ):
+                self.wrong("no hook missed", f"{label} was told to stop before its preStop: {line.text}")
+        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get("postStart", ()):
             until = line.at if self.asked is None else min(self.asked, line.at)
             if self.node.longest_life(run.begin, until) > SETTLE:
                 self.wrong("no hook missed", f"the postStart of {label} run {run.number} never ran")
@@ -205,9 +197,7 @@ class Pod:
             # The hook may be faster than the first line of its container, but not for long.
             later = [i for i in self.trail if i.kind == "main" and i.words[0] == label]
             if not later:
-                self.wrong(
-                    "no hook that is not owed", f"of a container that never ran: {line.text}"
-                )
+                self.wrong("no hook that is not owed", f"of a container that never ran: {line.text}")
 
     def is_owed(self, label, flags):
         """Whether something is known for which the node may stop this container."""
@@ -235,11 +225,7 @@ class Pod:
             # A program goes on without the supervisor, and its result waits in the launcher.
             kinds = LOSSY if is_program else None
             begin = since.at if since is not None else line.at - 60
-            if (
-                again > 1
-                and since is not None
-                and not self.is_repetition(lines, since, line, kinds)
-            ):
+            if again > 1 and since is not None and not self.is_repetition(lines, since, line, kinds):
                 self.wrong("repetitions", f"nobody had died: {line.text}")
             if again > 1 and since is None and not self.killed(begin, line.at):
                 self.wrong("repetitions", f"nobody had died before the first line: {line.text}")
@@ -247,8 +233,10 @@ class Pod:
 
     def is_repetition(self, lines, first, second, kinds):
         place = lines.index(first)
-        ends = [i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")]
-        deaths = self.killed(first.at, second.at, kinds)
+        ends = [
+            i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")
+        ]
+        deaths = self.killed(first.at - EARLY, second.at, kinds)
         if not ends:
             return bool(deaths)
         return any(self.node.longest_life(ends[0], death) < SETTLE for death in deaths)
@@ -366,7 +354,7 @@ class Node:
         with open(f"{folder}/journal") as file:
             for line in file:
                 at, what, *more = line.split()
-                if what == "up":
+                if what == "ready":
                     begin = float(at)
                 elif begin is not None and (
                     what == "down" or (what == "kill" and more[0] in ("supervisor", "both", "all"))

@@ -82,6 +82,8 @@ LAUNCHER_CELLS: tuple[Cell, ...] = (
     ("during-exec", "postStart"),
     ("during-exec", "preStop"),
 )
+# An end and a SIGKILL meet in one decision only if the supervisor sleeps through both moments.
+MET_BY_STALLING = ("before-ack", "KillContainer")
 CELLS = SUPERVISOR_CELLS + LAUNCHER_CELLS
 
 
@@ -177,13 +179,15 @@ def _manifest(kind: str, name: str, base: str, port: int, luck: random.Random) -
         case "crash":
             spec["containers"] = [
                 container("app", "crash", f"{luck.uniform(0, 0.5):.2f}"),
-                container("web", "slow", **hooks(program("web", span()), request("web", span()))),
+                container(
+                    "web", "slow", 1, **hooks(program("web", span()), request("web", span()))
+                ),
             ]
         case "deaf":
             spec["terminationGracePeriodSeconds"] = 2
             spec["containers"] = [
-                container("app", "deaf", **hooks(None, program("app", 0.2))),
-                container("web", "slow", readinessProbe=probe("web")),
+                container("app", "deaf", **hooks(None, program("app", 0.05))),
+                container("web", "slow", luck.choice((1.0, 1.8)), readinessProbe=probe("web")),
             ]
         case "sick":
             spec["containers"] = [
@@ -293,6 +297,7 @@ class _Pod:
         self.due: float | None = None  # when its file is removed
         self.removed: float | None = None
         self.ended = False
+        self.stalled = False
         self.affected = False
 
 
@@ -322,6 +327,7 @@ class Node:
         self.linked: set[str] = set()
         self.stuck: list[str] = []
         self.next_look = 0.0
+        self.ready, self.spawned = False, 0.0
 
     def run(self) -> Report:
         begin = time.monotonic()
@@ -356,6 +362,10 @@ class Node:
             self.ended(self.process.returncode)
         elif now >= self.due:
             self.carry_out()
+        if self.process is not None and self.armed == MET_BY_STALLING:
+            self.stall()
+        if self.process is not None and not self.ready:
+            self.look_whether_ready()
         self.link_logs()
         if now >= self.next_look:
             self.next_look = now + 0.25
@@ -368,7 +378,7 @@ class Node:
             command = [sys.executable, _SABOTAGED, self.options.sabotage]
         command += ["serve", os.path.join(self.base, "pods"), "--state-dir", self.state]
         command += ["--isolation", self.options.isolation]
-        command += ["--backoff-initial", "200ms", "--backoff-max", "1s"]
+        command += ["--timestamps", "--backoff-initial", "200ms", "--backoff-max", "1s"]
         env = {k: v for k, v in os.environ.items() if not k.startswith("PODVISOR_")}
         env["PYTHONPATH"] = str(_HERE.parent.parent)
         if self.armed is not None:
@@ -379,7 +389,32 @@ class Node:
             env["PODVISOR_FAILPOINTS_LOG"] = self.points
         with open(os.path.join(self.base, "output"), "ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
+        self.ready, self.spawned = False, time.time()
         self.journal("up")
+
+    def stall(self) -> None:
+        """Stop the supervisor from before the end of a container to after another's deadline."""
+        assert self.process is not None
+        now = float(_uptime())
+        for pod in self.pods.values():
+            if pod.kind == "deaf" and pod.removed is not None and not pod.stalled:
+                with open(os.path.join(self.base, "trail", pod.name)) as file:
+                    told = [line for line in file if " main web " in line and " term" in line]
+                told_at = float(told[-1].split()[0]) if told else now
+                if 1.4 < now - told_at < 1.7:
+                    pod.stalled = True
+                    self.process.send_signal(signal.SIGSTOP)
+                    time.sleep(max(0.0, told_at + 2.4 - now))
+                    self.process.send_signal(signal.SIGCONT)
+                    return
+
+    def look_whether_ready(self) -> None:
+        """What its imports take says something about this machine only."""
+        with contextlib.suppress(OSError):
+            noted = os.stat(os.path.join(self.state, "command")).st_mtime
+            if noted >= self.spawned - 0.01:
+                self.ready = True
+                self.journal("ready", time.time() - noted)
 
     def choose(self) -> None:
         """How the life that begins now is to end."""
@@ -409,6 +444,8 @@ class Node:
         self.due = now + patience.get(self.plan, luck.uniform(0.05, 2.0))
         if self.plan is Plan.NONE:
             self.due = float("inf")
+        if self.armed == MET_BY_STALLING:
+            self.due += 4.0
         if self.plan in (Plan.LAUNCHER, Plan.LOGGER):
             self.due = max(self.due, now + 0.6, self.launcher_spared_until)
 
@@ -468,7 +505,7 @@ class Node:
     def note_kill(self, what: str, how: str, ago: float = 0.0) -> None:
         self.report.kills[f"{what}, {how}"] += 1
         text = f"kill {what} {how}"
-        _append(os.path.join(self.base, "journal"), text, sync=False, ago=ago)
+        self.journal(text, ago)
         for pod in self.pods.values():
             _append(os.path.join(self.base, "trail", pod.name), text, sync=False, ago=ago)
             pod.affected |= what != "supervisor"
@@ -658,8 +695,8 @@ class Node:
                     return
                 os.waitpid(found.si_pid, 0)
 
-    def journal(self, text: str) -> None:
-        _append(os.path.join(self.base, "journal"), text, sync=False)
+    def journal(self, text: str, ago: float = 0.0) -> None:
+        _append(os.path.join(self.base, "journal"), text, sync=False, ago=ago)
 
 
 def _pids() -> Iterator[int]:

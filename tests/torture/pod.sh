@@ -17,7 +17,7 @@ say() {
 }
 
 burst() {
-    for _ in 1 2 3 4 5 6 7 8; do
+    for _ in 1 2 3 4; do
         lines=$((lines + 1))
         echo "$POD $2 $number stdout $lines"
         echo "$POD $2 $number stderr $lines" >&2
@@ -68,7 +68,7 @@ main) # NAME HOW [SECONDS [CODE]]
         wait $!
     done
     say "main $2 $number term"
-    [ "$3" != slow ] || sleep 1
+    [ "$3" != slow ] || sleep "$4"
     finish "$2" 7
     ;;
 hook) # NAME SECONDS [once]
