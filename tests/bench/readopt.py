@@ -163,9 +163,8 @@ def main() -> None:
                 if number < options.kills - 1:
                     node.end(signal.SIGKILL)
     print(f"a node with {count} running containers, killed with -9 and started again:")
-    print(
-        f"  all taken on after        {statistics.median(adopted):6.3f} s  (CPU {statistics.median(cpu):.2f} s)"
-    )
+    taken, busy = statistics.median(adopted), statistics.median(cpu)
+    print(f"  all taken on after        {taken:6.3f} s  (CPU {busy:.2f} s)")
     half = statistics.median(times[len(times) // 2] for times in probed)
     print(f"  half probed again after   {half:6.3f} s")
     last = statistics.median(times[-1] for times in probed)
