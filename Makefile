@@ -42,8 +42,9 @@ check: .venv/dev ## format, lint, types, layers, rules
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.rules
 
-torture: .venv/dev ## signals at hundreds of random moments, some minutes
+torture: .venv/dev ## signals and crashes at thousands of moments, half an hour
 	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.torture.crashes
 
 bench: .venv/dev ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench

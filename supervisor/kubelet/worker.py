@@ -133,9 +133,7 @@ class PodWorker:
         """Take a runtime's news about one of this pod's containers."""
         if isinstance(news, LogDrop):
             self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
-        elif (
-            not self._begun or news.id in self._starting or self._hooks.is_unsettled(news.id)
-        ):
+        elif not self._begun or news.id in self._starting or self._hooks.is_unsettled(news.id):
             # The answer to the start, or of a hook, is on its way through a task, or what was
             # found is still being told; it must be folded first.
             self._early_ends[news.id] = news
