@@ -45,8 +45,9 @@ check: .venv/dev ## format, lint, types, layers, rules
 soak: .venv/dev ## a simulated day of a hundred probed containers, some minutes
 	PODVISOR_SOAK_HOURS=24 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kubelet/test_soak.py
 
-torture: .venv/dev ## signals at hundreds of random moments, some minutes
+torture: .venv/dev ## signals and crashes at thousands of moments, half an hour
 	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.torture.crashes
 
 bench: .venv/dev ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench

@@ -834,7 +834,9 @@ async def test_an_adoption_under_way_when_the_launcher_dies_is_tried_again(
 async def test_wherever_the_launcher_dies_nothing_runs_twice_and_no_success_is_made_up(
     way: Way, state: str, monkeypatch: pytest.MonkeyPatch, point: str, then: Presence
 ) -> None:
-    monkeypatch.setenv("PODVISOR_FAILPOINTS", f"{point}=kill")
+    kind = "ContainerExited" if point == "after-exit-told" else "StartContainer"
+    monkeypatch.setenv("PODVISOR_FAILPOINTS", f"{point}@none=kill,{point}@{kind}=kill:1")
+    monkeypatch.setenv("PODVISOR_FAILPOINTS_LOG", f"{state}/hits")
     async with durable_node(way, state) as node:
         spec = node.spec("/bin/sh", "-c", f"echo ran >> {state}/ran; exit 9")
         first = node.runtime._launcher.pid
@@ -844,6 +846,8 @@ async def test_wherever_the_launcher_dies_nothing_runs_twice_and_no_success_is_m
                 break
         end = await ended(node, spec)
         await until(lambda: node.runtime._launcher.pid != first, "another launcher")
+        with open(f"{state}/hits") as file:
+            assert file.read() == f"{point} {kind} kill {first}\n"
         if then is Presence.GONE:
             assert isinstance(end, Lost) or end.exit_code == 137
             assert not os.path.exists(f"{state}/ran")

@@ -82,7 +82,9 @@ class Pod:
     # --- what was killed when ---
 
     def killed(self, begin, end, kinds=None):
-        return [at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)]
+        return [
+            at for at, what in self.kills if begin <= at <= end and (not kinds or what in kinds)
+        ]
 
     def is_lossy(self, begin, end):
         """Whether what became of a run, or its last output, may be known by nobody.
@@ -91,7 +93,9 @@ class Pod:
         time; supervisor and launcher dead, or the supervisor not yet come to itself, between its
         end and its commit.
         """
-        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(begin, end + 1, ("all",)):
+        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(
+            begin, end + 1, ("all",)
+        ):
             return True
         launchers = self.killed(begin, end + 1, LOSSY)
         loggers = self.killed(begin - SPAWN, end + 1, ("logger",))
@@ -156,9 +160,9 @@ class Pod:
     def judge_start(self, label, fresh, line):
         """One start at a time: a postStart belongs to its container's."""
         before = self.newest(label)
-        if before is not None and before.code == 0 and self.how(label) in ("job", "short"):
-            if not self.is_lossy(before.begin, line.at):
-                self.wrong("exit codes", f"{label} ran again after it had succeeded")
+        over = before is not None and before.code == 0 and self.how(label) in ("job", "short")
+        if over and not self.is_lossy(before.begin, line.at):
+            self.wrong("exit codes", f"{label} ran again after it had succeeded")
         for other, runs in self.runs.items():
             if other == label or not runs or self.hook(other, "postStart") is None:
                 continue
@@ -168,21 +172,27 @@ class Pod:
             if self.killed(last.begin - SPAWN, line.at, LOSSY) or self.how(other) == "crash":
                 continue
             if "end" not in last.hooks.get("postStart", ()):
-                self.wrong("no hook missed", f"{label} started before the postStart of {other} ended")
+                self.wrong(
+                    "no hook missed", f"{label} started before the postStart of {other} ended"
+                )
 
     def judge_term(self, label, run, line):
         """The stop signal comes after the preStop, except when the grace period is over."""
         if self.hook(label, "preStop") is not None:
             since = self.asked if self.asked is not None else line.at
             if "end" not in run.hooks.get("preStop", ()) and line.at - since < self.grace - 1:
-                self.wrong("no hook missed", f"{label} was told to stop before its preStop: {line.text}")
-        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get("postStart", ()):
+                self.wrong(
+                    "no hook missed", f"{label} was told to stop before its preStop: {line.text}"
+                )
+        if self.hook(label, "postStart") is not None and "begin" not in run.hooks.get(
+            "postStart", ()
+        ):
             until = line.at if self.asked is None else min(self.asked, line.at)
             if self.node.longest_life(run.begin, until) > SETTLE:
                 self.wrong("no hook missed", f"the postStart of {label} run {run.number} never ran")
 
     def follow_hook(self, line):
-        id, number, what, *flags = line.words
+        id, _, what, *flags = line.words
         _, label, attempt, which = id.split("/")
         self.hooks.setdefault(id, []).append(line)
         if what == "overlap":
@@ -197,7 +207,9 @@ class Pod:
             # The hook may be faster than the first line of its container, but not for long.
             later = [i for i in self.trail if i.kind == "main" and i.words[0] == label]
             if not later:
-                self.wrong("no hook that is not owed", f"of a container that never ran: {line.text}")
+                self.wrong(
+                    "no hook that is not owed", f"of a container that never ran: {line.text}"
+                )
 
     def is_owed(self, label, flags):
         """Whether something is known for which the node may stop this container."""
@@ -225,7 +237,11 @@ class Pod:
             # A program goes on without the supervisor, and its result waits in the launcher.
             kinds = LOSSY if is_program else None
             begin = since.at if since is not None else line.at - 60
-            if again > 1 and since is not None and not self.is_repetition(lines, since, line, kinds):
+            if (
+                again > 1
+                and since is not None
+                and not self.is_repetition(lines, since, line, kinds)
+            ):
                 self.wrong("repetitions", f"nobody had died: {line.text}")
             if again > 1 and since is None and not self.killed(begin, line.at):
                 self.wrong("repetitions", f"nobody had died before the first line: {line.text}")
@@ -233,9 +249,7 @@ class Pod:
 
     def is_repetition(self, lines, first, second, kinds):
         place = lines.index(first)
-        ends = [
-            i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")
-        ]
+        ends = [i.at for i in lines[place : lines.index(second)] if i.words[2] in ("end", "failed")]
         deaths = self.killed(first.at - EARLY, second.at, kinds)
         if not ends:
             return bool(deaths)
@@ -336,7 +350,9 @@ class Pod:
                 self.wrong("exit codes", f"{label}/{attempt} is unknown, but ended with {run.code}")
             if not unknown and run.code is not None and code != run.code:
                 self.wrong("exit codes", f"{label}/{attempt} ended with {run.code}, not {code}")
-            if not unknown and run.code is None and code != 137 and run.until is None:
+            # What nobody reads from any more ends its writer, and a reaper may know that.
+            pipe = code == 128 + 13 and self.killed(run.begin, until, ("all",))
+            if not unknown and run.code is None and code != 137 and run.until is None and not pipe:
                 self.wrong("exit codes", f"{label}/{attempt}: {code} from nowhere")
         newest = max(by_attempt, default=-1)
         if newest > restarts:

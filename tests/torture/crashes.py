@@ -22,7 +22,6 @@ import select
 import shutil
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import tempfile
@@ -61,12 +60,13 @@ _KINDS = (
 )
 Cell = tuple[str, str]
 # Where a failpoint and a kind of action can meet. An end cannot be acknowledged beside the making
-# of the sandbox, which comes before everything that could end; the launcher's places have one kind
-# of action each; at a pod's last two steps nothing else goes on.
+# of the sandbox, which comes before everything that could end, and beside a SIGKILL only if its
+# deadline passes in the very milliseconds between the news of the end and the decision; the
+# launcher's places have one kind of action each; at a pod's last two steps nothing else goes on.
 SUPERVISOR_CELLS: tuple[Cell, ...] = (
     *(("before-commit", kind) for kind in _KINDS),
     *(("after-commit", kind) for kind in _KINDS),
-    *(("before-ack", kind) for kind in _KINDS if kind != "CreateSandbox"),
+    *(("before-ack", kind) for kind in _KINDS if kind not in ("CreateSandbox", "KillContainer")),
     ("during-hook", "postStart"),
     ("during-hook", "preStop"),
     ("after-terminal", "-"),
@@ -82,8 +82,6 @@ LAUNCHER_CELLS: tuple[Cell, ...] = (
     ("during-exec", "postStart"),
     ("during-exec", "preStop"),
 )
-# An end and a SIGKILL meet in one decision only if the supervisor sleeps through both moments.
-MET_BY_STALLING = ("before-ack", "KillContainer")
 CELLS = SUPERVISOR_CELLS + LAUNCHER_CELLS
 
 
@@ -109,7 +107,8 @@ class Options(Struct, frozen=True, kw_only=True):
     seed: int
     isolation: str = "auto"
     pods: int = 12  # at the same time
-    share: int = 6  # hits of each failpoint that this node is to contribute
+    share: int = 1  # hits of each failpoint that this node is to contribute
+    kills: int = 0  # of its supervisor at random moments; with them, it goes on for its share
     sabotage: str = ""
     limit: float = 900.0  # seconds after which no new pods are made
     only: tuple[str, ...] = ()  # plans, by name
@@ -297,7 +296,6 @@ class _Pod:
         self.due: float | None = None  # when its file is removed
         self.removed: float | None = None
         self.ended = False
-        self.stalled = False
         self.affected = False
 
 
@@ -316,6 +314,7 @@ class Node:
         self.report = Report()
         self.pods: dict[str, _Pod] = {}
         self.made = 0
+        self.complete = False  # no more pods are made
         self.hits_read = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.plan = Plan.RANDOM
@@ -335,9 +334,8 @@ class Node:
         thread = threading.Thread(target=self.hooks.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            while self.made < self.options.lives or self.pods:
-                if time.monotonic() - begin > self.options.limit:
-                    self.made = self.options.lives
+            while not self.complete or self.pods:
+                self.complete |= time.monotonic() - begin > self.options.limit or self.has_all()
                 self.step()
                 time.sleep(_TICK)
             self.finish()
@@ -349,6 +347,15 @@ class Node:
         return self.report
 
     # --- the node's lives ------------------------------------------------------------------------
+
+    def has_all(self) -> bool:
+        return (
+            self.made >= self.options.lives
+            and self.report.kills["supervisor, random"] >= self.options.kills
+            and not (
+                self.options.kills and (self.is_open("supervisor") or self.is_open("launcher"))
+            )
+        )
 
     def step(self) -> None:
         now = time.monotonic()
@@ -362,8 +369,6 @@ class Node:
             self.ended(self.process.returncode)
         elif now >= self.due:
             self.carry_out()
-        if self.process is not None and self.armed == MET_BY_STALLING:
-            self.stall()
         if self.process is not None and not self.ready:
             self.look_whether_ready()
         self.link_logs()
@@ -383,7 +388,7 @@ class Node:
         env["PYTHONPATH"] = str(_HERE.parent.parent)
         if self.armed is not None:
             name, kind = self.armed
-            nth = 1 if kind in ("KillContainer", "-") else self.luck.randint(1, 3)
+            nth = 1 if kind in ("KillContainer", "-") else self.luck.choice((1, 1, 2, 3))
             at = "" if kind == "-" else f"@{kind}"
             env["PODVISOR_FAILPOINTS"] = f"{name}{at}=kill:{nth}"
             env["PODVISOR_FAILPOINTS_LOG"] = self.points
@@ -392,28 +397,13 @@ class Node:
         self.ready, self.spawned = False, time.time()
         self.journal("up")
 
-    def stall(self) -> None:
-        """Stop the supervisor from before the end of a container to after another's deadline."""
-        assert self.process is not None
-        now = float(_uptime())
-        for pod in self.pods.values():
-            if pod.kind == "deaf" and pod.removed is not None and not pod.stalled:
-                with open(os.path.join(self.base, "trail", pod.name)) as file:
-                    told = [line for line in file if " main web " in line and " term" in line]
-                told_at = float(told[-1].split()[0]) if told else now
-                if 1.4 < now - told_at < 1.7:
-                    pod.stalled = True
-                    self.process.send_signal(signal.SIGSTOP)
-                    time.sleep(max(0.0, told_at + 2.4 - now))
-                    self.process.send_signal(signal.SIGCONT)
-                    return
-
     def look_whether_ready(self) -> None:
         """What its imports take says something about this machine only."""
         with contextlib.suppress(OSError):
             noted = os.stat(os.path.join(self.state, "command")).st_mtime
             if noted >= self.spawned - 0.01:
                 self.ready = True
+                self.set_due()
                 self.journal("ready", time.time() - noted)
 
     def choose(self) -> None:
@@ -440,14 +430,23 @@ class Node:
             if self.plan is Plan.FAILPOINT:
                 self.armed = self.least(SUPERVISOR_CELLS)
         self.fresh_launcher = False
-        patience = {Plan.FAILPOINT: 3.0, Plan.LAUNCHER_FAILPOINT: 3.0, Plan.PAST_DEADLINE: 5.0}
-        self.due = now + patience.get(self.plan, luck.uniform(0.05, 2.0))
-        if self.plan is Plan.NONE:
-            self.due = float("inf")
-        if self.armed == MET_BY_STALLING:
-            self.due += 4.0
+        self.due = now + (20.0 if self.plan is not Plan.NONE else float("inf"))
+        if self.plan is Plan.RANDOM and luck.random() < 0.1:  # while it is coming up
+            self.due = now + luck.uniform(0.0, 0.5)
+
+    def set_due(self) -> None:
+        """It is up: when is its end, unless a failpoint comes first?"""
+        luck = self.luck
+        patience = {
+            Plan.FAILPOINT: 3.0,
+            Plan.LAUNCHER_FAILPOINT: 3.0,
+            Plan.PAST_DEADLINE: 4.0,
+            Plan.NONE: float("inf"),
+        }
+        wait = patience.get(self.plan, luck.uniform(0.0, 1.0))
+        self.due = min(self.due, time.monotonic() + wait)
         if self.plan in (Plan.LAUNCHER, Plan.LOGGER):
-            self.due = max(self.due, now + 0.6, self.launcher_spared_until)
+            self.due = max(self.due, self.launcher_spared_until)
 
     def is_open(self, whose: str) -> bool:
         cells = LAUNCHER_CELLS if whose == "launcher" else SUPERVISOR_CELLS
@@ -458,7 +457,7 @@ class Node:
         had = self.report.cells[cell]
         of_point = sum(n for (name, _), n in self.report.cells.items() if name == cell[0])
         share = self.options.share
-        return max(2 - had, 0) + max(share - of_point, 0) / share
+        return max(1 - had, 0) + max(share - of_point, 0) / share
 
     def least(self, cells: tuple[Cell, ...]) -> Cell:
         weights = [self.need(cell) + 0.02 for cell in cells]
@@ -488,7 +487,7 @@ class Node:
         """The supervisor lives on, and will be killed like any other."""
         self.launcher_spared_until = time.monotonic() + 3.0
         self.plan, self.armed = Plan.RANDOM, None
-        self.due = time.monotonic() + self.luck.uniform(0.05, 2.0)
+        self.due = time.monotonic() + self.luck.uniform(0.05, 1.2)
 
     def kill(self, what: str, *pids: int) -> None:
         if not pids:
@@ -556,10 +555,12 @@ class Node:
                         found.append(pid)
         return found
 
-    # --- pods --------------------------------------------------------------------------------------
+    # --- pods ------------------------------------------------------------------------------------
 
     def make_pods(self) -> None:
-        while self.made < self.options.lives and len(self.pods) < self.options.pods:
+        while not self.complete and len(self.pods) < self.options.pods:
+            if self.has_all():
+                return
             kinds = [*_LIVES]
             kind = self.luck.choices(kinds, [_LIVES[k][0] for k in kinds])[0]
             name = f"{kind}-{self.made}"
@@ -641,7 +642,7 @@ class Node:
                         os.link(entry.path, os.path.join(self.base, "logs", place))
                         self.linked.add(place)
 
-    # --- the end -----------------------------------------------------------------------------------
+    # --- the end ---------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """All pods are gone: the node is ended as a person would, and must leave nothing."""
@@ -810,9 +811,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.crashes", description=__doc__)
     parser.add_argument("--lives", type=int, default=2000, help="lives of pods, in all modes")
     parser.add_argument("--nodes", type=int, default=5, help="at the same time")
-    parser.add_argument("--pods", type=int, default=12, help="of one node at the same time")
+    parser.add_argument("--pods", type=int, default=20, help="of one node at the same time")
     parser.add_argument("--others", type=int, default=200, help="lives in each other mode")
     parser.add_argument("--sabotage", type=int, default=100, help="lives of each sabotage")
+    parser.add_argument("--kills", type=int, default=500, help="of supervisors at random moments")
+    parser.add_argument("--limit", type=float, default=900, help="seconds, of each mode")
     parser.add_argument("--isolation", default="", help="only this mode, and no sabotage")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--keep", action="store_true", help="the evidence")
@@ -823,6 +826,7 @@ def main() -> None:
     folder = tempfile.mkdtemp(prefix="podvisor-crashes-")
     os.chmod(folder, 0o755)
     wrong: list[str] = []
+    more: dict[str, Any]
     if options.isolation:
         modes = {options.isolation: options.lives}
     else:
@@ -831,14 +835,16 @@ def main() -> None:
         modes = {first: options.lives - sum(modes.values()), **modes}
     reports = []
     for mode, lives in modes.items():
-        count = options.nodes if lives > 5 * options.others else 2
-        count = min(count, max(1, lives // options.pods))
+        count = options.nodes if mode == next(iter(modes)) else options.nodes // 2
+        count = max(1, min(count, lives // options.pods))
         share = -(-20 // options.nodes) + 1
-        done = campaign(nodes(folder, lives, count, seed, mode, pods=options.pods, share=share))
+        more = {"pods": options.pods, "limit": options.limit}
+        if mode == next(iter(modes)):
+            more |= {"share": share, "kills": -(-options.kills // count)}
+        done = campaign(nodes(folder, lives, count, seed, mode, **more))
         reports += done
-        print(
-            f"{mode}: {sum(r.lives for r in done)} lives, {time.monotonic() - begin:.0f} s so far"
-        )
+        taken = time.monotonic() - begin
+        print(f"{mode}: {sum(r.lives for r in done)} lives, {taken:.0f} s so far", flush=True)
     show(reports)
     wrong += [f"{len(violations(reports))} promises were broken"] if violations(reports) else []
     if not options.isolation and options.lives >= 2000:

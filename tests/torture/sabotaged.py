@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import sys
 
+from msgspec.structs import replace
+
 from supervisor.__main__ import main
 from supervisor.lifecycle.hooks import Hook
 from supervisor.store.contract import Change
 from supervisor.store.sqlite import SQLiteStore
-from msgspec.structs import replace
 
 
 def without_intent(hooks: tuple[Hook, ...]) -> tuple[Hook, ...]:
