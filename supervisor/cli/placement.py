@@ -12,12 +12,6 @@ from msgspec import Struct
 _CGROUPS = "/sys/fs/cgroup"
 
 
-def boot_id() -> str:
-    """Of the machine's present life: another one after each reboot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
 class Placement(Struct, frozen=True, rename="camel"):
     """The systemd unit or login session of this process."""
 

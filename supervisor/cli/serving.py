@@ -31,6 +31,7 @@ from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import PodRecord
+from supervisor.runtime import survivors
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
 from supervisor.store.sqlite import SQLiteStore
 
@@ -92,7 +93,7 @@ class _Serving(Session):
         self._sources = sources
         self._keep = keep
         self._database = state.database
-        self._boot_id = placement.boot_id()
+        self._boot_id = survivors.boot_id()
         self._wished = isolation
         self._ending = anyio.Event()
         self._refused: set[str] = set()  # what was said about pods that are not taken on

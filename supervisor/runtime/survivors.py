@@ -180,6 +180,7 @@ def has_logger(state_dir: str, record: Spawned) -> bool:
 
 
 def boot_id() -> str:
+    """Of the machine's present life: another one after each reboot."""
     global _boot_id
     if not _boot_id:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

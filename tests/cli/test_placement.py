@@ -69,7 +69,3 @@ def test_who_could_end_the_containers_is_said_with_a_remedy(
 ) -> None:
     said = placement.warning(place)
     assert (words in said) if words and said else (said, words) == (None, None)
-
-
-def test_a_boot_id_is_the_same_until_the_next_boot() -> None:
-    assert placement.boot_id() == placement.boot_id() != ""
