@@ -95,6 +95,11 @@ def namespaces(way: Way) -> Way:
 def folder(way: Way) -> Iterator[str]:
     path = tempfile.mkdtemp(prefix="podvisor-test-")
     yield path
+    for _ in range(100):  # an orphaned logger may still write its last word
+        shutil.rmtree(path, ignore_errors=True)
+        if not os.path.exists(path):
+            return
+        time.sleep(0.05)
     shutil.rmtree(path)
 
 
