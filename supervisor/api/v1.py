@@ -719,6 +719,25 @@ class Pod(Model, frozen=True, kw_only=True):
     status: PodStatus = PodStatus()
 
 
+class ConfigMap(Model, frozen=True, kw_only=True):
+    api_version: str = _always("v1")
+    binary_data: dict[str, str] = {}  # base64
+    data: dict[str, str] = {}
+    immutable: bool | None = None
+    kind: str = _always("ConfigMap")
+    metadata: ObjectMeta = ObjectMeta()
+
+
+class Secret(Model, frozen=True, kw_only=True):
+    api_version: str = _always("v1")
+    data: dict[str, str] = {}  # base64
+    immutable: bool | None = None
+    kind: str = _always("Secret")
+    metadata: ObjectMeta = ObjectMeta()
+    string_data: dict[str, str] = {}  # goes into `data`, and wins there
+    type: str = ""
+
+
 class PodList(Model, frozen=True, kw_only=True):
     """Also written for several pods as kind List, as kubectl does."""
 

@@ -24,6 +24,14 @@ class Isolation(enum.StrEnum):
     GROUP = "group"  # no namespaces: session, sub-reaper, descendant sweep
 
 
+class Mount(Struct, frozen=True):
+    """A file or directory of the host that a container sees at a path of its own."""
+
+    source: str  # on the host, absolute; it exists
+    target: str  # in the container, absolute and normal; it need not exist on the host
+    read_only: bool = False
+
+
 class LaunchSpec(Struct, frozen=True):
     """Everything needed to start one instance; made by spec.py, pure data.
 
@@ -41,6 +49,7 @@ class LaunchSpec(Struct, frozen=True):
     uid: int | None = None  # None: as the node
     gid: int | None = None
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
+    mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
 
 
 class StartError(Exception):

@@ -45,6 +45,13 @@ class User(Struct, frozen=True):
     home: str
 
 
+class Configuration(Struct, frozen=True):
+    """What ConfigMaps and Secrets hold, by namespace and name: keys and their bytes."""
+
+    config_maps: Mapping[tuple[str, str], Mapping[str, bytes]] = {}
+    secrets: Mapping[tuple[str, str], Mapping[str, bytes]] = {}
+
+
 class NodeInfo(Struct, frozen=True):
     """What the starting of containers needs to know about this machine and this podvisor."""
 
@@ -61,6 +68,7 @@ class NodeInfo(Struct, frozen=True):
     ephemeral_storage: int = 0  # capacity in bytes, of the file system of the state folder
     environ: tuple[tuple[str, str], ...] = ()  # what containers inherit: see `inherited`
     user: Callable[[int], User | None] = lambda _: None  # user database, by uid
+    configuration: Configuration = Configuration()
 
     @property
     def changes_users(self) -> bool:
