@@ -8,7 +8,8 @@ ends with 1 if anything is wrong.
                         (pod.sh, and the driver for requests), and the kills of the driver
     journal             when the supervisor was started, when it had its folder, and when it was
                         found dead
-    objects/POD.json    the object as stored last; POD.manifest: what was asked for
+    objects/POD.json    the object as stored last; POD.manifest: what was asked for;
+                        POD.events: what was told of it, to be shown when something is wrong
     logs/POD/*          the log files, one for each attempt
     state               the state directory: at the end nothing of a pod is in it
 
@@ -68,10 +69,25 @@ class Pod:
         self.asked = next((i.at for i in self.trail if i.kind == "asked"), None)
         self.hooks = {}  # id -> its lines
         self.heard = {}  # (container, attempt) -> which -> the words of what happened
-        self.logs = {label: self.read_logs(label) for label in self.containers}
+        self.logs = {}
+        for label in self.containers:
+            self.logs[label] = self.read_logs(label)
 
     def wrong(self, rule, text):
-        self.node.wrong(rule, f"{self.name}: {text}")
+        self.node.wrong(rule, f"{self.name}: {text}", self.story())
+
+    def story(self):
+        """For a person to see what happened: the trail, and what the node told of the pod."""
+        lines = [(line.at, line.text) for line in self.trail]
+        try:
+            with open(f"{self.folder}/objects/{self.name}.events") as file:
+                lines += [(float(line.split(" ", 1)[0]), line.rstrip()) for line in file]
+        except FileNotFoundError:
+            pass
+        attempts = {
+            label: {n: a for n, (a, _) in logs.items()} for label, logs in self.logs.items()
+        }
+        return [f"attempts by run: {attempts}", *(text for _, text in sorted(lines))]
 
     def hook(self, label, which):
         return self.containers[label].get("lifecycle", {}).get(which)
@@ -380,8 +396,8 @@ class Node:
                 elif what == "stuck":
                     self.wrong("in time", " ".join(more))
 
-    def wrong(self, rule, text):
-        self.violations.append({"rule": rule, "text": text})
+    def wrong(self, rule, text, story=()):
+        self.violations.append({"rule": rule, "text": text, "story": list(story)})
 
     def longest_life(self, begin, end):
         """Of the supervisor, within these times."""

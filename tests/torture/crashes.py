@@ -28,15 +28,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from typing import Any
 
 from msgspec import Struct, field
 
-from supervisor.api import codec
+from supervisor.api import codec, v1
 from supervisor.errors import NodeError
 from supervisor.store import sqlite
 from tests.torture.harness import PODVISOR, be_subreaper
@@ -609,6 +610,7 @@ class Node:
         except NodeError:
             return
         stored = {s.pod.metadata.name: s.pod for s in snapshot.pods}
+        self.keep_events(snapshot.events)
         for name, pod in list(self.pods.items()):
             found = stored.get(name)
             if found is not None:
@@ -638,6 +640,21 @@ class Node:
                 self.stuck.append(f"{name} was not gone after {_STUCK:.0f} s")
                 self.report.lives += 1
                 del self.pods[name]
+
+    def keep_events(self, events: Iterable[v1.Event]) -> None:
+        """Of each pod that is there: nobody judges them, but they say why something happened."""
+        booted = time.time() - float(_uptime())
+        told: dict[str, list[str]] = {}
+        for event in events:
+            at = event.metadata.creation_timestamp or event.first_timestamp
+            if at is not None and event.involved_object.name in self.pods:
+                when = datetime.fromisoformat(at).timestamp() - booted
+                text = f"{when:.2f} event {event.involved_object.field_path} {event.reason}"
+                text = f"{text} x{event.count} {event.message}".replace("\n", " ")
+                told.setdefault(event.involved_object.name, []).append(text)
+        for name, lines in told.items():
+            with open(os.path.join(self.base, "objects", f"{name}.events"), "w") as file:
+                file.writelines(f"{line}\n" for line in lines)
 
     def remove(self, pod: _Pod, now: float) -> None:
         with open(os.path.join(self.base, "flags", pod.name, "asked"), "w"):
@@ -775,7 +792,7 @@ def nodes(
     return found
 
 
-def violations(reports: list[Report]) -> list[dict[str, str]]:
+def violations(reports: list[Report]) -> list[dict[str, Any]]:
     return [found for report in reports for found in report.verdict["violations"]]
 
 
@@ -811,6 +828,8 @@ def show(reports: list[Report]) -> None:
         print(f"BROKEN {rule}: {count} times")
     for violation in found[:40]:
         print(f"  {violation['rule']}: {violation['text'][:300]}")
+    for violation in found[:5]:
+        print("", violation["text"][:300], *violation["story"], sep="\n    ")
 
 
 def empty(reports: list[Report], share: int) -> list[str]:
