@@ -330,12 +330,16 @@ class Node:
         self.stuck: list[str] = []
         self.next_look = 0.0
         self.ready, self.spawned = False, 0.0
+        self.settled, self.read_to = False, 0  # all pods are taken on; how far its output was read
+        self.over = threading.Event()
 
     def run(self) -> Report:
         begin = time.monotonic()
         self.hooks = _Hooks(self.base)
         thread = threading.Thread(target=self.hooks.serve_forever, args=(0.05,), daemon=True)
         thread.start()
+        linking = threading.Thread(target=self.keep_logs)
+        linking.start()
         try:
             while not self.complete or self.pods:
                 self.complete |= time.monotonic() - begin > self.options.limit or self.has_all()
@@ -343,6 +347,8 @@ class Node:
                 time.sleep(_TICK)
             self.finish()
         finally:
+            self.over.set()
+            linking.join()
             self.clean_up()
             self.hooks.shutdown()
             self.hooks.server_close()
@@ -376,7 +382,8 @@ class Node:
             self.stall()
         if self.process is not None and not self.ready:
             self.look_whether_ready()
-        self.link_logs()
+        if self.process is not None and not self.settled:
+            self.look_whether_settled()
         if now >= self.next_look:
             self.next_look = now + 0.25
             self.look(now)
@@ -399,7 +406,8 @@ class Node:
             env["PODVISOR_FAILPOINTS_LOG"] = self.points
         with open(os.path.join(self.base, "output"), "ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
-        self.ready, self.spawned = False, time.time()
+            self.read_to = output.tell()
+        self.ready, self.settled, self.spawned = False, False, time.time()
         self.journal("up")
 
     def stall(self) -> None:
@@ -425,7 +433,16 @@ class Node:
             if noted >= self.spawned - 0.01:
                 self.ready = True
                 self.set_due()
-                self.journal("ready", time.time() - noted)
+
+    def look_whether_settled(self) -> None:
+        """From when it has taken on its pods it commits what happens to them."""
+        with open(os.path.join(self.base, "output"), "rb") as output:
+            output.seek(self.read_to)
+            text = output.read()
+        if b"* state in " in text:
+            self.settled = True
+            self.journal("ready")
+        self.read_to += text.rfind(b"\n") + 1
 
     def choose(self) -> None:
         """How the life that begins now is to end."""
@@ -665,6 +682,11 @@ class Node:
         if self.plan is Plan.PAST_DEADLINE and pod.kind == "deaf" and self.process is not None:
             self.due = now + 1.6  # noticed, its hook run, its sibling about to end
             self.armed = None
+
+    def keep_logs(self) -> None:
+        """On a thread of its own: a pod may be gone with its logs before we look again."""
+        while not self.over.wait(_TICK / 3):
+            self.link_logs()
 
     def link_logs(self) -> None:
         """Logs are removed with their pods: keep them."""
