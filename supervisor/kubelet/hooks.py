@@ -81,6 +81,7 @@ class HookRunner:
         self._running: dict[HookTarget, anyio.CancelScope] = {}
         self._answered: set[HookTarget] = set()  # a plan may be on its way that knows no better
         self._expected: frozenset[HookTarget] = frozenset()  # run already, not waited for yet
+        self._resumed: frozenset[HookTarget] = frozenset()  # begun by an earlier life of the node
 
     def is_unsettled(self, id: ContainerId) -> bool:
         """Whether the answer of a program in this instance is on its way, if it has ended."""
@@ -90,9 +91,11 @@ class HookRunner:
     def expect(self, targets: Iterable[HookTarget]) -> None:
         """Programs that an earlier life of the node has begun: the next plan decides about them."""
         self._expected = frozenset(targets)
+        self._resumed |= self._expected
 
     async def collect(self, target: HookTarget) -> Fact:
         """What came of a program that an earlier life of the node has begun, and that has ended."""
+        self._resumed |= {target}
         return await self._finish(target)
 
     def heard(self, answer: HookFinished | HookInterrupted) -> None:
@@ -145,6 +148,7 @@ class HookRunner:
             id,
             env=((HOOK_ID, name), (HOOK_ATTEMPT, run)),
             key=str(which),
+            resume=target in self._resumed,
         )
         try:
             result = await self._host.run_hook(

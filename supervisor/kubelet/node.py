@@ -198,14 +198,20 @@ class Node:
             self.runtime.forget_exec(id, key)
 
     async def _resume_later(self, worker: PodWorker, taken_on: TakenOn) -> None:
-        while True:
-            await self.clock.sleep(_AGAIN)
-            try:
-                await self._resume(worker, taken_on)
-            except (OSError, StartError) as error:
-                self._cannot_resume(worker, error)
-            else:
-                return
+        waiting = anyio.CancelScope()
+        self._working.add(waiting)
+        with waiting:
+            while True:
+                await self.clock.sleep(_AGAIN)
+                try:
+                    await self._resume(worker, taken_on)
+                except (OSError, StartError) as error:
+                    self._cannot_resume(worker, error)
+                else:
+                    break
+        self._working.discard(waiting)
+        if waiting.cancelled_caught:
+            worker.finished.set()  # it never began, and never will in this life of the node
 
     def _cannot_resume(self, worker: PodWorker, error: Exception) -> None:
         message = f"cannot look at what runs of the pod, trying again in {_AGAIN:.0f}s: {error}"

@@ -179,6 +179,7 @@ class Runtime(Protocol):
         limit: int,
         env: tuple[tuple[str, str], ...] = (),
         key: str = "",
+        resume: bool = False,
     ) -> ExecResult:
         """Run a program in a running instance: its namespaces, user, environment and folder.
 
@@ -190,8 +191,8 @@ class Runtime(Protocol):
         With a `key` the program outlives the supervisor, however that ends, and the call: a
         cancelled one only waits no longer. What came of it is kept until `forget_exec`; a call
         with the key of one that is there waits for that one and runs nothing. `limit` is then that
-        of the call which ran it. Raises ExecInterruptedError
-        when whoever ran it has died.
+        of the call which ran it. Raises ExecInterruptedError when whoever ran it has died; with
+        `resume` also when there is none with this key: then nothing is run at all.
         """
         ...
 

@@ -659,6 +659,9 @@ class ProcessRuntime:
         except BaseException:
             await self._end_launcher()
             raise
+        # As of now, also when another launcher takes over: what runs then is our own.
+        self._was_kept = frozenset(self._kept)
+        self._had_ended = frozenset(name for name, k in self._kept.items() if k.ended.is_set())
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._attend)
@@ -724,8 +727,6 @@ class ProcessRuntime:
             pass
         if not self._all_listed:
             raise NodeError("cannot reach the launcher: it did not say what it holds")
-        self._was_kept = frozenset(self._kept)
-        self._had_ended = frozenset(name for name, k in self._kept.items() if k.ended.is_set())
 
     async def _end_launcher(self) -> None:
         import anyio
@@ -1163,12 +1164,15 @@ class ProcessRuntime:
         limit: int,
         env: tuple[tuple[str, str], ...] = (),
         key: str = "",
+        resume: bool = False,
     ) -> ExecResult:
         import anyio
 
         if self._lost is not None:
             raise self._lost
         if key:
+            if resume and (id, key) not in self._kept:
+                raise ExecInterruptedError("the launcher that ran it has died")
             return await self._exec_kept(id, argv, timeout, limit, env, key)
         instance = self._running(id, argv)
         minder, run = self._request_exec(instance.spec, argv, env, limit)

@@ -23,6 +23,7 @@ from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.lifecycle.record import NodePolicy, PodRecord
 from supervisor.runtime.cri import (
     ExecError,
+    ExecInterruptedError,
     ExecResult,
     Exit,
     Found,
@@ -167,10 +168,13 @@ class FakeRuntime:
         limit: int,
         env: tuple[tuple[str, str], ...] = (),
         key: str = "",
+        resume: bool = False,
     ) -> ExecResult:
         if key and (id, key) in self.results:
             await self.clock.wait(anyio.Event(), self.there_at.get((id, key), 0.0))
             return self.results[id, key]
+        if resume:
+            raise ExecInterruptedError("its launcher has died")
         if self.broken_execs:
             raise self.broken_execs.pop()
         if key:

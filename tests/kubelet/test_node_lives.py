@@ -107,6 +107,26 @@ async def test_a_durable_node_that_loses_its_runtime_leaves_its_pods_as_they_are
     assert before.containers[0].running is not None
 
 
+async def test_a_durable_node_that_loses_its_runtime_waits_for_no_pod_that_it_never_took_on(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    uid = await first_life(fake_clock, store, pod("app"))
+
+    async def adopt(self: FakeRuntime, spec: LaunchSpec) -> Found:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(FakeRuntime, "adopt", adopt)
+    found = running(uid, "app")
+    async with world(fake_clock, {"app": Program()}, store=store, found=found) as w:
+        await w.node.restore()
+        await fake_clock.sleep(3)
+        w.runtime.break_down()
+        with anyio.fail_after(60), pytest.raises(NodeError):
+            await w.node.wait()
+    assert (await stored(store)).containers[0].running is not None
+
+
 async def resume_with_result(
     clock: Clock, store: MemoryStore, uid: str, result: ExecResult, exits: int | None
 ) -> PodRecord:

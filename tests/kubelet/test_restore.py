@@ -567,6 +567,27 @@ async def test_a_program_that_is_kept_is_waited_for_and_not_run_again(
         assert (hook.runs, str(hook.end)) == (1, "succeeded")
 
 
+@pytest.mark.parametrize("had_ended", [True, False], ids=["it had ended", "it ran"])
+async def test_a_program_whose_launcher_dies_while_the_node_comes_up_begins_a_new_run(
+    fake_clock: Clock, *, had_ended: bool
+) -> None:
+    """§6.4.2: what came of it is unknown, so it is neither a failure nor the same run again."""
+    store = MemoryStore()
+    id = await interrupted(fake_clock, store, HOOK)
+    async with world(fake_clock, {"app": Program()}, store=store, found={id: running(0)}) as w:
+        w.runtime.kept_execs = frozenset({(id, "preStop")})  # listed, and then lost
+        w.runtime.ended_execs = w.runtime.kept_execs if had_ended else frozenset()
+        w.runtime.execs["hook"] = lambda age: (0, 3)
+        worker = await restored(w)
+        await w.node.wait()
+        assert len(w.runtime.times("exec hook", "app")) == 1
+        assert w.runtime.exec_env == [
+            {"PODVISOR_HOOK_ID": f"{id}/preStop", "PODVISOR_HOOK_ATTEMPT": "2"}
+        ]
+        (hook,) = worker.record.containers[0].hooks
+        assert (hook.runs, str(hook.end)) == (2, "succeeded")
+
+
 async def test_a_program_that_nobody_kept_is_run_again_and_can_tell(fake_clock: Clock) -> None:
     store = MemoryStore()
     id = await interrupted(fake_clock, store, HOOK)

@@ -924,6 +924,7 @@ async def test_a_program_whose_launcher_died_on_it_can_be_run_again(
             await attach(node, spec, *hook(state), key="two")
         touch(f"{state}/go")
         assert (await attach(node, spec, *hook(state), key="two")).exit_code == 4
+        assert node.runtime.kept_execs == frozenset(), "all are ours, another launcher or not"
         for key in ("one", "two"):
             node.runtime.forget_exec(spec.id, key)
 

@@ -6,9 +6,10 @@ ends with 1 if anything is wrong.
 
     trail/POD           lines in the order in which things happened, each fsynced by who did it
                         (pod.sh, and the driver for requests), and the kills of the driver
-    journal             when the supervisor was started, when it had its folder, and when it was
-                        found dead
-    objects/POD.json    the object as stored last; POD.manifest: what was asked for
+    journal             when the supervisor was started, when it had taken on its pods, and when it
+                        was found dead
+    objects/POD.json    the object as stored last; POD.manifest: what was asked for;
+                        POD.events: what was told of it, to be shown when something is wrong
     logs/POD/*          the log files, one for each attempt
     state               the state directory: at the end nothing of a pod is in it
 
@@ -68,10 +69,25 @@ class Pod:
         self.asked = next((i.at for i in self.trail if i.kind == "asked"), None)
         self.hooks = {}  # id -> its lines
         self.heard = {}  # (container, attempt) -> which -> the words of what happened
-        self.logs = {label: self.read_logs(label) for label in self.containers}
+        self.logs = {}
+        for label in self.containers:
+            self.logs[label] = self.read_logs(label)
 
     def wrong(self, rule, text):
-        self.node.wrong(rule, f"{self.name}: {text}")
+        self.node.wrong(rule, f"{self.name}: {text}", self.story())
+
+    def story(self):
+        """For a person to see what happened: the trail, and what the node told of the pod."""
+        lines = [(line.at, line.text) for line in self.trail]
+        try:
+            with open(f"{self.folder}/objects/{self.name}.events") as file:
+                lines += [(float(line.split(" ", 1)[0]), line.rstrip()) for line in file]
+        except FileNotFoundError:
+            pass
+        attempts = {
+            label: {n: a for n, (a, _) in logs.items()} for label, logs in self.logs.items()
+        }
+        return [f"attempts by run: {attempts}", *(text for _, text in sorted(lines))]
 
     def hook(self, label, which):
         return self.containers[label].get("lifecycle", {}).get(which)
@@ -93,13 +109,7 @@ class Pod:
         time; supervisor and launcher dead, or the supervisor not yet come to itself, between its
         end and its commit.
         """
-        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.killed(
-            begin, end + 1, ("all",)
-        ):
-            return True
-        launchers = self.killed(begin, end + 1, LOSSY)
-        loggers = self.killed(begin - SPAWN, end + 1, ("logger",))
-        if any(k >= at or at - k < SPAWN for at in launchers for k in loggers):
+        if self.killed(begin - SPAWN, begin + SPAWN, LOSSY) or self.is_unread(begin, end):
             return True
         return any(
             self.node.longest_life(min(at, end), max(at, end)) < SETTLE
@@ -107,6 +117,16 @@ class Pod:
             if at >= begin and what in LOSSY
             if what != "launcher" or self.node.age(at) < SETTLE
         )
+
+    def is_unread(self, begin, end):
+        """Whether a run may have lost all that read its output.
+
+        The logger of a launcher that was killed reads on, but nobody restarts it any more.
+        """
+        launchers = self.killed(begin, end + 1, LOSSY)
+        loggers = self.killed(begin - SPAWN, end + 1, ("logger",))
+        alone = any(k >= at or at - k < SPAWN for at in launchers for k in loggers)
+        return alone or bool(self.killed(begin, end + 1, ("all",)))
 
     # --- the trail, line by line ---
 
@@ -351,7 +371,7 @@ class Pod:
             if not unknown and run.code is not None and code != run.code:
                 self.wrong("exit codes", f"{label}/{attempt} ended with {run.code}, not {code}")
             # What nobody reads from any more ends its writer, and a reaper may know that.
-            pipe = code == 128 + 13 and self.killed(run.begin, until, ("all",))
+            pipe = code == 128 + 13 and self.is_unread(run.begin, until)
             if not unknown and run.code is None and code != 137 and run.until is None and not pipe:
                 self.wrong("exit codes", f"{label}/{attempt}: {code} from nowhere")
         newest = max(by_attempt, default=-1)
@@ -380,8 +400,8 @@ class Node:
                 elif what == "stuck":
                     self.wrong("in time", " ".join(more))
 
-    def wrong(self, rule, text):
-        self.violations.append({"rule": rule, "text": text})
+    def wrong(self, rule, text, story=()):
+        self.violations.append({"rule": rule, "text": text, "story": list(story)})
 
     def longest_life(self, begin, end):
         """Of the supervisor, within these times."""

@@ -28,15 +28,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from typing import Any
 
 from msgspec import Struct, field
 
-from supervisor.api import codec
+from supervisor.api import codec, v1
 from supervisor.errors import NodeError
 from supervisor.store import sqlite
 from tests.torture.harness import PODVISOR, be_subreaper
@@ -329,12 +330,16 @@ class Node:
         self.stuck: list[str] = []
         self.next_look = 0.0
         self.ready, self.spawned = False, 0.0
+        self.settled, self.read_to = False, 0  # all pods are taken on; how far its output was read
+        self.over = threading.Event()
 
     def run(self) -> Report:
         begin = time.monotonic()
         self.hooks = _Hooks(self.base)
         thread = threading.Thread(target=self.hooks.serve_forever, args=(0.05,), daemon=True)
         thread.start()
+        linking = threading.Thread(target=self.keep_logs)
+        linking.start()
         try:
             while not self.complete or self.pods:
                 self.complete |= time.monotonic() - begin > self.options.limit or self.has_all()
@@ -342,6 +347,8 @@ class Node:
                 time.sleep(_TICK)
             self.finish()
         finally:
+            self.over.set()
+            linking.join()
             self.clean_up()
             self.hooks.shutdown()
             self.hooks.server_close()
@@ -375,7 +382,8 @@ class Node:
             self.stall()
         if self.process is not None and not self.ready:
             self.look_whether_ready()
-        self.link_logs()
+        if self.process is not None and not self.settled:
+            self.look_whether_settled()
         if now >= self.next_look:
             self.next_look = now + 0.25
             self.look(now)
@@ -398,7 +406,8 @@ class Node:
             env["PODVISOR_FAILPOINTS_LOG"] = self.points
         with open(os.path.join(self.base, "output"), "ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
-        self.ready, self.spawned = False, time.time()
+            self.read_to = output.tell()
+        self.ready, self.settled, self.spawned = False, False, time.time()
         self.journal("up")
 
     def stall(self) -> None:
@@ -424,7 +433,16 @@ class Node:
             if noted >= self.spawned - 0.01:
                 self.ready = True
                 self.set_due()
-                self.journal("ready", time.time() - noted)
+
+    def look_whether_settled(self) -> None:
+        """From when it has taken on its pods it commits what happens to them."""
+        with open(os.path.join(self.base, "output"), "rb") as output:
+            output.seek(self.read_to)
+            text = output.read()
+        if b"* state in " in text:
+            self.settled = True
+            self.journal("ready")
+        self.read_to += text.rfind(b"\n") + 1
 
     def choose(self) -> None:
         """How the life that begins now is to end."""
@@ -609,6 +627,7 @@ class Node:
         except NodeError:
             return
         stored = {s.pod.metadata.name: s.pod for s in snapshot.pods}
+        self.keep_events(snapshot.events)
         for name, pod in list(self.pods.items()):
             found = stored.get(name)
             if found is not None:
@@ -639,6 +658,21 @@ class Node:
                 self.report.lives += 1
                 del self.pods[name]
 
+    def keep_events(self, events: Iterable[v1.Event]) -> None:
+        """Of each pod that is there: nobody judges them, but they say why something happened."""
+        booted = time.time() - float(_uptime())
+        told: dict[str, list[str]] = {}
+        for event in events:
+            at = event.metadata.creation_timestamp or event.first_timestamp
+            if at is not None and event.involved_object.name in self.pods:
+                when = datetime.fromisoformat(at).timestamp() - booted
+                text = f"{when:.2f} event {event.involved_object.field_path} {event.reason}"
+                text = f"{text} x{event.count} {event.message}".replace("\n", " ")
+                told.setdefault(event.involved_object.name, []).append(text)
+        for name, lines in told.items():
+            with open(os.path.join(self.base, "objects", f"{name}.events"), "w") as file:
+                file.writelines(f"{line}\n" for line in lines)
+
     def remove(self, pod: _Pod, now: float) -> None:
         with open(os.path.join(self.base, "flags", pod.name, "asked"), "w"):
             pass
@@ -648,6 +682,11 @@ class Node:
         if self.plan is Plan.PAST_DEADLINE and pod.kind == "deaf" and self.process is not None:
             self.due = now + 1.6  # noticed, its hook run, its sibling about to end
             self.armed = None
+
+    def keep_logs(self) -> None:
+        """On a thread of its own: a pod may be gone with its logs before we look again."""
+        while not self.over.wait(_TICK / 3):
+            self.link_logs()
 
     def link_logs(self) -> None:
         """Logs are removed with their pods: keep them."""
@@ -775,7 +814,7 @@ def nodes(
     return found
 
 
-def violations(reports: list[Report]) -> list[dict[str, str]]:
+def violations(reports: list[Report]) -> list[dict[str, Any]]:
     return [found for report in reports for found in report.verdict["violations"]]
 
 
@@ -811,6 +850,8 @@ def show(reports: list[Report]) -> None:
         print(f"BROKEN {rule}: {count} times")
     for violation in found[:40]:
         print(f"  {violation['rule']}: {violation['text'][:300]}")
+    for violation in found[:5]:
+        print("", violation["text"][:300], *violation["story"], sep="\n    ")
 
 
 def empty(reports: list[Report], share: int) -> list[str]:
