@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +15,9 @@ import pytest
 
 from supervisor.runtime.cri import Mount, StartError
 from tests.runtime.conftest import NOBODY, Way, open_node
-from tests.runtime.test_durable import adopt, durable_node, ended, kill, state, supervised
+from tests.runtime.test_durable import ROOT, adopt, durable_node, ended, kill, state, supervised
 from tests.runtime.test_exec import run, sleeper
-from tests.runtime.test_launcher import PYTHON, failure
+from tests.runtime.test_launcher import AS_NOBODY, PYTHON, failure
 
 pytestmark = pytest.mark.anyio
 __all__ = ["state"]
@@ -147,6 +150,59 @@ async def test_read_only_is_read_only_and_for_this_container_alone(
     assert done.out == "texttexttext"
     assert done.err.count("Read-only file system") == 6, done.err
     assert sorted(os.listdir(f"{folder}/source")) == ["file", "new"]
+
+
+LOCKED = """
+import anyio, sys
+sys.path.insert(0, {root!r})
+from supervisor.runtime.cri import Isolation, Mount
+from tests.runtime.conftest import Way, open_node
+async def main():
+    async with open_node(Way({uid}, Isolation({mode!r})), {folder!r} + "/state") as node:
+        mounts = (Mount({folder!r} + "/source", "/podvisor-data", read_only=True),)
+        print((await node.shell("grep /podvisor-data /proc/self/mountinfo", mounts=mounts)).out)
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode"), [(0, "pidns"), (0, "pidns-rootless"), (NOBODY, "pidns-rootless")]
+)
+def test_read_only_keeps_the_flags_that_the_source_is_mounted_with(
+    nothing_left: None, unchanged: None, uid: int, mode: str
+) -> None:
+    """In a user namespace they are locked: without them the kernel refuses."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount such a source")
+    script = 'mount -t tmpfs -o nosuid,nodev,noexec,noatime x "$0" && exec "$@"'
+    user = AS_NOBODY if uid else ()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        os.mkdir(f"{folder}/source")
+        code = LOCKED.format(root=ROOT, uid=uid, mode=mode, folder=folder)
+        wrapper = ("unshare", "-m", "sh", "-c", script, f"{folder}/source", *user)
+        done = subprocess.run(
+            [*wrapper, sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[4:6] == ["/podvisor-data", "ro,nosuid,nodev,noexec,noatime"]
+
+
+async def test_more_mounts_than_the_kernel_should_bear_are_refused(
+    namespaces: Way, unchanged: None, folder: str
+) -> None:
+    os.mkdir(f"{folder}/many")
+    for i in range(4096):
+        os.mkdir(f"{folder}/many/{i}")
+    async with open_node(namespaces, folder) as node:
+        error = await failure(node, "true", mounts=(Mount("/mnt", f"{folder}/many/x"),))
+    assert error.message == (
+        f'cannot mount "{folder}/many/x": with {folder}/many there are more than 4096 mounts'
+    )
 
 
 async def test_a_mount_in_a_volume_gets_its_mount_point_in_the_volume(
