@@ -81,6 +81,7 @@ async def test_a_directory_appears_at_any_path_and_nothing_on_the_host(
 ) -> None:
     source = f"{folder}/source"
     make(f"{source}/file", "text")
+    existed = os.path.exists(target)
     async with open_node(namespaces, folder) as node:
         done = await node.shell(
             f"cat {target}/file; ls {target}; echo new > {target}/new; echo x > /dev/null; pwd -P",
@@ -89,6 +90,7 @@ async def test_a_directory_appears_at_any_path_and_nothing_on_the_host(
         )
     assert (done.out, done.err) == (f"textfile\n{os.path.realpath(target)}\n", "")
     assert sorted(os.listdir(source)) == ["file", "new"]
+    assert os.path.exists(target) == existed
 
 
 @pytest.mark.parametrize(
@@ -269,6 +271,38 @@ async def test_a_folder_of_the_user_that_is_read_only_gets_none(
     assert done.err.count("Read-only file system") == 2, done.err
     assert os.listdir(f"{folder}/project") == ["src"]
     assert sorted(os.listdir(f"{folder}/modules")) == ["file", "new"]
+
+
+async def test_a_folder_that_nobody_here_may_write_to_gets_none_either(
+    namespaces: Way, unchanged: None, folder: str
+) -> None:
+    if namespaces.uid == 0:
+        pytest.skip("root may write there")
+    make(f"{folder}/source/file", "text")
+    async with open_node(namespaces, folder) as node:
+        done = await node.shell(
+            "cat /podvisor-usr/podvisor-x/file; test -x /podvisor-usr/bin/env && echo there",
+            mounts=(
+                Mount("/usr", "/podvisor-usr"),
+                Mount(f"{folder}/source", "/podvisor-usr/podvisor-x"),
+            ),
+        )
+    assert (done.out, done.err) == ("textthere\n", "")
+
+
+async def test_sockets_in_a_covered_directory_still_answer(
+    namespaces: Way, unchanged: None, folder: str
+) -> None:
+    path = f"{folder}/d/socket"
+    os.mkdir(f"{folder}/d")
+    script = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+    with listening(path) as server:
+        async with open_node(namespaces, folder) as node:
+            mounts = (Mount("/mnt", f"{folder}/d/missing"),)
+            done = await node.run(PYTHON, "-c", script, mounts=mounts, cwd=f"{folder}/d")
+        server.accept()[0].close()
+    assert (done.code, done.err) == (0, "")
+    assert os.listdir(f"{folder}/d") == ["socket"]
 
 
 async def test_a_link_in_a_volume_does_not_lead_to_the_making_of_anything_on_the_host(
