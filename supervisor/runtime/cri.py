@@ -25,7 +25,11 @@ class Isolation(enum.StrEnum):
 
 
 class Mount(Struct, frozen=True):
-    """A file or directory of the host that a container sees at a path of its own."""
+    """A file or directory of the host that a container sees at a path of its own.
+
+    Where the target lies in another mount and is missing, it is made there: in a mount that may be
+    written to, and in one of the node's own, whose source is spelled below the state directory.
+    """
 
     source: str  # on the host, absolute; it exists
     target: str  # in the container, absolute and normal; it need not exist on the host
@@ -36,7 +40,7 @@ class LaunchSpec(Struct, frozen=True):
     """Everything needed to start one instance; made by spec.py, pure data.
 
     Text stands for its UTF-8 bytes, other bytes for their surrogate escapes, whatever the locale;
-    only log_path and termination_file are paths as `os` takes them.
+    only log_path, termination_file and the sources of mounts are paths as `os` takes them.
     """
 
     id: ContainerId
