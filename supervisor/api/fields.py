@@ -242,12 +242,6 @@ _CONTAINER = (
     Row("restartPolicy", HONOURED),
     Row("restartPolicyRules", HONOURED),
     Row("restartPolicyRules[].action", HONOURED),
-    Row(
-        "restartPolicyRules[].action",
-        REFUSED,
-        "not yet: only Restart is done",
-        value="RestartAllContainers",
-    ),
     Row("restartPolicyRules[].exitCodes", HONOURED),
     Row("restartPolicyRules[].exitCodes.operator", HONOURED),
     Row("restartPolicyRules[].exitCodes.values", HONOURED),

@@ -622,9 +622,6 @@ def _check_container(
             detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
             yield invalid(path, policy.restart_policy, detail)
     yield from _check_restarts(container, at)
-    if is_init and v1.is_sidecar(container) and container.restart_policy_rules:
-        detail = "restartPolicyRules are not allowed for init containers with restart policy Always"
-        yield forbidden((*at, "restartPolicyRules"), detail)
     if is_init and not v1.is_sidecar(container):
         for name, handler in (("lifecycle", container.lifecycle), *_probes(container)):
             if handler is not None:

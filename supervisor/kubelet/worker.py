@@ -32,6 +32,7 @@ from supervisor.lifecycle.facts import (
     ContainerExited,
     ContainerId,
     ContainerLost,
+    ContainersRemoved,
     ContainerStarted,
     CreateSandbox,
     Fact,
@@ -42,6 +43,7 @@ from supervisor.lifecycle.facts import (
     KillContainer,
     KillSent,
     LogsDropped,
+    RemoveContainers,
     SandboxReady,
     SandboxStopped,
     StartContainer,
@@ -333,6 +335,9 @@ class PodWorker:
             case KillContainer(id=id):
                 runtime.signal(id, signal.SIGKILL)
                 return KillSent(at=clock.now(), id=id)
+            case RemoveContainers():
+                # Their logs are all that is left of them, and a step of its own shows that it was.
+                return ContainersRemoved(at=clock.now())
             case FinishPod():
                 await runtime.remove_sandbox(self.pod.metadata.uid)
                 return SandboxStopped(at=clock.now())

@@ -15,7 +15,10 @@ The law, in the order in which `decide` asks:
            containers are owed when the last one has. An earlier sidecar that ended is owed again
            beside all that. A start includes the postStart: nobody starts while one is owed;
         d. an instance that failed its startup or liveness probe for good, or its postStart, is
-           stopped, alone, by its own deadline, as in 4 a and b. Nobody else waits for it.
+           stopped, alone, by its own deadline, as in 4 a and b. Nobody else waits for it;
+        e. when the end of one asks for a restart of all containers, nothing of the above: all get
+           SIGKILL at once, without preStop, and when nothing runs any more the instances are
+           removed, so that the first init container is owed again.
      4. While it is ending:
         a. a postStart is waited for no longer; everything that runs gets its preStop at once, all
            side by side, and then the stop signal once: app and init containers at once, a
@@ -50,6 +53,7 @@ from supervisor.lifecycle.facts import (
     Instant,
     KillContainer,
     ProbeTarget,
+    RemoveContainers,
     StartContainer,
     StopContainer,
 )
@@ -64,6 +68,7 @@ from supervisor.lifecycle.record import (
     Kind,
     Plan,
     PodRecord,
+    Restarting,
     Running,
     Sandbox,
     Termination,
@@ -98,11 +103,13 @@ def decide(record: PodRecord, now: Instant) -> Plan:
         owed, _ = _owed(record)
     agenda = _Agenda(record, now, termination)
     _watch_deadline(agenda, termination)
-    if termination is None:
+    if termination is not None:
+        _stop(agenda, termination)
+    elif record.restarting is not None:
+        _restart_all(agenda)
+    else:
         _start(agenda, owed)
         _replace(agenda)
-    else:
-        _stop(agenda, termination)
     for container in record.containers:
         if container.running is None:
             _await_hooks(agenda, container)
@@ -110,7 +117,7 @@ def decide(record: PodRecord, now: Instant) -> Plan:
     agenda.tell(*_back_offs(record, backing_off(status)))
     return Plan(
         actions=tuple(agenda.actions),
-        probing=_probing(record, ending=termination is not None),
+        probing=_probing(record, ending=termination is not None or record.restarting is not None),
         hooks=frozenset(_hooks(record, now, termination)),
         closed=closed,
         status=status,
@@ -160,7 +167,8 @@ def waiting_for(record: PodRecord) -> tuple[Awaited, ...]:
             kill_at=_kill_at(c, c.running, end),
         )
         for c in record.containers
-        if c.running is not None and (end := _end_of(c.running, record.termination)) is not None
+        if c.running is not None
+        and (end := _end_of(record, c.running, record.termination)) is not None
     )
 
 
@@ -209,6 +217,8 @@ def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
     """
     if record.termination is not None:
         return [], record.termination.cause
+    if record.restarting is not None:
+        return [], None
     parts = list(zip(record.containers, specs(record), strict=True))
     inits = [p for p in parts if p[0].kind is not Kind.APP]
     apps = [p for p in parts if p[0].kind is Kind.APP]
@@ -382,8 +392,8 @@ def _overdue(
         for hook in container.hooks:
             if not hook.is_owed:
                 continue
-            until = _hook_until(container, hook, termination)
-            if (
+            until = _hook_until(record, container, hook, termination)
+            if record.restarting is not None or (
                 hook.which is HookKind.POST_START
                 and container.running is not None
                 and termination is not None
@@ -394,7 +404,10 @@ def _overdue(
 
 
 def _hook_until(
-    container: ContainerRecord, hook: hooks.Hook, termination: Termination | None
+    record: PodRecord,
+    container: ContainerRecord,
+    hook: hooks.Hook,
+    termination: Termination | None,
 ) -> float | None:
     """Boot time of an owed hook's deadline; None when it has none."""
     if termination is not None and termination.kill:
@@ -402,7 +415,7 @@ def _hook_until(
     limit = hook.until
     if hook.which is HookKind.PRE_STOP:
         if container.running is not None:
-            end = _end_of(container.running, termination)
+            end = _end_of(record, container.running, termination)
             limit = end.deadline if end is not None else limit
         elif limit is not None and termination is not None:
             limit = min(limit, termination.deadline)
@@ -422,7 +435,7 @@ def _hooks(
                 yield HookTarget(id, hook.which, hook.runs)
         if running is None:
             continue
-        end = _end_of(running, termination)
+        end = _end_of(record, running, termination)
         wanted = HookKind.POST_START if end is None else HookKind.PRE_STOP
         if end is not None and (
             end.kill_now is not None or running.signalled is not None or now.boot >= end.deadline
@@ -442,14 +455,22 @@ class _End(Struct, frozen=True):
     kill_now: float | None = None  # boot time since when nothing is waited for
 
 
-def _end_of(running: Running, termination: Termination | None) -> _End | None:
+def _end_of(record: PodRecord, running: Running, termination: Termination | None) -> _End | None:
     if termination is not None:
-        return _end_with_pod(running, termination)
+        return _end_with_pod(record, running, termination)
+    if record.restarting is not None:
+        return _end_for_restart(record.restarting)
     return _End(running.kill.deadline) if running.kill is not None else None
 
 
-def _end_with_pod(running: Running, termination: Termination) -> _End:
-    """Of two deadlines the earlier one."""
+def _end_for_restart(restarting: Restarting) -> _End:
+    return _End(restarting.requested.boot, restarting.requested.boot)
+
+
+def _end_with_pod(record: PodRecord, running: Running, termination: Termination) -> _End:
+    """Of two deadlines the earlier one; what is killed to run again goes on being killed."""
+    if record.restarting is not None:
+        return _end_for_restart(record.restarting)
     deadline = termination.deadline
     if running.kill is not None:
         deadline = min(deadline, running.kill.deadline)
@@ -466,6 +487,19 @@ def _replace(agenda: _Agenda) -> None:
         message = _kill_message(record, spec, container, running.kill)
         end = _End(running.kill.deadline)
         _stop_one(agenda, end, spec, container, running, message, is_turn=True)
+
+
+def _restart_all(agenda: _Agenda) -> None:
+    """Kill everything, without order or delay; then the pod begins anew (§3.4.2)."""
+    record = agenda.record
+    assert record.restarting is not None
+    end = _end_for_restart(record.restarting)
+    for spec, container in zip(specs(record), record.containers, strict=True):
+        if container.running is not None:
+            message = reasons.restarting_all(container.name)
+            _stop_one(agenda, end, spec, container, container.running, message, is_turn=True)
+    if nothing_runs(record) and not any(c.owes for c in record.containers):
+        agenda.want(RemoveContainers())
 
 
 def _kill_message(
@@ -495,7 +529,7 @@ def _stop(agenda: _Agenda, termination: Termination) -> None:
             continue
         occupied |= container.kind is not Kind.INIT
     for spec, container, running, is_turn in reversed(turns):
-        end = _end_with_pod(running, termination)
+        end = _end_with_pod(record, running, termination)
         message = reasons.stopping(container.name)
         _stop_one(agenda, end, spec, container, running, message, is_turn=is_turn)
     # What is in flight besides is answered first, so that nothing reaches a finished pod.
@@ -511,7 +545,9 @@ def _stop(agenda: _Agenda, termination: Termination) -> None:
 def _await_hooks(agenda: _Agenda, container: ContainerRecord) -> None:
     """Wake up when an owed hook's time is over."""
     for hook in container.hooks:
-        until = _hook_until(container, hook, agenda.termination) if hook.is_owed else None
+        if not hook.is_owed:
+            continue
+        until = _hook_until(agenda.record, container, hook, agenda.termination)
         if until is not None:
             agenda.wake(until)
 

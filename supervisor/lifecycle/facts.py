@@ -73,11 +73,20 @@ class KillContainer(Struct, frozen=True, tag=True):
     id: ContainerId
 
 
+class RemoveContainers(Struct, frozen=True, tag=True):
+    """Forget the instances that have ended, for the pod begins anew; their logs stay.
+
+    Nothing of it runs. Answered by ContainersRemoved.
+    """
+
+
 class FinishPod(Struct, frozen=True, tag=True):
     """Stop the sandbox: nothing of the pod runs any more. Answered by SandboxStopped."""
 
 
-Action = CreateSandbox | StartContainer | StopContainer | KillContainer | FinishPod
+Action = (
+    CreateSandbox | StartContainer | StopContainer | KillContainer | RemoveContainers | FinishPod
+)
 
 
 # --- facts -------------------------------------------------------------------------------------
@@ -88,6 +97,10 @@ class SandboxReady(Struct, frozen=True, tag_field="fact"):
 
 
 class SandboxStopped(Struct, frozen=True, tag_field="fact"):
+    at: Instant
+
+
+class ContainersRemoved(Struct, frozen=True, tag_field="fact"):
     at: Instant
 
 
@@ -290,6 +303,7 @@ class SandboxLost(Struct, frozen=True, tag_field="fact"):
 Fact = (
     SandboxReady
     | SandboxStopped
+    | ContainersRemoved
     | ContainerStarted
     | StartFailed
     | ContainerExited

@@ -4,8 +4,9 @@
               What is owed and not known to be running is run, again if need be: at least once,
               whatever dies of ours.
     The ends  succeeded and failed, told by the shell; deadline, the grace period is used up;
-              cancelled, the pod ends and no longer waits for a postStart; gone, the container
-              ended before its hook. Each is final: a hook that failed is not tried again.
+              cancelled, the pod ends and no longer waits for a postStart, or all its containers
+              are killed to run again; gone, the container ended before its hook. Each is final:
+              a hook that failed is not tried again.
     postStart is wanted as soon as the instance runs. Until it has succeeded the instance is held
               back: neither running nor started nor probed as far as the API says.
     preStop   is wanted when the node stops an instance by itself, and only then: a process that

@@ -24,8 +24,11 @@ INITIALIZED = "Initialized"
 READY = "Ready"
 CONTAINERS_READY = "ContainersReady"
 POD_SCHEDULED = "PodScheduled"
+ALL_RESTARTING = "AllContainersRestarting"
 
-OWN_CONDITIONS = frozenset({READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, POD_SCHEDULED})
+OWN_CONDITIONS = frozenset(
+    {READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, POD_SCHEDULED, ALL_RESTARTING}
+)
 
 # Names from before a condition got its present one; accepted wherever a condition is named.
 CONDITION_ALIASES = {"PodHasNetwork": READY_TO_START}
@@ -35,6 +38,8 @@ POD_FAILED = "PodFailed"
 CONTAINERS_NOT_INITIALIZED = "ContainersNotInitialized"
 CONTAINERS_NOT_READY = "ContainersNotReady"
 READINESS_GATES_NOT_READY = "ReadinessGatesNotReady"
+RESTART_ALL_STARTED = "RestartAllContainersStarted"
+RESTART_ALL_MESSAGE = "container exited with restart policy rule"
 
 
 def incomplete(names: list[str]) -> str:
@@ -61,6 +66,8 @@ CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
 CREATE_CONTAINER_ERROR = "CreateContainerError"
 POST_START_HOOK_ERROR = "PostStartHookError"
+RESTARTING_ALL = "RestartingAllContainers"  # also of instances that were killed for it (§2.3)
+RESTARTING_ALL_MESSAGE = "The container is removed because RestartAllContainers in place"
 
 
 def crash_loop(delay: float, container: str, pod: str) -> str:
@@ -91,6 +98,7 @@ START_ERROR = "StartError"
 START_ERROR_CODE = 128
 STATUS_UNKNOWN = "ContainerStatusUnknown"
 STATUS_UNKNOWN_CODE = 137
+KILLED_CODE = 137
 NOT_LOCATED = "The container could not be located when the pod was terminated"
 LOST = "The container was lost while it was running, and how it ended is not known"  # ours
 
@@ -151,6 +159,10 @@ def error(text: str) -> str:
 
 def stopping(container: str) -> str:
     return f"Stopping container {container}"
+
+
+def restarting_all(container: str) -> str:
+    return f"Container {container} is killed: all containers of the pod are restarted"  # ours
 
 
 def probe_kill(container: str, kind: str, *, sidecar: bool, again: bool) -> str:

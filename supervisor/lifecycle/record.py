@@ -20,6 +20,12 @@ be restarted, it is, whatever its exit code (`Ended.replaced`). The attempts of 
 so each is told once; probing.py says what they add up to. What a hook is owed, and until when, is
 hooks.py's to say; the next instance of a container is made when the hooks of this one have ended.
 
+The law of a restart of all containers (`PodRecord.restarting`), which the end of one asks for by a
+rule of its own: whatever runs is killed, nothing starts, no hook is waited for; when nothing runs
+any more the instances are removed (`ContainerRecord.removed`) and the pod begins with its first
+container, as it once did. Only its sandbox and what counts restarts and waits are older. A pod that
+is ending does not begin it, and does not go on with it when everything is killed.
+
 The law of a termination: once begun it never ends but with the pod, and its deadline only ever
 comes nearer. It includes what was being stopped alone, at the earlier of both deadlines.
 
@@ -45,6 +51,7 @@ from supervisor.lifecycle.facts import (
     ContainerExited,
     ContainerId,
     ContainerLost,
+    ContainersRemoved,
     ContainerStarted,
     CreateSandbox,
     DeletionRequested,
@@ -62,6 +69,7 @@ from supervisor.lifecycle.facts import (
     ProbeObserved,
     ProbeOutcome,
     ProbeTarget,
+    RemoveContainers,
     SandboxLost,
     SandboxReady,
     SandboxStopped,
@@ -162,6 +170,7 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
     hooks: tuple[hooks.Hook, ...] = ()  # of the newest instance
     ended: Ended | None = None  # the newest instance that has ended
     before: Ended | None = None  # the one before `ended`
+    removed: bool = False  # the newest instance ended, and then its pod began anew
     refusal: Refusal | None = None
     backoff: restart.Backoff | None = None
 
@@ -174,6 +183,11 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
     def owes(self) -> bool:
         """Whether a hook of the newest instance is owed."""
         return any(hook.is_owed for hook in self.hooks)
+
+    @property
+    def restarts(self) -> int:
+        """The restart count; what was removed is counted at once (§3.4.4)."""
+        return max(self.attempt + self.removed, 0)
 
 
 class Sandbox(enum.StrEnum):
@@ -201,6 +215,13 @@ class Termination(Struct, frozen=True, kw_only=True):
     requested: Instant
     deadline: float  # boot time: from here on SIGKILL is due
     kill: bool = False  # do not wait at all
+
+
+class Restarting(Struct, frozen=True, kw_only=True):
+    """All containers are being killed, to run again from the first one."""
+
+    by: str  # the container whose end asked for it
+    requested: Instant
 
 
 class Retry(Struct, frozen=True):
@@ -233,6 +254,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
     deletion: Instant | None = None  # first asked for
     termination: Termination | None = None
+    restarting: Restarting | None = None
     in_flight: frozenset[Action] = frozenset()  # committed, not yet answered
     retries: tuple[Retry, ...] = ()
     conditions: tuple[v1.PodCondition, ...] = ()  # set from outside
@@ -318,6 +340,11 @@ def container_event(
     return EventDraft(type=severity, reason=reason, message=message, field_path=path)
 
 
+def is_stopping(record: PodRecord) -> bool:
+    """Whether everything that runs is being stopped."""
+    return record.termination is not None or record.restarting is not None
+
+
 def spec_grace(record: PodRecord) -> int:
     """The pod's own grace period in seconds; negative means 1 (§7.1.2)."""
     grace = record.pod.spec.termination_grace_period_seconds
@@ -351,11 +378,14 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
         case ContainerStarted():
             return _started(_answered(record, StartContainer(fact.id)), fact)
         case StartFailed():
-            return _start_failed(_answered(record, StartContainer(fact.id)), fact)
+            after = _start_failed(_answered(record, StartContainer(fact.id)), fact)
+            return _asked_to_restart(record, after, fact)
         case ContainerExited():
-            return _exited(record, fact)
+            return _asked_to_restart(record, _exited(record, fact), fact)
         case ContainerLost():
-            return _lost(record, fact)
+            return _asked_to_restart(record, _lost(record, fact), fact)
+        case ContainersRemoved():
+            return _begun_anew(_answered(record, RemoveContainers()))
         case StopSignalled():
             record = _answered(record, *_stops_in_flight(record, fact.id))
             return _update_running(
@@ -454,6 +484,7 @@ def _ended(container: ContainerRecord, ended: Ended) -> ContainerRecord:
         hooks=container.hooks if ended.attempt == container.attempt else (),
         ended=ended,
         before=container.ended,
+        removed=False,
         refusal=None,
     )
 
@@ -500,6 +531,7 @@ def _started(record: PodRecord, fact: ContainerStarted) -> PodRecord:
         attempt=fact.id.attempt,
         running=Running(since=fact.at, pid=fact.pid),
         hooks=(),
+        removed=False,
         refusal=None,
     )
     return _with(record, index, container, *told)
@@ -540,11 +572,14 @@ def _exited(record: PodRecord, fact: ContainerExited) -> PodRecord:
     if _is_past(container, fact.id):
         return record
     reason = reasons.COMPLETED if fact.exit_code == 0 else reasons.ERROR
+    message = fact.message
+    if record.restarting is not None and fact.exit_code == reasons.KILLED_CODE:
+        reason, message = reasons.RESTARTING_ALL, message or reasons.RESTARTING_ALL_MESSAGE
     ended = Ended(
         attempt=fact.id.attempt,
         exit_code=fact.exit_code,
         reason=reason,
-        message=fact.message,
+        message=message,
         started=_start_of(container, fact.id),
         finished=fact.at,
         log_dropped=fact.log_dropped,
@@ -569,6 +604,43 @@ def _lost(record: PodRecord, fact: ContainerLost) -> PodRecord:
         message = reasons.logs_lost(container.name)
         told.append(container_event(container, reasons.WARNING, reasons.LOGS_LOST, message))
     return _with(record, index, _ended_unseen(container, fact.id, fact.at, started), *told)
+
+
+def _asked_to_restart(
+    before: PodRecord, after: PodRecord, fact: StartFailed | ContainerExited | ContainerLost
+) -> PodRecord:
+    """Whether an end that is news asks for a restart of all containers (§3.4.1).
+
+    What was stopped to run again does not: its rules do not count (§7.6.2).
+    """
+    if after is before or after.termination is not None or after.restarting is not None:
+        return after
+    index = _find(after, fact.id)
+    if index is None:
+        return after
+    ended = after.containers[index].ended
+    if ended is None or ended is before.containers[index].ended or ended.replaced:
+        return after
+    if not restart.restarts_all(specs(after)[index], ended.exit_code):
+        return after
+    return replace(after, restarting=Restarting(by=fact.id.name, requested=fact.at))
+
+
+def _begun_anew(record: PodRecord) -> PodRecord:
+    """The instances that all were killed are removed: the pod begins with its first container."""
+    if (
+        record.restarting is None
+        or record.termination is not None
+        or any(c.running is not None for c in record.containers)
+    ):
+        return record
+    containers = tuple(
+        replace(
+            container, first=container.attempt + 1, removed=container.attempt >= 0, refusal=None
+        )
+        for container in record.containers
+    )
+    return replace(record, restarting=None, containers=containers)
 
 
 def _is_past(container: ContainerRecord, instance: ContainerId) -> bool:
@@ -738,6 +810,7 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         if container.running is not None:
             id = ContainerId(uid, container.name, container.attempt)
             record = _lost(record, ContainerLost(at=fact.at, id=id))
+    record = _begun_anew(record)  # what is gone with the machine needs not be killed
     termination = record.termination
     known = record.containers
     policy = record.pod.spec.restart_policy
@@ -807,7 +880,7 @@ def _probed(record: PodRecord, fact: ProbeObserved) -> PodRecord:
         return record
     if hooks.holds_back(spec, container.hooks):
         return record
-    wanted = probing.wanted(spec, running.probes, ending=record.termination is not None)
+    wanted = probing.wanted(spec, running.probes, ending=is_stopping(record))
     probe = dict(wanted).get(fact.kind)
     if probe is None:
         return record
@@ -1026,7 +1099,8 @@ def _carried_out(
     policy: NodePolicy,
 ) -> ContainerRecord:
     """What committing a plan means for one container."""
-    if start is not None and container.ended is not None and container.is_made:
+    again = container.is_made or container.removed
+    if start is not None and container.ended is not None and again:
         container = replace(
             container,
             backoff=restart.advance(

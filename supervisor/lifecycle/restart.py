@@ -5,6 +5,8 @@ The law (§3):
     Whether  a regular init container that exited 0 is done; a sidecar always runs again;
              otherwise the container's own rules, first match wins; otherwise its own policy;
              otherwise the pod's policy.
+    All      if that rule says so, whatever kind of container it is: every container of the pod
+             is killed, and the pod begins anew with its first one.
     Stopped  to be run anew, by a probe that failed: unless its own or else the pod's policy is
              Never, it runs again whatever its exit code.
     When     the end of the instance + the wait. The waits are 0, initial, 2 x initial, ... cap.
@@ -14,9 +16,13 @@ The law (§3):
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from supervisor.api import v1
+
+_ALL = "RestartAllContainers"
 
 
 def runs_again(container: v1.Container, pod_policy: str, exit_code: int, *, init: bool) -> bool:
@@ -29,13 +35,22 @@ def runs_again(container: v1.Container, pod_policy: str, exit_code: int, *, init
         return True
     if init and exit_code == 0:
         return False
-    for rule in container.restart_policy_rules:
-        if rule.action == "Restart" and rule.exit_codes and _matches(rule.exit_codes, exit_code):
-            return True
+    if _action(container, exit_code) is not None:
+        return True
     policy = own or pod_policy
     if policy == "Never":
         return False
     return exit_code != 0 if policy == "OnFailure" else True
+
+
+def restarts_all(container: v1.Container, exit_code: int) -> bool:
+    """Whether the end of this container is to restart its whole pod (§3.4)."""
+    return _action(container, exit_code) == _ALL
+
+
+def may_restart_all(containers: Iterable[v1.Container]) -> bool:
+    """Whether the end of one of these containers may do so."""
+    return any(rule.action == _ALL for c in containers for rule in c.restart_policy_rules)
 
 
 def after_kill(container: v1.Container, pod_policy: str) -> bool:
@@ -44,6 +59,14 @@ def after_kill(container: v1.Container, pod_policy: str) -> bool:
     Its exit code is not known when this is said, so its rules do not count (§7.6.2).
     """
     return (container.restart_policy or pod_policy) != "Never"
+
+
+def _action(container: v1.Container, exit_code: int) -> str | None:
+    """What the first of the container's rules that matches says."""
+    for rule in container.restart_policy_rules:
+        if rule.exit_codes and _matches(rule.exit_codes, exit_code):
+            return rule.action
+    return None
 
 
 def _matches(wanted: v1.ContainerRestartRuleOnExitCodes, exit_code: int) -> bool:

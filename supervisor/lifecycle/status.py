@@ -58,7 +58,12 @@ def runs_again(record: PodRecord, spec: v1.Container, container: ContainerRecord
     if ended is None:
         return False
     policy, is_init = record.pod.spec.restart_policy, container.kind is not Kind.APP
-    return ended.replaced or restart.runs_again(spec, policy, ended.exit_code, init=is_init)
+    return (
+        record.restarting is not None
+        or container.removed
+        or ended.replaced
+        or restart.runs_again(spec, policy, ended.exit_code, init=is_init)
+    )
 
 
 def wait_before_next(record: PodRecord, container: ContainerRecord) -> float:
@@ -152,6 +157,8 @@ def _phase(view: _View) -> str:
     for spec, container in zip(specs(record), record.containers, strict=True):
         ended = container.ended
         again = not view.ending and runs_again(record, spec, container)
+        if container.removed:
+            ended = None  # as if it had never run (§1.1.6)
         if container.kind is Kind.INIT:
             if container.running or ended is None:
                 pending_init += 1
@@ -200,7 +207,7 @@ def _conditions(
     initialized = condition(reasons.INITIALIZED, *_initialized(record, phase, statuses))
     containers_ready = _containers_ready(record, phase, statuses)
     known = (*record.conditions, to_start, initialized)
-    return (
+    made = (
         *record.conditions,
         to_start,
         initialized,
@@ -208,10 +215,23 @@ def _conditions(
         condition(reasons.CONTAINERS_READY, *containers_ready),
         condition(reasons.POD_SCHEDULED, True),
     )
+    if restart.may_restart_all(specs(record)):
+        made = (*made, condition(reasons.ALL_RESTARTING, *_all_restarting(record, phase)))
+    return made
 
 
 _Verdict = tuple[bool, str, str]  # status, reason, message
 _YES: _Verdict = (True, "", "")
+
+
+def _all_restarting(record: PodRecord, phase: str) -> _Verdict:
+    if phase == reasons.SUCCEEDED:
+        return False, reasons.POD_COMPLETED, ""
+    if phase == reasons.FAILED:
+        return False, reasons.POD_FAILED, ""
+    if record.restarting is None:
+        return False, "", ""
+    return True, reasons.RESTART_ALL_STARTED, reasons.RESTART_ALL_MESSAGE
 
 
 def _initialized(record: PodRecord, phase: str, statuses: list[v1.ContainerStatus]) -> _Verdict:
@@ -219,7 +239,7 @@ def _initialized(record: PodRecord, phase: str, statuses: list[v1.ContainerStatu
         return True, reasons.POD_COMPLETED, ""
     missing = []
     for container, status in zip(record.containers, statuses, strict=True):
-        if container.kind is Kind.APP and container.attempt >= 0:
+        if container.kind is Kind.APP and container.attempt >= 0 and not container.removed:
             return _YES
         done = status.ready if container.kind is Kind.INIT else status.started
         if container.kind is not Kind.APP and not done:
@@ -331,6 +351,8 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 state = _waiting(reasons.CRASH_LOOP_BACK_OFF, text)
             elif ended.hook_error and not view.ending and runs_again(record, spec, container):
                 state = _waiting(reasons.POST_START_HOOK_ERROR, ended.hook_error)
+            elif container.removed and not view.over:
+                state = _waiting(reasons.RESTARTING_ALL, reasons.RESTARTING_ALL_MESSAGE)
             else:
                 state = _terminated(ended, f"{prefix}{name}/", limit)
                 last = container.before
@@ -340,7 +362,8 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
             state = _INITIALIZING if has_init else _CREATING
         started = ready = running is not None and not held
         if container.kind is Kind.INIT:
-            ready = running is None and ended is not None and ended.exit_code == 0
+            is_over = running is None and not container.removed
+            ready = is_over and ended is not None and ended.exit_code == 0
         elif running is not None and not held:
             started = probing.has_started(spec, running.probes)
             ready = probing.is_ready(spec, running.probes)
@@ -350,7 +373,7 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 state=state,
                 last_state=_terminated(last, f"{prefix}{name}/", limit) if last else _NO_STATE,
                 ready=ready,
-                restart_count=max(container.attempt, 0),
+                restart_count=container.restarts,
                 image=spec.image,
                 image_id="",
                 container_id=f"{prefix}{name}/{container.attempt}"
@@ -413,9 +436,11 @@ def _shown_wait(
     """
     if view.ending or container.ended is None or not runs_again(view.record, spec, container):
         return 0.0
+    if view.record.restarting is not None:
+        return 0.0  # it is not its turn to wait yet
     wait = wait_before_next(view.record, container)
     goes_on = view.now.boot < container.ended.finished.boot + wait
-    return wait if goes_on or shown.get(container.name) == container.attempt else 0.0
+    return wait if goes_on or shown.get(container.name) == container.restarts else 0.0
 
 
 def _never_located(record: PodRecord) -> frozenset[str]:

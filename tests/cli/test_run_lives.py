@@ -38,6 +38,11 @@ def restarts(*codes: int, operator: str = "In") -> Manifest:
     return {"restartPolicy": "Never", "restartPolicyRules": [rule]}
 
 
+def restarts_all(code: int) -> Manifest:
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [code]}}
+    return {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+
+
 def once(first: str, then: str) -> str:
     """A script that does one thing at its first run and another one later."""
     return f"if [ -e ran ]; then {then}; else touch ran; {first}; fi"
@@ -90,6 +95,19 @@ def the_pods(way: Way) -> list[Manifest]:
             **NEVER,
         ),
         # restart
+        pod(
+            "all",
+            sh(
+                "watcher",
+                "n=1; [ -e ran ] && n=2; touch ran;"
+                " until [ -e up ] && [ $(grep -c 'side began' steps) = $n ]; do sleep 0.05; done;"
+                " [ $n = 2 ] || exit 42",
+                **restarts_all(42),
+            ),
+            sh("other", "[ -e up ] && exit 0; trap '' TERM; touch up; sleep 1000"),
+            init=(step("prepare"), sidecar(step("side", 1000))),
+            **NEVER,
+        ),
         pod("f07", sh("app", once("exit 42", "exit 0"), **restarts(42)), **NEVER),
         pod("f07-no-rule", sh("app", "exit 1", **restarts(42)), **NEVER),
         pod("f08", sh("app", once("exit 7", "exit 3"), **restarts(3, operator="NotIn")), **NEVER),
@@ -400,6 +418,28 @@ def test_without_a_matching_rule_the_containers_policy_decides(pods: dict[str, P
     assert pods["f08"].phase == "Failed"
     assert pods["f08"].containers["app"]["restartCount"] == 1
     assert pods["f08"].end("app") == ("Error", 3)
+
+
+def test_the_end_of_one_container_restarts_the_whole_pod(pods: dict[str, Pod]):
+    """§3.4.2, §3.4.3, §3.4.4: [H19] in part"""
+    pod = pods["all"]
+
+    assert pod.phase == "Succeeded"
+    assert {name: c["restartCount"] for name, c in pod.containers.items()} == dict.fromkeys(
+        ("prepare", "side", "watcher", "other"), 1
+    )
+    lasts = {name: c["lastState"]["terminated"] for name, c in pod.containers.items()}
+    assert {name: (last["reason"], last["exitCode"]) for name, last in lasts.items()} == {
+        "prepare": ("Completed", 0),
+        "side": ("RestartingAllContainers", 137),
+        "watcher": ("Error", 42),
+        "other": ("RestartingAllContainers", 137),
+    }
+    walk = [what for what in pod.walk() if not what.startswith("side told")]
+    began = ["prepare began", "prepare ended", "side began"]
+    assert walk == [*began, *began, "side ended"], "the first life of the sidecar was cut off"
+    *_, last = pod.object["status"]["conditions"]
+    assert (last["type"], last["status"]) == ("AllContainersRestarting", "False")
 
 
 def test_an_init_container_that_never_restarts_fails_a_pod_that_always_does(

@@ -301,6 +301,32 @@ def test_an_exit_while_the_node_is_down_is_known_afterwards(node: Durable) -> No
     session.wait(143)
 
 
+def test_an_exit_while_the_node_is_down_restarts_all_containers_afterwards(node: Durable) -> None:
+    """[K04] §3.4.2"""
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3]}}
+    asking = {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+    first, other = {**ends_when_told("app"), **asking}, ends_when_told("other")
+    node.put("web.json", pod("web", first, other, **GRACE))
+    session = node.serve()
+    pids = {name: node.running(session, "web", name) for name in ("app", "other")}
+    session.kill()
+    tell(node, "app")
+    wait_for(lambda: not is_alive(pids["app"]), "its end")
+    session = node.serve()
+    for name, pid in pids.items():
+        session.until(lambda n=name, p=pid: node.pid("web", n) not in (0, p), "the next instance")
+        wait_for(lambda p=pid: not is_alive(p), "the end of the first instance")
+    app, beside = node.container("web", "app"), node.container("web", "other")
+    assert app is not None
+    assert beside is not None
+    assert app.ended is not None
+    assert beside.ended is not None
+    assert (app.attempt, app.ended.exit_code) == (1, 3)
+    assert (beside.attempt, beside.ended.reason) == (1, "RestartingAllContainers")
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
 @one_way
 def test_a_writer_does_not_stall_while_the_node_is_down_and_no_byte_is_lost(node: Durable) -> None:
     count = 20_000  # lines of a thousand bytes

@@ -72,9 +72,9 @@ def probe(**fields: Any) -> v1.Probe:
     return v1.Probe(**fields)
 
 
-def rule(operator: str, *values: int) -> v1.ContainerRestartRule:
+def rule(operator: str, *values: int, action: str = "Restart") -> v1.ContainerRestartRule:
     return v1.ContainerRestartRule(
-        action="Restart",
+        action=action,
         exit_codes=v1.ContainerRestartRuleOnExitCodes(operator=operator, values=values),
     )
 
@@ -416,6 +416,9 @@ class Life:
         match action:
             case facts.CreateSandbox():
                 return facts.SandboxReady(now)
+            case facts.RemoveContainers():
+                assert not self.living, "the pod begins anew beside living containers"
+                return facts.ContainersRemoved(now)
             case facts.FinishPod():
                 assert not self.living, "the sandbox is stopped under living containers"
                 return facts.SandboxStopped(now)

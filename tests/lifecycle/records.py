@@ -78,6 +78,7 @@ def in_words(actions: tuple[facts.Action, ...]) -> list[str]:
         facts.StopContainer: "stop",
         facts.KillContainer: "kill",
         facts.CreateSandbox: "sandbox",
+        facts.RemoveContainers: "remove",
         facts.FinishPod: "finish",
     }
     return [

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle import facts, hooks, probing, reasons
+from supervisor.lifecycle import facts, hooks, probing, reasons, restart
 from supervisor.lifecycle.decide import decide, waiting_for
 from supervisor.lifecycle.facts import ContainerId, Fact, HookKind, ProbeKind, StartContainer
 from supervisor.lifecycle.record import Committed, Kind, PodRecord, new_record, observe, specs
@@ -78,11 +78,19 @@ def lifecycles(draw: st.DrawFn, often: int = 3) -> dict[str, v1.Lifecycle]:
 def pods(draw: st.DrawFn) -> v1.Pod:
     def own(name: str) -> v1.Container:
         policy = draw(st.sampled_from([None, None, "OnFailure", "Never"]))
-        rules = (rule("In", 1),) if policy and draw(st.booleans()) else ()
+        rules = own_rules() if policy else ()
         return container(name, restart_policy=policy, restart_policy_rules=rules)
 
+    def own_rules() -> tuple[v1.ContainerRestartRule, ...]:
+        action = draw(st.sampled_from([None, "Restart", "RestartAllContainers"]))
+        return (rule("In", 1, action=action),) if action else ()
+
     inits = [
-        replace(sidecar(f"i{n}"), **draw(probes()), **draw(lifecycles()))
+        replace(
+            sidecar(f"i{n}", restart_policy_rules=own_rules()),
+            **draw(probes()),
+            **draw(lifecycles()),
+        )
         if draw(st.booleans())
         else own(f"i{n}")
         for n in range(draw(st.integers(0, 3)))
@@ -176,6 +184,13 @@ class Nonsense:
         assert not known.in_flight.intersection(plan.actions), "nothing in flight is repeated"
         if plan.termination is not None:
             assert not starts, "nothing starts in a pod that is ending"
+        if known.restarting is not None:
+            assert not starts, "nothing starts while everything is killed"
+            assert not any(isinstance(a, facts.StopContainer) for a in plan.actions)
+            assert not plan.hooks, "and no hook runs"
+        if facts.RemoveContainers() in plan.actions:
+            assert known.restarting is not None
+            assert all(c.running is None for c in known.containers), "removed while it runs"
         for start in starts:
             mine = next(c for c in known.containers if c.name == start.id.name)
             assert mine.running is None, "two live attempts"
@@ -186,7 +201,8 @@ class Nonsense:
             assert all(c.running is None for c in known.containers), "free while it runs"
         if plan.done:
             assert not plan.actions
-        stopped = [c for c in known.containers if c.running and (c.running.kill or ending)]
+        stopping = ending or known.restarting is not None
+        stopped = [c for c in known.containers if c.running and (c.running.kill or stopping)]
         assert [a.id.name for a in waiting_for(known)] == [c.name for c in stopped]
         self.check_probing(known, plan)
         assert len({(t.id, t.which) for t in plan.hooks}) == len(plan.hooks)
@@ -217,7 +233,7 @@ class Nonsense:
 
     def check_init_before_app(self, known: PodRecord, kind: Kind) -> None:
         apps = [c for c in known.containers if c.kind is Kind.APP]
-        if kind is not Kind.APP or any(c.attempt >= 0 for c in apps):
+        if kind is not Kind.APP or any(c.is_made for c in apps):
             return
         inits = [c for c in known.containers if c.kind is not Kind.APP]
         # The last one that was ever made vouches for those before it.
@@ -229,6 +245,7 @@ class Nonsense:
                 assert probing.has_started(spec, last.running.probes), "init before app"
                 assert not hooks.holds_back(spec, last.hooks), "init before app"
             else:
+                assert last.is_made, "init before app"
                 assert last.ended is not None, "init before app"
                 assert last.ended.exit_code == 0, "init before app"
 
@@ -249,12 +266,13 @@ def observations(draw: st.DrawFn, now: float) -> Fact:
 def nonsense(draw: st.DrawFn, now: float) -> Fact:
     who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
     when = at(now)
-    kind = draw(st.integers(0, 16))
+    kind = draw(st.integers(0, 17))
     actions: tuple[facts.Action, ...] = (
         facts.CreateSandbox(),
         facts.StartContainer(who),
         facts.StopContainer(who),
         facts.KillContainer(who),
+        facts.RemoveContainers(),
         facts.FinishPod(),
     )
     makers = (
@@ -276,6 +294,7 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
             when, who, draw(st.sampled_from(HookKind)), draw(st.booleans()), "no"
         ),
         lambda: facts.HookFinished(when, who, draw(st.sampled_from(HookKind)), True),
+        lambda: facts.ContainersRemoved(when),
         lambda: draw(
             st.sampled_from(
                 [
@@ -322,6 +341,8 @@ def answer(action: facts.Action, now: float) -> Fact:
     match action:
         case facts.CreateSandbox():
             return facts.SandboxReady(when)
+        case facts.RemoveContainers():
+            return facts.ContainersRemoved(when)
         case facts.FinishPod():
             return facts.SandboxStopped(when)
         case facts.StartContainer(id=id):
@@ -442,7 +463,7 @@ def check_hooks(life: Life) -> None:
             spec = life.spec(mine.name)
             if hook.end is hooks.HookEnd.GONE:
                 assert not hooks.outlives(spec, hook.which), f"{who} could have been sent"
-            else:
+            elif not restart.may_restart_all(specs(life.record)):
                 assert hook.which is HookKind.POST_START
 
 
