@@ -871,18 +871,25 @@ class ProcessRuntime:
 
         from supervisor.runtime import survivors
 
-        pidfds = [i.pidfd for i in self._instances.values() if i.pidfd >= 0]
-        members = [pidfd for pidfd in pidfds if not _readable(pidfd)][: survivors.SOME]
+        assert old.durable_in is not None
+        # Also those that were not taken on yet, or whose start was never answered.
+        _, found = survivors.find_mode(old.durable_in)
+        held = [i.pidfd for i in self._instances.values() if i.pidfd >= 0]
+        living = [pidfd for pidfd in held if not _readable(pidfd)]
+        members = [*living[: survivors.SOME], *found]
         deadline = time.monotonic() + _READY_TIMEOUT
-        while True:
-            try:
-                return _spawn(
-                    self.isolation.value, old.durable_in, old.rotation, members, old.logs_fd
-                )
-            except NodeError:  # a child that it has just forked may still hold its socket
-                if time.monotonic() > deadline:
-                    raise
-            await anyio.sleep(0.01)
+        try:
+            while True:
+                try:
+                    return _spawn(
+                        self.isolation.value, old.durable_in, old.rotation, members, old.logs_fd
+                    )
+                except NodeError:  # a child that it has just forked may still hold its socket
+                    if time.monotonic() > deadline:
+                        raise
+                await anyio.sleep(0.01)
+        finally:
+            _close(*found)
 
     def _swap(self, fresh: Launcher) -> None:
         """Talk to another launcher from here on. Whoever waits for logs waits on as before."""

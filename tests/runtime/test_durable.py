@@ -808,17 +808,21 @@ async def test_an_adoption_under_way_when_the_launcher_dies_is_tried_again(
     said = supervised(way, state, f"await node.start(node.spec(*{main!r}))")
     kill(said["launcher"])
     async with durable_node(way, state) as node:
+        spec = node.spec(*main)
         os.kill(node.launcher_pid, signal.SIGSTOP)
         found: list[Presence] = []
         async with anyio.create_task_group() as tasks:
 
             async def adopt_it() -> None:
-                found.append((await node.runtime.adopt(node.spec(*main))).state)
+                found.append((await node.runtime.adopt(spec)).state)
 
             tasks.start_soon(adopt_it)
             await until(lambda: node.runtime._pending, "the request")
             os.kill(node.launcher_pid, signal.SIGKILL)
         assert found == [Presence.RUNNING]
+        # Without privileges that takes a launcher in the container's user namespace.
+        done = await node.runtime.exec(spec.id, ("echo", "in"), timeout=PATIENCE, limit=99)
+        assert done == ExecResult(0, b"in\n")
 
 
 @pytest.mark.parametrize(
