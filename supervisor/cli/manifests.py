@@ -2,8 +2,9 @@
 
 `run` and `validate` share this: which files are meant, what they hold, whether two pods have one
 name, which podvisor.toml belongs to them. This is also where a manifest meets the user that
-podvisor runs as: ids that he cannot take are said before anything starts. Nothing is printed and
-nothing raised here for what is wrong with a file: it ends in `Loaded.problems`.
+podvisor runs as and the images that he has mapped: ids that he cannot take, and containers without
+a program, are said before anything starts. Nothing is printed and nothing raised here for what is
+wrong with a file: it ends in `Loaded.problems`.
 """
 
 from __future__ import annotations

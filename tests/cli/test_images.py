@@ -378,3 +378,31 @@ def test_a_container_that_cannot_be_started_says_why(capsys: pytest.CaptureFixtu
 def test_images_of_a_broken_manifest_are_not_listed() -> None:
     with pytest.raises(ManifestError, match="1 error; nothing was started"):
         listed(pod({"image": " "}))
+
+
+def test_the_example_of_the_readme_is_true(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H14"""
+    lines = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    begin = lines.index('    [images."registry.example/shop/web"]')
+    end = next(i for i, line in enumerate(lines) if i > begin and line[:1] not in ("", " "))
+    Path("podvisor.toml").write_text("\n".join(line[4:] for line in lines[begin:end]) + "\n")
+    program("jobs/job.sh")
+    program("bin/python3")
+    monkeypatch.setenv("PATH", f"{here}/bin")
+    made = [
+        {"image": "registry.example/shop/web:1.4", "args": ["9090"]},
+        {"image": "registry.example/jobs/nightly"},
+        {"image": "redis:7"},
+    ]
+    manifest = Path(pod(*made)).read_text().replace('"web"', '"shop"', 1)
+    for name, shown in zip("abc", ("web", "nightly", "cache"), strict=True):
+        manifest = manifest.replace(f'"name": "{name}"', f'"name": "{shown}"')
+    Path("shop.yaml").write_text(manifest)
+    assert listed("shop.yaml") == 1
+    out, err = capsys.readouterr()
+    out = out.replace(f"{here}/bin/", "/usr/bin/").replace(f"{here}/", "/home/me/shop/")
+    begin = lines.index("    $ podvisor images shop.yaml") + 1
+    shown_lines = [line[4:] for line in lines[begin : begin + len((out + err).splitlines())]]
+    assert (out + err).splitlines() == shown_lines
