@@ -200,8 +200,8 @@ def _probe(name: str) -> tuple[Row, ...]:
 
 # Written once for both lists of containers.
 _CONTAINER = (
-    Row("args", HONOURED),
-    Row("command", HONOURED, "required: images are not run"),
+    Row("args", HONOURED, "default: the image's"),
+    Row("command", HONOURED, "default: the image's; required without an image"),
     Row("env", HONOURED),
     Row("env[].name", HONOURED),
     Row("env[].value", HONOURED),
@@ -217,12 +217,12 @@ _CONTAINER = (
     Row("env[].valueFrom.resourceFieldRef.resource", HONOURED),
     Row("env[].valueFrom.secretKeyRef", REFUSED, _CONFIG),
     Row("envFrom", REFUSED, _CONFIG),
-    Row("image", EMULATED, "shown in events and status, never pulled"),
+    Row("image", EMULATED, "stands for a local command, see podvisor images; never pulled"),
     Row("imagePullPolicy", EMULATED, _NO_PULL),
     Row("lifecycle", HONOURED),
     *_hook("lifecycle.postStart"),
     *_hook("lifecycle.preStop"),
-    Row("lifecycle.stopSignal", HONOURED, "default: SIGTERM; needs spec.os.name"),
+    Row("lifecycle.stopSignal", HONOURED, "default: the image's, else SIGTERM; needs spec.os.name"),
     *_probe("livenessProbe"),
     Row("name", HONOURED),
     Row("ports", EMULATED, "information only: " + _HOST_NET),

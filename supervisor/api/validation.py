@@ -5,8 +5,9 @@ support table says, fill in defaults, check every rule. `with_defaults` and `che
 for pods that were built in Python. Everything wrong comes out at once, as findings with
 Kubernetes' own error types and texts, so that what is learnt here is true on a cluster.
 
-Different from a cluster on purpose: `image` may be missing and `command` may not, because
-programs are run and images are not. Rules of fields that the table refuses as a whole are not
+Different from a cluster on purpose: `image` may be missing where there is a `command`, because
+programs are run and images are not. Which image stands for which program is a rule of the place.
+Rules of fields that the table refuses as a whole are not
 written here: there is nothing to run by them. Nothing here looks at the machine; ids that an
 unprivileged user cannot take are found by whoever knows the user.
 """
@@ -638,12 +639,12 @@ def _check_container(
 
 
 def _check_command(container: v1.Container, at: Path) -> Iterator[Finding]:
-    if not container.command:
-        reason = "images are not run: give the container a command"
+    if not container.command and not container.image:
+        reason = "there is no image to take one from: give the container a command"
         if container.args:
-            reason = "images are not run, so args have no program: give the container a command"
+            reason = "there is no image, so args have no program: give the container a command"
         yield required((*at, "command"), reason)
-    elif not container.command[0]:
+    elif container.command and not container.command[0]:
         yield invalid((*at, "command", 0), "", "must name a program")
     for name, words in (("command", container.command), ("args", container.args)):
         for index, word in enumerate(words):

@@ -70,6 +70,7 @@ class Options(Struct, frozen=True, kw_only=True):
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
     keep: bool = False
+    maps: manifests.Maps = ()
     timeline: bool = False  # of every shutdown, not only of those that are worth a look
 
 
@@ -78,7 +79,7 @@ def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
     gc.freeze()  # the modules are here to stay
     gc.enable()
     with SignalWatch() as signals:
-        loaded = manifests.load(files)
+        loaded = manifests.load(files, maps=options.maps)
         for problem in loaded.problems:
             complain(str(problem))
         if manifests.refused(loaded.problems):
@@ -168,7 +169,7 @@ class Session:
         self._info = node_info(runtime.isolation, self._state.path)
         if self._loaded.pods:
             self._say_what_mode()
-            self._refuse_the_hosts_init()
+            self._refuse_what_group_cannot()
         node = Node(
             runtime,
             self._make_spec,
@@ -199,19 +200,19 @@ class Session:
                 "will not show; `podvisor doctor` says why",
             )
 
-    def _hosts_init(self, home: manifests.LoadedPod) -> list[str]:
-        """What is wrong with a pod because in mode group /proc/1 is not its containers' main."""
+    def _group_problems(self, home: manifests.LoadedPod) -> list[str]:
+        """What of a pod cannot be had in mode group."""
         if self._info.isolation is not Isolation.GROUP:
             return []
         return [
             f"{home.source}: error: pod {home.pod.metadata.name}, container {c.name}: {problem}"
             for c in (*home.pod.spec.init_containers, *home.pod.spec.containers)
-            if (problem := spec.proc_one_problem(c)) is not None
+            if (problem := spec.group_problem(c, home.project.images)) is not None
         ]
 
-    def _refuse_the_hosts_init(self) -> None:
+    def _refuse_what_group_cannot(self) -> None:
         """Raises ManifestError."""
-        problems = [problem for home in self._loaded.pods for problem in self._hosts_init(home)]
+        problems = [problem for home in self._loaded.pods for problem in self._group_problems(home)]
         for problem in problems:
             complain(problem)
         if problems:
@@ -363,7 +364,8 @@ class Session:
 
     def _explain_end(self, record: PodRecord, awaited: Awaited, now: float) -> None:
         id, hook, signalled = awaited.id, awaited.hook, awaited.signalled
-        stop = hooks.stop_signal(_spec(record, id))
+        of_image = next(c.stop_signal for c in record.containers if c.name == id.name)
+        stop = hooks.stop_signal(_spec(record, id), of_image)
         text: str | None = None
         if hook is not None:
             if now - hook.boot < _HOOK_PATIENCE or not self._is_new(id, "preStop"):
@@ -492,6 +494,7 @@ class Session:
             self._info,
             working_dir=home.directory,
             environ=tuple(spec.inherited(os.environ, names).items()),
+            images=home.project.images,
         )
         try:
             launched = spec.launch_spec(pod, container, id, info)

@@ -2,14 +2,16 @@
 
 `run` and `validate` share this: which files are meant, what they hold, whether two pods have one
 name, which podvisor.toml belongs to them. This is also where a manifest meets the user that
-podvisor runs as: ids that he cannot take are said before anything starts. Nothing is printed and
-nothing raised here for what is wrong with a file: it ends in `Loaded.problems`.
+podvisor runs as and the images that he has mapped: ids that he cannot take, and containers without
+a program, are said before anything starts. Nothing is printed and nothing raised here for what is
+wrong with a file: it ends in `Loaded.problems`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -29,15 +31,20 @@ from supervisor.api.problems import (
     duplicate,
     has_errors,
     invalid,
+    said,
+    show,
     summary,
 )
 from supervisor.errors import UsageError
+from supervisor.runtime import images
+from supervisor.runtime.images import Image, Images, ImageUser
 
 __all__ = ["Ids", "Loaded", "LoadedPod", "Project", "duration", "load", "refused", "summary"]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 CONFIG = "podvisor.toml"
-MAX_CONFIG = 16 * 1024  # bytes of it
+MAX_CONFIG = 256 * 1024  # bytes of it
+MAX_CONFIG_LINE = 4096  # reading a key of many parts takes the square of their number
 STDIN = "stdin"
 
 refused = has_errors
@@ -51,6 +58,7 @@ class Project(Struct, frozen=True, kw_only=True):
     pass_env: tuple[str, ...] = ()
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
+    images: Images = Images()  # also those of the command line
 
 
 class LoadedPod(Struct, frozen=True):
@@ -76,15 +84,33 @@ class Ids(Struct, frozen=True):
     groups: tuple[int, ...]
 
 
-def load(paths: list[str], stdin: BinaryIO | None = None, ids: Ids | None = None) -> Loaded:
-    """Read all manifests that the command line names. Raises nothing for what they hold."""
-    return _Loader(stdin, ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))).load(paths)
+Maps = tuple[tuple[str, tuple[str, ...]], ...]  # of images to the words of --map
+
+
+def load(
+    paths: list[str],
+    stdin: BinaryIO | None = None,
+    ids: Ids | None = None,
+    *,
+    maps: Maps = (),
+    without_programs: bool = False,
+) -> Loaded:
+    """Read all manifests that the command line names. Raises nothing for what they hold.
+
+    `without_programs`: also pods whose images stand for nothing that could be run.
+    """
+    ids = ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+    return _Loader(stdin, ids, maps, without_programs=without_programs).load(paths)
 
 
 class _Loader:
-    def __init__(self, stdin: BinaryIO | None, ids: Ids) -> None:
+    def __init__(
+        self, stdin: BinaryIO | None, ids: Ids, maps: Maps, *, without_programs: bool = False
+    ) -> None:
         self._stdin = stdin
         self._ids = ids
+        self._maps = maps
+        self._without_programs = without_programs
         try:
             self._here = os.getcwd()
         except OSError:
@@ -168,7 +194,9 @@ class _Loader:
         for document in documents:
             if len(problems) > MAX_FINDINGS:
                 break
-            pod, findings = validation.admit(document.data, partial(self._check_here, document))
+            pod, findings = validation.admit(
+                document.data, partial(self._check_here, document, project.images)
+            )
             problems += [document.problem(finding) for finding in findings]
             if pod is not None:
                 self._pods.append(LoadedPod(pod, source, folder, project))
@@ -177,7 +205,9 @@ class _Loader:
         if len(problems) >= MAX_FINDINGS:
             self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
 
-    def _check_here(self, document: codec.Document, pod: v1.Pod) -> Iterator[Finding]:
+    def _check_here(
+        self, document: codec.Document, known: Images, pod: v1.Pod
+    ) -> Iterator[Finding]:
         meta = pod.metadata
         path = ("metadata", "name")
         first = self._places.get((meta.namespace, meta.name))
@@ -191,6 +221,8 @@ class _Loader:
             text = f"{clash.text}: namespace {meta.namespace} has it from {first} already"
             yield Finding(clash.type, path, text)
         yield from unobtainable_ids(pod, self._ids)
+        if not self._without_programs:
+            yield from unusable_images(pod, known, self._ids)
 
     # --- podvisor.toml ------------------------------------------------------------------------
 
@@ -202,7 +234,9 @@ class _Loader:
     def _project(self, folder: str) -> Project:
         known = self._projects.get(folder)
         if known is None:
-            known = self._projects[folder] = self._find_project(folder)
+            found = self._find_project(folder)
+            known = replace(found, images=replace(found.images, maps=self._maps))
+            self._projects[folder] = known
         return known
 
     def _find_project(self, folder: str) -> Project:
@@ -272,9 +306,49 @@ def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
                     yield invalid((*path, "supplementalGroups", index), extra, detail)
 
 
+def unusable_images(pod: v1.Pod, known: Images, ids: Ids) -> Iterator[Finding]:
+    """Containers whose image gives them no program, or something that cannot be had."""
+    for place, containers in (
+        ("containers", pod.spec.containers),
+        ("initContainers", pod.spec.init_containers),
+    ):
+        for index, container in enumerate(containers):
+            if not container.image:
+                continue  # that it then needs a command is a rule without a place
+            path = ("spec", place, index, "image")
+            found = known.find(container.image)
+            problem = images.no_program(container, found)
+            if problem is not None:
+                yield said(path, problem)
+            elif found is not None:
+                user = found.image.user
+                asked = (container.security_context or v1.SecurityContext()).run_as_user
+                asks = (pod.spec.security_context or v1.PodSecurityContext()).run_as_user, asked
+                if user is not None and asks == (None, None) and ids.uid not in (0, user.uid):
+                    text = (
+                        f'"{container.image}" runs as user {user.name}: podvisor runs as user '
+                        f"{ids.uid} and cannot change it: run podvisor as root, or remove the user "
+                        f'from [images."{found.rule}"]'
+                    )
+                    yield said(path, text)
+                for target, source in found.image.paths:
+                    if not os.path.exists(source):
+                        text = f'"{container.image}" has {source} at {target}, which does not exist'
+                        yield said(path, text)
+
+
 # --- configuration -----------------------------------------------------------------------------
 
-_KEYS = ("pass-env", "backoff-initial", "backoff-max")
+_KEYS = ("pass-env", "backoff-initial", "backoff-max", "images")
+_IMAGE_KEYS = (
+    "entrypoint",
+    "command",
+    "working-dir",
+    "env",
+    "user",
+    "stop-signal",
+    "paths",
+)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
 _FOREVER = 1e9  # seconds; beyond it clocks overflow
@@ -285,17 +359,19 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
     """One podvisor.toml and what is wrong with it."""
     import tomllib
 
-    problems: list[Problem] = []
-
-    def complain(text: str, line: int, col: int = 1, path: str = "") -> None:
-        problems.append(Problem(Severity.ERROR, source, line, col, path, text))
-
+    complain = _Complaints(source)
+    problems = complain.problems
     project = Project(root=root, found=True)
     if len(content) > MAX_CONFIG:
         complain(f"cannot read: larger than {MAX_CONFIG // 1024} KiB", 0)
         return project, problems
     try:
         text = content.decode("utf-8-sig")
+        lines = text.split("\n")
+        long = next((n for n, line in enumerate(lines, 1) if len(line) > MAX_CONFIG_LINE), 0)
+        if long:
+            complain(f"cannot read: longer than {MAX_CONFIG_LINE} characters", long)
+            return project, problems
         data = tomllib.loads(text)
     except UnicodeDecodeError:
         complain("cannot read: not UTF-8", 1)
@@ -312,15 +388,37 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
         return project, problems
     values: dict[str, Any] = {}
     for key, value in data.items():
+        if complain.enough():
+            break
         line = _line_of(key, text)
         if key not in _KEYS:
-            complain(f"Unknown key{_did_you_mean(key)}", line, path=key)
+            complain(f"Unknown key{_did_you_mean(key, _KEYS)}", line, path=key)
+            continue
+        if key == "images":
+            values[key] = _images(value, text, root, complain)
             continue
         try:
             values[key.replace("-", "_")] = _setting(key, value)
         except ValueError as error:
             complain(str(error), line, path=key)
+    if complain.enough():
+        complain(f"more than {MAX_FINDINGS} problems: the rest is not shown", 0)
     return Project(root=root, found=True, **values), problems
+
+
+class _Complaints:
+    """What is wrong with one podvisor.toml."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.problems: list[Problem] = []
+
+    def __call__(self, text: str, line: int, col: int = 1, path: str = "") -> None:
+        self.problems.append(Problem(Severity.ERROR, self._source, line, col, path, text))
+
+    def enough(self) -> bool:
+        """Whether nobody has written this by hand: finding the lines would take long."""
+        return len(self.problems) >= MAX_FINDINGS
 
 
 def _setting(key: str, value: Any) -> Any:
@@ -336,15 +434,167 @@ def _is_variable(name: Any) -> bool:
 
 
 def _line_of(key: str, text: str) -> int:
-    match = re.search(rf"^\s*\[*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
+    match = re.search(rf"^[ \t]*\[*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     return text.count("\n", 0, match.end()) + 1 if match else 1
 
 
-def _did_you_mean(key: str) -> str:
+def _did_you_mean(key: str, keys: tuple[str, ...]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(key.replace("_", "-").lower(), _KEYS, 1)
+    close = difflib.get_close_matches(key.replace("_", "-").lower(), keys, 1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+# --- images ------------------------------------------------------------------------------------
+
+
+def _images(data: Any, text: str, root: str, complain: _Complaints) -> Images:
+    """The tables `[images."…"]`; what is wrong with them is complained about."""
+    if not isinstance(data, dict):
+        complain('must be tables such as [images."nginx"]', _line_of("images", text), path="images")
+        return Images()
+    twice = images.duplicates(data)
+    entries = []
+    for reference, given in data.items():
+        if complain.enough():
+            break
+        at = _Entry(reference, text)
+        if not reference:
+            complain("must name an image", at.line(), path=at.path())
+        elif reference in twice:
+            other = f'names the same images as [images."{twice[reference]}"]'
+            complain(other, at.line(), path=at.path())
+        elif not isinstance(given, dict):
+            complain("must be a table", at.line(), path=at.path())
+        else:
+            values: dict[str, Any] = {}
+            for key, value in given.items():
+                if complain.enough():
+                    break
+                try:
+                    values[key.replace("-", "_")] = _image_setting(key, value, root)
+                except ValueError as error:
+                    complain(str(error), at.line(key), path=at.path(key))
+            entries.append((reference, Image(**values)))
+    return Images(tuple(entries))
+
+
+class _Entry(Struct, frozen=True):
+    """Where one image's table stands in a podvisor.toml, as far as a look at the text tells."""
+
+    reference: str
+    text: str
+
+    def path(self, key: str = "") -> str:
+        return f'images."{self.reference}"' + (f".{key}" if key else "")
+
+    def line(self, key: str = "") -> int:
+        """Of a key; where it cannot be seen, of the table."""
+        name = rf"[\"']?{re.escape(self.reference)}[\"']?"
+        head = rf"^[ \t]*(?:\[[ \t]*)?(?:images[ \t]*\.[ \t]*)?{name}[ \t]*[].=]"
+        table = re.search(head, self.text, re.MULTILINE)
+        if table is None:
+            return _line_of("images", self.text)
+        end = table.end()
+        if key:
+            rest = re.split(r"^[ \t]*\[", self.text[end:], maxsplit=1, flags=re.MULTILINE)[0]
+            mark = rf"(?:^|[.{{,])[ \t]*[\"']?{re.escape(key)}[\"']?[ \t]*[=.]"
+            found = re.search(mark, rest, re.MULTILINE)
+            end += found.end() if found else 0
+        return self.text.count("\n", 0, end) + 1
+
+
+def _image_setting(key: str, value: Any, root: str) -> Any:
+    """Raises ValueError."""
+    match key:
+        case "entrypoint" | "command":
+            if not isinstance(value, list) or not all(_is_text(word) for word in value):
+                raise ValueError('must be a list of words, such as ["python3", "-m", "web"]')
+            if value and not value[0] and key == "entrypoint":
+                raise ValueError("must name a program")
+            return tuple(value)
+        case "working-dir":
+            if not _is_text(value) or not value:
+                raise ValueError("must be a folder")
+            return os.path.normpath(os.path.join(root, value))
+        case "env":
+            if not isinstance(value, dict) or not all(
+                _is_variable(name) and _is_text(text) for name, text in value.items()
+            ):
+                raise ValueError('must be names and texts, such as { PORT = "8080" }')
+            return tuple(value.items())
+        case "user":
+            return _image_user(value)
+        case "stop-signal":
+            if value not in validation.STOP_SIGNALS:
+                raise ValueError("must be the name of a signal, such as SIGQUIT or SIGRTMIN+3")
+            return value
+        case "paths":
+            return _image_paths(value, root)
+    raise ValueError(f"Unknown key{_did_you_mean(key, _IMAGE_KEYS)}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _image_user(value: Any) -> ImageUser:
+    """A number, or the name of a user of this machine. Raises ValueError."""
+    import pwd
+
+    number = isinstance(value, int) and not isinstance(value, bool)
+    name = str(value) if number or _is_text(value) else ""
+    if not name:
+        raise ValueError("must be a number or the name of a user")
+    if name.isascii() and name.isdecimal():
+        if int(name) > validation.MAX_INT32:
+            raise ValueError(f"must be at most {validation.MAX_INT32}")
+        try:
+            return ImageUser(name, int(name), pwd.getpwuid(int(name)).pw_gid)
+        except KeyError:
+            return ImageUser(name, int(name), 0)
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        raise ValueError(f"there is no user {show(name)} on this machine") from None
+    return ImageUser(name, entry.pw_uid, entry.pw_gid)
+
+
+def _image_paths(value: Any, root: str) -> tuple[tuple[str, str], ...]:
+    """Raises ValueError."""
+    if not isinstance(value, dict) or not all(
+        _is_text(source) and source and "\0" not in target for target, source in value.items()
+    ):
+        raise ValueError('must be paths, such as { "/app" = "." }')
+    for target in value:
+        if not target.startswith("/") or target == "/" or os.path.normpath(target) != target:
+            raise ValueError(f"{show(target)} must be an absolute path below /, without ..")
+    return tuple(
+        (target, os.path.normpath(os.path.join(root, source))) for target, source in value.items()
+    )
+
+
+def parse_maps(given: list[str] | None) -> Maps:
+    """The values of --map, IMAGE=COMMAND. Raises UsageError."""
+    maps: dict[str, tuple[str, ...]] = {}
+    for text in given or ():
+        image, equals, command = text.partition("=")
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise UsageError(f"cannot use --map {text!r}: {str(error).lower()}") from None
+        if not image or not equals or not words or not words[0]:
+            raise UsageError(
+                f"cannot use --map {text!r}: must be IMAGE=COMMAND, such as web='python3 -m web'"
+            )
+        maps[image] = words
+    twice = images.duplicates(maps)
+    if twice:
+        one, other = next(iter(twice.items()))
+        raise UsageError(
+            f"cannot use --map {one}=…: {other} is the same image, and has one already"
+        )
+    return tuple(maps.items())
 
 
 def parse_duration(value: object) -> float:
@@ -371,12 +621,12 @@ def variables(option: str, names: list[str] | None) -> tuple[str, ...]:
     return tuple(names or ())
 
 
-def project_of(paths: list[str]) -> Project:
+def project_of(paths: list[str], maps: Maps = ()) -> Project:
     """The project of the first of these files or folders; without any, of the current folder.
 
     What is wrong with its podvisor.toml is said when manifests are loaded.
     """
-    loader = _Loader(None, Ids(os.geteuid(), os.getegid(), ()))
+    loader = _Loader(None, Ids(os.geteuid(), os.getegid(), ()), maps)
     here = os.path.abspath(paths[0]) if paths else os.getcwd()
     return loader.project(here if os.path.isdir(here) else os.path.dirname(here))
 

@@ -43,7 +43,7 @@ def changes(before: PodRecord, after: PodRecord) -> list[Line]:
     old, new = _back_offs(before.status), _back_offs(after.status)
     for spec, was, now in zip(specs(after), before.containers, after.containers, strict=True):
         if was is not now:
-            lines += _container_changes(was, now, hooks.stop_signal(spec))
+            lines += _container_changes(was, now, hooks.stop_signal(spec, now.stop_signal))
         text = new.get(now.name)
         if text is not None and text != old.get(now.name):
             lines.append(Line(container=now.name, text=f"CrashLoopBackOff: {text}"))

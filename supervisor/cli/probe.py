@@ -26,6 +26,10 @@ def command(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A manifest, YAML or JSON.")],
     target: Annotated[str, typer.Argument(metavar="POD/CONTAINER", help="Whose probe.")],
     kind: Annotated[Kind, typer.Argument(help="Which of its probes.")],
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
+    ] = None,
 ) -> None:
     """Make one probe of a manifest now, and say what the kubelet would conclude.
 
@@ -40,7 +44,7 @@ def command(
     from supervisor.cli import manifests, probing
     from supervisor.lifecycle.facts import ProbeKind
 
-    loaded = manifests.load([file])
+    loaded = manifests.load([file], maps=manifests.parse_maps(maps))
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
     if manifests.refused(loaded.problems):

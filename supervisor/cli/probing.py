@@ -171,6 +171,7 @@ class _LocalExec:
             info,
             working_dir=home.directory,
             environ=tuple(spec.inherited(os.environ, home.project.pass_env).items()),
+            images=home.project.images,
         )
         id = ContainerId(home.pod.metadata.uid, self._container.name, 0)
         container = replace(self._container, lifecycle=None)  # no hook is run here

@@ -60,6 +60,10 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
     ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
+    ] = None,
     backoff_initial: Annotated[
         str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
     ] = None,
@@ -94,6 +98,7 @@ def command(
 
         initial = manifests.duration("--backoff-initial", backoff_initial)
         longest = manifests.duration("--backoff-max", backoff_max)
+        maps_given = manifests.parse_maps(maps)
         code = foreground.run(
             files,
             launcher,
@@ -103,6 +108,7 @@ def command(
                 timestamps=timestamps,
                 prefix=not no_prefix,
                 pass_env=manifests.variables("--pass-env", pass_env),
+                maps=maps_given,
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,

@@ -54,6 +54,10 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
     ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
+    ] = None,
     backoff_initial: Annotated[
         str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
     ] = None,
@@ -82,6 +86,7 @@ def command(
         grace_period=grace_period,
         timestamps=timestamps,
         pass_env=manifests.variables("--pass-env", pass_env),
+        maps=manifests.parse_maps(maps),
         backoff_initial=manifests.duration("--backoff-initial", backoff_initial),
         backoff_max=manifests.duration("--backoff-max", backoff_max),
     )

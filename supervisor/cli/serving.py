@@ -48,7 +48,7 @@ def serve(
     gc.freeze()
     gc.enable()
     with SignalWatch() as signals:
-        sources = Sources(paths)
+        sources = Sources(paths, options.maps)
         problems = sources.look()
         for problem in problems:
             complain(str(problem))
@@ -168,7 +168,8 @@ class _Serving(Session):
         home = self._homes.get(meta.uid) or self._sources.wanted.get((meta.namespace, meta.name))
         if home is None:
             source = meta.annotations.get(SOURCE, "")
-            project = manifests.project_of([source] if source else [])
+            paths = [source] if source else []
+            project = manifests.project_of(paths, self._options.maps)
             folder = os.path.dirname(source) or os.getcwd()
             home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home
@@ -230,7 +231,7 @@ class _Serving(Session):
             self._unhealthy = {said for said in self._unhealthy if said[0] in uids}
 
     def _is_possible(self, home: LoadedPod) -> bool:
-        problems = self._hosts_init(home)
+        problems = self._group_problems(home)
         for problem in problems:
             if problem not in self._refused:
                 self._refused.add(problem)

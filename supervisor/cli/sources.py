@@ -26,8 +26,9 @@ _Stamp = tuple[int, int, int]  # size, time of change in ns, inode
 class Sources:
     """What the files and folders of a command line hold, as of the last `look`."""
 
-    def __init__(self, paths: list[str]) -> None:
+    def __init__(self, paths: list[str], maps: manifests.Maps = ()) -> None:
         self.paths = [os.path.abspath(path) for path in paths]
+        self._maps = maps
         self._stamps: dict[str, _Stamp] | None = None  # none: nobody has looked yet
         self._good: dict[str, tuple[LoadedPod, ...]] = {}  # by file: what it held last
         self._broken: dict[str, list[Problem]] = {}  # files and folders, with what was told
@@ -120,7 +121,7 @@ class Sources:
             # Of a FIFO, reading alone would wait for somebody who writes.
             self._broken[file] = [_problem(file, "cannot read: not a regular file")]
             return self._broken[file]
-        loaded = manifests.load([file])
+        loaded = manifests.load([file], maps=self._maps)
         if manifests.refused(loaded.problems):
             self._broken[file] = list(loaded.problems)
         else:

@@ -16,6 +16,10 @@ def command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ],
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
+    ] = None,
 ) -> None:
     """Check manifests and say everything that is wrong with them.
 
@@ -33,7 +37,7 @@ def command(
     from supervisor.api.problems import printable
     from supervisor.cli import manifests
 
-    loaded = manifests.load(files)
+    loaded = manifests.load(files, maps=manifests.parse_maps(maps))
     for problem in loaded.problems:
         complain(str(problem))
     if loaded.problems:

@@ -240,7 +240,9 @@ class Node:
             if found.state is Presence.RUNNING:
                 runs.add(id)
                 started = found.started or now
-                facts.append(ContainerStarted(at=started, id=id, pid=found.pid))
+                facts.append(
+                    ContainerStarted(at=started, id=id, pid=found.pid, stop_signal=spec.stop_signal)
+                )
             elif found.state is Presence.GONE or known.get(id.name) == id.attempt:
                 facts.append(ContainerLost(at=now, id=id, logs_lost=found.logs_lost))
         await worker.resume(facts, [t for t in resumed if t not in ended], ended)

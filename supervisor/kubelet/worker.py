@@ -328,7 +328,7 @@ class PodWorker:
                         message=error.message,
                         created=error.created,
                     )
-                return ContainerStarted(at=at, id=id, pid=pid)
+                return ContainerStarted(at=at, id=id, pid=pid, stop_signal=spec.stop_signal)
             case StopContainer(id=id, signal=name):
                 runtime.signal(id, signal_number(name))
                 return StopSignalled(at=clock.now(), id=id)

@@ -564,7 +564,7 @@ def _stop_one(
 ) -> None:
     now = agenda.now.boot
     instance = ContainerId(agenda.record.pod.metadata.uid, container.name, container.attempt)
-    stop = StopContainer(instance, hooks.stop_signal(spec))
+    stop = StopContainer(instance, hooks.stop_signal(spec, container.stop_signal))
     pre_stop = hooks.find(container.hooks, HookKind.PRE_STOP)
     if pre_stop is None and now < end.deadline and hooks.handler_of(spec, HookKind.PRE_STOP):
         comes_first = True  # this plan begins to owe it

@@ -110,6 +110,7 @@ class ContainerStarted(Struct, frozen=True, tag_field="fact"):
     at: Instant
     id: ContainerId
     pid: int  # on the host
+    stop_signal: str = ""  # that its image asks for; empty: none
 
 
 class StartFailed(Struct, frozen=True, tag_field="fact"):

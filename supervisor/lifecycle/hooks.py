@@ -70,10 +70,13 @@ def handler_of(container: v1.Container, which: HookKind) -> v1.LifecycleHandler 
     return lifecycle.post_start if which is HookKind.POST_START else lifecycle.pre_stop
 
 
-def stop_signal(container: v1.Container) -> str:
-    """The signal that asks the main process to end, after its preStop (§6.5)."""
+def stop_signal(container: v1.Container, of_image: str) -> str:
+    """The signal that asks the main process to end, after its preStop (§6.5).
+
+    `of_image`: the one that its image asks for; empty if none.
+    """
     lifecycle = container.lifecycle
-    return (lifecycle.stop_signal if lifecycle is not None else None) or "SIGTERM"
+    return (lifecycle.stop_signal if lifecycle is not None else None) or of_image or "SIGTERM"
 
 
 def outlives(container: v1.Container, which: HookKind) -> bool:

@@ -173,6 +173,7 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
     removed: bool = False  # the newest instance ended, and then its pod began anew
     refusal: Refusal | None = None
     backoff: restart.Backoff | None = None
+    stop_signal: str = ""  # that the image of the newest instance asks for; empty: none
 
     @property
     def is_made(self) -> bool:
@@ -520,7 +521,8 @@ def _started(record: PodRecord, fact: ContainerStarted) -> PodRecord:
     if fact.id.attempt <= container.attempt:
         if ended and ended.attempt == fact.id.attempt and ended.started is None:
             # Its end was faster than the news of its start.
-            container = replace(container, ended=replace(ended, started=fact.at))
+            ended = replace(ended, started=fact.at)
+            container = replace(container, ended=ended, stop_signal=fact.stop_signal)
             return _with(record, index, container, *told)
         return record
     if container.running is not None:
@@ -533,6 +535,7 @@ def _started(record: PodRecord, fact: ContainerStarted) -> PodRecord:
         hooks=(),
         removed=False,
         refusal=None,
+        stop_signal=fact.stop_signal,
     )
     return _with(record, index, container, *told)
 

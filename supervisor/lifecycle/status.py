@@ -360,6 +360,7 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
             state = _NOT_LOCATED
         else:
             state = _INITIALIZING if has_init else _CREATING
+        lifecycle = spec.lifecycle or v1.Lifecycle()
         started = ready = running is not None and not held
         if container.kind is Kind.INIT:
             is_over = running is None and not container.removed
@@ -380,7 +381,7 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 if container.attempt >= 0
                 else "",
                 started=started,
-                stop_signal=spec.lifecycle.stop_signal if spec.lifecycle is not None else None,
+                stop_signal=lifecycle.stop_signal or container.stop_signal or None,
             )
         )
     return made

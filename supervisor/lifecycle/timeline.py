@@ -94,7 +94,8 @@ def _of_container(
     known = old.running if old.attempt == new.attempt else None
     running, name = new.running, new.name
     if running is not None and (is_first or known is None):
-        words = " ".join((*spec.command, *spec.args))
+        # Which program an image stands for is not known here: its name has to do.
+        words = " ".join((*(spec.command or (spec.image,)), *spec.args))
         yield Mark(at=at, moment=Moment.ALIVE, container=name, pid=running.pid, note=words)
     pid = running.pid if running is not None else known.pid if known is not None else 0
     hook = hooks.find(new.hooks, HookKind.PRE_STOP)

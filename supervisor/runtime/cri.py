@@ -54,6 +54,7 @@ class LaunchSpec(Struct, frozen=True):
     gid: int | None = None
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
+    stop_signal: str = ""  # that the image asks for, for whoever stops it; empty: none
 
 
 class StartError(Exception):

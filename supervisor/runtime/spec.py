@@ -6,8 +6,8 @@ follows from containers being plain processes of this host, and is ours: what is
 which users can be had without being root.
 
 Pure: everything about the machine comes in as `NodeInfo`, gathered once by the shell. What cannot
-be started is a StartError with reason CreateContainerConfigError; `proc_one_problem` is offered as
-a function too, so that it can be said before anything runs.
+be started is a StartError with reason CreateContainerConfigError; `group_problem` is offered as a
+function too, so that it can be said before anything runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from msgspec import Struct
 from supervisor.api import quantity, v1
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
+from supervisor.runtime import images
+from supervisor.runtime.cri import Isolation, LaunchSpec, Mount, StartError
+from supervisor.runtime.images import Image, Images
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAME_MAX = 255  # bytes of a file name; names of pods and namespaces are ASCII
@@ -69,6 +71,7 @@ class NodeInfo(Struct, frozen=True):
     environ: tuple[tuple[str, str], ...] = ()  # what containers inherit: see `inherited`
     user: Callable[[int], User | None] = lambda _: None  # user database, by uid
     configuration: Configuration = Configuration()
+    images: Images = Images()  # of the pod's project
 
     @property
     def changes_users(self) -> bool:
@@ -93,17 +96,22 @@ def launch_spec(
 
     Raises StartError (CreateContainerConfigError, nothing created).
     """
-    identity = _identity(pod, container, node)
+    found = node.images.find(container.image)
+    problem = images.no_program(container, found)
+    if problem is not None:
+        raise _refused(problem)
+    image = found.image if found is not None else Image()
+    identity = _identity(pod, container, image, node)
     variables = _variables(pod, container, node)
-    environ = _environ(pod, variables, node, identity.user)
-    argv = tuple(expand(word, variables) for word in (*container.command, *container.args))
-    if not container.command:
-        raise _refused("no command specified: there is no image to take one from")
+    environ = _environ(pod, variables, image, node, identity.user)
+    argv = images.words(container, image, lambda word: expand(word, variables))
     if node.isolation is Isolation.GROUP:
-        problem = _proc_one((*argv, *variables.values(), *_exec_words(container)))
+        env = (*variables.values(), *dict(image.env).values())
+        problem = _proc_one((*argv, *env, *_exec_words(container))) or _no_paths(image)
         if problem is not None:
             raise _refused(problem)
-    cwd = posixpath.normpath(posixpath.join(_as_utf8(node.working_dir), container.working_dir))
+    folder = container.working_dir or _as_utf8(image.working_dir)
+    cwd = posixpath.normpath(posixpath.join(_as_utf8(node.working_dir), folder))
     _require_sayable(argv, environ, cwd)
     meta = pod.metadata
     return LaunchSpec(
@@ -117,6 +125,8 @@ def launch_spec(
         uid=identity.uid,
         gid=identity.gid,
         groups=identity.groups,
+        mounts=_paths(image),
+        stop_signal=image.stop_signal,
     )
 
 
@@ -154,6 +164,12 @@ def termination_file(state_dir: str, id: ContainerId) -> str:
     return posixpath.join(
         state_dir, "pods", id.pod_uid, "containers", id.name, str(id.attempt), "termination"
     )
+
+
+def _paths(image: Image) -> tuple[Mount, ...]:
+    """What of this machine a container of the image sees elsewhere; parents first."""
+    mounts = (Mount(_as_utf8(source), target) for target, source in image.paths)
+    return tuple(sorted(mounts, key=lambda mount: mount.target))
 
 
 def _file_name(name: str) -> str:
@@ -222,7 +238,7 @@ def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str
 
 
 def _environ(
-    pod: v1.Pod, variables: dict[str, str], node: NodeInfo, uid: int | None
+    pod: v1.Pod, variables: dict[str, str], image: Image, node: NodeInfo, uid: int | None
 ) -> dict[str, str]:
     """The whole environment of the process."""
     environ = dict(node.environ)
@@ -238,7 +254,7 @@ def _environ(
         user = node.user(node.uid)
         environ["HOME"] = _as_utf8(user.home) if user is not None and user.home else "/"
     environ["HOSTNAME"] = hostname(pod)
-    return environ | variables
+    return environ | dict(image.env) | variables
 
 
 def _field(pod: v1.Pod, path: str, node: NodeInfo) -> str:
@@ -294,7 +310,7 @@ def _resource(
 # --- users -------------------------------------------------------------------------------------
 
 
-def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
+def _identity(pod: v1.Pod, container: v1.Container, image: Image, node: NodeInfo) -> Identity:
     of_pod = pod.spec.security_context or v1.PodSecurityContext()
     own = container.security_context or v1.SecurityContext()
     uid = of_pod.run_as_user if own.run_as_user is None else own.run_as_user
@@ -302,17 +318,18 @@ def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
     non_root = of_pod.run_as_non_root if own.run_as_non_root is None else own.run_as_non_root
     groups = tuple(dict.fromkeys(of_pod.supplemental_groups))
 
-    if non_root and (node.uid if uid is None else uid) == 0:
+    problem = _breaks_non_root(uid, image, node) if non_root else None
+    if problem is not None:
         meta = pod.metadata
-        problem = (
-            "container has runAsNonRoot and image will run as root"
-            if uid is None
-            else "container's runAsUser breaks non-root policy"
-        )
         raise _refused(
             f'{problem} (pod: "{meta.name}_{meta.namespace}({meta.uid})", '
             f"container: {container.name})"
         )
+    field = "runAsUser"
+    if uid is None and image.user is not None:
+        field, uid = "the image's user", image.user.uid
+        if gid is None and node.changes_users:
+            gid = image.user.gid
     if uid is None and gid is None and not groups:
         return Identity()
     if node.changes_users:
@@ -320,7 +337,7 @@ def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
         return Identity(uid, uid, 0 if gid is None and uid is not None else gid, groups)
 
     if uid is not None and uid != node.uid:
-        raise _foreign("runAsUser", uid, f"running as user {node.uid}")
+        raise _foreign(field, uid, f"running as user {node.uid}")
     if gid is not None and gid != node.gid:
         raise _foreign("runAsGroup", gid, f"running as group {node.gid}")
     for group in groups:
@@ -328,6 +345,22 @@ def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
             raise _foreign("supplementalGroups", group, "not a member of it")
     # It has these ids already. Asking the kernel for them again would be refused for groups.
     return Identity(user=uid)
+
+
+def _breaks_non_root(uid: int | None, image: Image, node: NodeInfo) -> str | None:
+    """Why this is root, or may be, in the kubelet's words; `uid` is what the manifest asks for."""
+    if uid is not None:
+        return "container's runAsUser breaks non-root policy" if uid == 0 else None
+    user = image.user
+    if user is not None and not user.is_numeric:
+        # It could be told here. In a cluster it is not, and there the pod is to run as well.
+        return (
+            f"container has runAsNonRoot and image has non-numeric user ({user.name}), "
+            "cannot verify user is non-root"
+        )
+    if (node.uid if user is None else user.uid) == 0:
+        return "container has runAsNonRoot and image will run as root"
+    return None
 
 
 def _foreign(field: str, wanted: int, why: str) -> StartError:
@@ -355,10 +388,26 @@ def signal_number(name: str) -> int:
 # --- what cannot be started --------------------------------------------------------------------
 
 
-def proc_one_problem(container: v1.Container) -> str | None:
-    """Why this container cannot run in `group` mode, if so: there /proc/1 is the host's init."""
-    env = (entry.value for entry in container.env)
-    return _proc_one((*container.command, *container.args, *env, *_exec_words(container)))
+def group_problem(container: v1.Container, known: Images) -> str | None:
+    """Why this container cannot run in `group` mode, if so.
+
+    There /proc/1 is the host's init, and nothing can be mounted.
+    """
+    found = known.find(container.image)
+    image = found.image if found is not None else Image()
+    env = (*dict(image.env).values(), *(entry.value for entry in container.env))
+    words = images.words(container, image)
+    return _proc_one((*words, *env, *_exec_words(container))) or _no_paths(image)
+
+
+def _no_paths(image: Image) -> str | None:
+    if not image.paths:
+        return None
+    targets = ", ".join(target for target, _ in image.paths)
+    return (
+        f"paths of its image cannot be had: {targets}; in isolation mode group there are no "
+        "mounts; podvisor doctor shows how to get another mode"
+    )
 
 
 def _exec_words(container: v1.Container) -> Iterator[str]:

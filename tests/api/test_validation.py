@@ -227,17 +227,24 @@ AT = "spec.containers[0]"
             id="among init containers too",
         ),
         pytest.param(
-            pod(containers=[{"name": "a", "image": "nginx"}]),
-            [f"{AT}.command: Required value: images are not run: give the container a command"],
-            id="an image is no command",
+            pod(containers=[{"name": "a"}]),
+            [
+                f"{AT}.command: Required value: there is no image to take one from: "
+                "give the container a command"
+            ],
+            id="a container needs a program",
         ),
         pytest.param(
             pod(containers=[{"name": "a", "args": ["x"]}]),
             [
-                f"{AT}.command: Required value: images are not run, so args have no program: "
+                f"{AT}.command: Required value: there is no image, so args have no program: "
                 "give the container a command"
             ],
-            id="and neither are args",
+            id="and args are none",
+        ),
+        pytest.param(
+            pod(containers=[{"name": "a", "image": "nginx"}]), [],
+            id="which program an image is depends on the place",
         ),
         pytest.param(
             container(command=[""]), [f'{AT}.command[0]: Invalid value: "": must name a program'],
@@ -1097,7 +1104,8 @@ def test_a_pod_built_in_python_is_judged_alike() -> None:
     stored, findings = validation.check(built)
     assert stored.metadata.namespace == "default"
     assert [str(finding) for finding in findings] == [
-        f"{AT}.command: Required value: images are not run: give the container a command",
+        f"{AT}.command: Required value: there is no image to take one from: "
+        "give the container a command",
         "spec.nodeName is ignored: there is one node",
     ]
     with pytest.raises(AttributeError):

@@ -281,6 +281,7 @@ def make_spec(
         log_path="/nowhere/log",
         termination_path="/dev/termination-log",
         termination_file="/nowhere/message",
+        stop_signal="SIGQUIT" if container.image == "quits" else "",
     )
 
 

@@ -272,9 +272,10 @@ async def test_an_end_that_nobody_knows_is_never_a_success(
 async def test_a_start_whose_answer_was_lost_is_not_made_twice(
     fake_clock: Clock, found: Found, starts: int, attempt: int
 ) -> None:
+    """§6.5: and its image's stop signal is known all the same"""
     store = MemoryStore()
     async with world(fake_clock, {"app": Program(start_takes=10)}, store=store) as w:
-        w.node.run_pod(pod())
+        w.node.run_pod(pod(container("app", image="quits")))
         await w.clock.sleep(5)
         assert done(w) == []
     id = await app_of(store)
@@ -284,6 +285,7 @@ async def test_a_start_whose_answer_was_lost_is_not_made_twice(
         assert len(w.runtime.times("start", "app")) == starts
         status = worker.status.container_statuses[0]
         assert (status.restart_count, worker.status.phase) == (attempt, "Running")
+        assert status.stop_signal == "SIGQUIT"
         if attempt:
             assert status.last_state.terminated is not None
             assert status.last_state.terminated.reason == "ContainerStatusUnknown"

@@ -470,6 +470,21 @@ def test_the_stop_signal_is_the_one_that_the_container_names():
     assert life.container("app").stop_signal == "SIGUSR1"
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, "SIGQUIT"), ("SIGUSR1", "SIGUSR1")])
+def test_without_one_the_image_of_the_instance_says_the_stop_signal(own: str | None, expected: str):
+    """§6.5: and the status shows which one it is"""
+    app = container("app", lifecycle=v1.Lifecycle(stop_signal=own))
+    started = facts.ContainerStarted(at(1), instance("app"), 7, stop_signal="SIGQUIT")
+    known = observe(record(pod(app)), started)
+    plan = decide(observe(known, facts.DeletionRequested(at(2))), at(2))
+    assert plan.actions == (StopContainer(instance("app"), expected),)
+    assert plan.status.container_statuses[0].stop_signal == expected
+    ended = observe(known, facts.ContainerExited(at(3), instance("app"), 0))
+    assert decide(ended, at(3)).status.container_statuses[0].stop_signal == expected
+    again = observe(ended, facts.ContainerStarted(at(9), instance("app", 1), 8))
+    assert decide(again, at(9)).status.container_statuses[0].stop_signal == own
+
+
 def test_who_waits_for_a_pre_stop_is_told_so():
     known = record(
         pod(container("app", **pre_stop())),

@@ -103,6 +103,12 @@ def test_the_stop_signal_is_named():
     assert (5, "stop signal app SIGUSR1") in marks(life)
 
 
+def test_of_a_container_without_a_command_the_image_is_named():
+    app = v1.Container(name="app", args=("--port", "80"), image="web:1")
+    life = Life(pod(app)).delete(5).run()
+    assert (5, "alive app web:1 --port 80") in marks(life)
+
+
 def test_marks_survive_a_crash_and_none_comes_twice():
     life = Life(
         pod(container("app", **pre_stop())), {"app": DEAF}, plays={"app preStop": Play(lasts=9)}

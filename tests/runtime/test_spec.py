@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 
 from supervisor.api import v1, validation
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
+from supervisor.runtime.cri import Isolation, LaunchSpec, Mount, StartError
+from supervisor.runtime.images import Image, Images, ImageUser
 from supervisor.runtime.spec import (
     NodeInfo,
     User,
     expand,
+    group_problem,
     hostname,
     inherited,
     launch_spec,
     log_path,
-    proc_one_problem,
     signal_number,
 )
 
@@ -504,6 +505,128 @@ def test_run_as_non_root_is_kept(
         assert refusal(node, pod=pod, securityContext=own) == message
 
 
+def image_user(name: str, uid: int, gid: int = 0) -> ImageUser:
+    return ImageUser(name, uid, gid)
+
+
+@pytest.mark.parametrize(
+    ("user", "security", "expected"),
+    [
+        (image_user("1000", 1000, 1000), {}, (1000, 1000, ())),
+        (image_user("alice", 1000, 1000), {}, (1000, 1000, ())),
+        (image_user("4711", 4711), {"runAsGroup": 5}, (4711, 5, ())),
+        (image_user("alice", 1000, 1000), {"runAsUser": 7}, (7, 0, ())),
+        (image_user("0", 0), {}, (0, 0, ())),
+    ],
+)
+def test_the_images_user_is_taken_unless_the_manifest_names_one(
+    user: ImageUser, security: dict[str, Any], expected: tuple[Any, ...]
+):
+    """§9.4.1"""
+    made = spec(of_image(user=user), image="web", securityContext=security)
+    assert ids(made) == expected
+
+
+def test_the_images_user_can_only_be_ones_own_without_privilege():
+    alice = spec(of_image(ALICE, user=image_user("alice", 1000, 1000)), image="web")
+    assert ids(alice) == (None, None, None)
+    assert dict(alice.env)["USER"] == "alice"
+    message = refusal(of_image(ALICE, user=image_user("bob", 1001)), image="web")
+    assert message.startswith("the image's user 1001 is not possible: podvisor is running as ")
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        (image_user("0", 0), "container has runAsNonRoot and image will run as root"),
+        (
+            image_user("alice", 1000),
+            "container has runAsNonRoot and image has non-numeric user (alice), "
+            "cannot verify user is non-root",
+        ),
+        (image_user("1000", 1000), None),
+    ],
+)
+def test_run_as_non_root_looks_at_the_images_user_as_well(user: ImageUser, message: str | None):
+    """§9.4.1: the three texts"""
+    node = of_image(user=user)
+    pod = {"spec": {"securityContext": {"runAsNonRoot": True}}}
+    if message is None:
+        assert ids(spec(node, pod=pod, image="web"))[0] == user.uid
+    else:
+        assert refusal(node, pod=pod, image="web") == message + OF_WEB
+    # Whom the manifest names is looked at instead.
+    assert ids(spec(node, pod=pod, image="web", securityContext={"runAsUser": 7}))[0] == 7
+
+
+# --- images ------------------------------------------------------------------------------------
+
+
+def of_image(node: NodeInfo = ROOT, **entry: Any) -> NodeInfo:
+    """A node on which `web` stands for something."""
+    entry = {"entrypoint": ("serve", "$(X)")} | entry
+    return msgspec.structs.replace(node, images=Images((("web", Image(**entry)),)))
+
+
+def test_an_images_words_are_run_as_they_are_and_the_manifests_expanded():
+    """§9.2; H14"""
+    fields: dict[str, Any] = {"image": "web:1", "command": [], "env": [value("X", "1")]}
+    assert spec(of_image(), **fields).argv == ("serve", "$(X)")
+    assert spec(of_image(), **fields, args=["a$(X)"]).argv == ("serve", "$(X)", "a1")
+    assert spec(of_image(), **fields | {"command": ["c$(X)"]}).argv == ("c1",)
+    assert 'add the lines `[images."other"]`' in refusal(**fields | {"image": "other"})
+
+
+def test_an_images_variables_come_before_the_manifests():
+    """§9.1.9: and cannot be referred to"""
+    node = of_image(env=(("PATH", "bin:/bin"), ("MODE", "image"), ("KEPT", "$(X)")))
+    entries = [value("X", "1"), value("MODE", "mine"), value("SAID", "$(KEPT)")]
+    assert dict(spec(node, image="web", env=entries).env) == {
+        "PATH": "bin:/bin",
+        "HOME": "/root",
+        "HOSTNAME": "web",
+        "X": "1",
+        "MODE": "mine",
+        "KEPT": "$(X)",
+        "SAID": "$(KEPT)",
+    }
+
+
+def test_a_container_begins_in_its_own_folder_or_its_images():
+    node = of_image(working_dir="/project/src")
+    assert spec(node, image="web").cwd == "/project/src"
+    assert spec(node, image="web", workingDir="/own").cwd == "/own"
+    assert spec(node, image="other").cwd == "/project"
+
+
+def test_an_images_paths_are_mounted_and_its_signal_is_handed_on():
+    node = of_image(paths=(("/srv/a/b", "/x"), ("/srv/a", "/y")), stop_signal="SIGQUIT")
+    made = spec(node, image="web")
+    assert made.mounts == (Mount("/y", "/srv/a"), Mount("/x", "/srv/a/b"))
+    assert made.stop_signal == "SIGQUIT"
+    assert spec(node, image="other").mounts == ()
+
+
+def test_in_group_mode_paths_are_refused_by_name():
+    node = of_image(GROUP, paths=(("/app", "/x"),))
+    problem = (
+        "paths of its image cannot be had: /app; in isolation mode group there are no mounts; "
+        "podvisor doctor shows how to get another mode"
+    )
+    assert refusal(node, image="web") == problem
+    assert group_problem(manifest(image="web")[1], node.images) == problem
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"entrypoint": ("tee", "/proc/1/fd/1")}, {"env": (("LOG", "/proc/1/fd/1"),)}],
+)
+def test_in_group_mode_an_images_words_with_proc_1_are_refused(entry: dict[str, Any]):
+    node = of_image(GROUP, **entry)
+    assert refusal(node, image="web", command=[]) == PROC_ONE
+    assert group_problem(manifest(image="web", command=[])[1], node.images) == PROC_ONE
+
+
 # --- signals -----------------------------------------------------------------------------------
 
 
@@ -561,7 +684,7 @@ PROC_ONE = (
 )
 def test_in_group_mode_words_with_proc_1_are_refused(given: dict[str, Any]):
     assert refusal(GROUP, **given) == PROC_ONE
-    assert proc_one_problem(manifest(**given)[1]) == PROC_ONE
+    assert group_problem(manifest(**given)[1], Images()) == PROC_ONE
     spec(ROOT, **given)
 
 
@@ -571,5 +694,5 @@ def test_in_group_mode_words_that_become_proc_1_are_refused_too():
 
 def test_other_processes_below_proc_are_left_alone():
     made = spec(GROUP, args=["/proc/11/fd/1 /proc/$PODVISOR_MAIN_PID/fd/1 /proc/1"])
-    assert proc_one_problem(manifest()[1]) is None
+    assert group_problem(manifest()[1], Images()) is None
     assert made.argv[0] == "true"
