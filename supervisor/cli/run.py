@@ -64,6 +64,10 @@ def command(
         list[str] | None,
         typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
     ] = None,
+    env_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="NAME=VALUE lines that every container gets too."),
+    ] = None,
     backoff_initial: Annotated[
         str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
     ] = None,
@@ -109,6 +113,7 @@ def command(
                 prefix=not no_prefix,
                 pass_env=manifests.variables("--pass-env", pass_env),
                 maps=maps_given,
+                env_file=tuple(env_file or ()),
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,

@@ -31,6 +31,7 @@ from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import (
     Adopted,
+    ConfigurationChanged,
     ContainerId,
     ContainerLost,
     ContainerStarted,
@@ -273,6 +274,14 @@ class Node:
         if worker.finished.is_set() and self._workers.get(uid) is worker:
             worker = self._work(PodWorker(self, worker.record))
         worker.tell(DeletionRequested(at=self.clock.now()))
+
+    def configuration_changed(self) -> None:
+        """What ConfigMaps and Secrets hold has changed: containers that wait for it do not any
+        longer. What runs has what there was when it started."""
+        at = self.clock.now()
+        for worker in self._workers.values():
+            if not worker.finished.is_set():
+                worker.tell(ConfigurationChanged(at=at))
 
     async def wait(self) -> None:
         """Wait until every pod has ended. Raises NodeError when the runtime was lost."""

@@ -48,6 +48,7 @@ from supervisor.lifecycle.facts import (
     ActionFailed,
     Adopted,
     ConditionSet,
+    ConfigurationChanged,
     ContainerExited,
     ContainerId,
     ContainerLost,
@@ -411,6 +412,8 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _node_stopping(record, fact)
         case ConditionSet():
             return _condition_set(record, fact)
+        case ConfigurationChanged():
+            return _configuration_changed(record, fact)
         case ActionFailed():
             return _action_failed(record, fact)
         case Adopted():
@@ -1033,6 +1036,20 @@ def _condition_set(record: PodRecord, fact: ConditionSet) -> PodRecord:
         )
     ]
     return replace(record, conditions=tuple(conditions))
+
+
+def _configuration_changed(record: PodRecord, fact: ConfigurationChanged) -> PodRecord:
+    """Instances that could not be made of what there was are tried again at once (§9.1.4)."""
+    now = fact.at.boot
+    for index, container in enumerate(record.containers):
+        refusal = container.refusal
+        if (
+            refusal is not None
+            and refusal.reason == reasons.CREATE_CONTAINER_CONFIG_ERROR
+            and refusal.again > now
+        ):
+            record = _with(record, index, replace(container, refusal=replace(refusal, again=now)))
+    return record
 
 
 def _action_failed(record: PodRecord, fact: ActionFailed) -> PodRecord:

@@ -8,7 +8,7 @@ deadline, no policy.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -55,6 +55,18 @@ class LaunchSpec(Struct, frozen=True):
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
     stop_signal: str = ""  # that the image asks for, for whoever stops it; empty: none
+    veiled: tuple[str, ...] = ()  # values of Secrets that stand in argv: said in no text of ours
+
+    def __repr__(self) -> str:
+        # Reports of bugs end where anybody reads them, and variables hold secrets.
+        return f"LaunchSpec({self.id})"
+
+
+def veil(text: str, secrets: Iterable[str]) -> str:
+    """The text without these values."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 class StartError(Exception):

@@ -61,7 +61,10 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.initContainers[].lifecycle.preStop.sleep.seconds", HONOURED),
         ("spec.containers[].lifecycle.stopSignal", HONOURED),
         ("spec.volumes", REFUSED),
-        ("spec.initContainers[].env[].valueFrom.secretKeyRef", REFUSED),
+        ("spec.initContainers[].env[].valueFrom.secretKeyRef", HONOURED),
+        ("spec.containers[].env[].valueFrom.configMapKeyRef.optional", HONOURED),
+        ("spec.containers[].envFrom[].prefix", HONOURED),
+        ("spec.containers[].env[].valueFrom.fileKeyRef", REFUSED),
     ],
 )
 def test_what_this_release_does(path: str, support: fields.Support) -> None:
