@@ -51,6 +51,7 @@ class Project(Struct, frozen=True, kw_only=True):
     pass_env: tuple[str, ...] = ()
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
+    private_tmp: bool = False  # each container has an empty /tmp of its own
 
 
 class LoadedPod(Struct, frozen=True):
@@ -266,6 +267,10 @@ def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
             detail = f"podvisor runs as group {ids.gid} and cannot change it: {remedy}"
             yield invalid((*path, "runAsGroup"), group, detail)
         if isinstance(context, v1.PodSecurityContext):
+            wanted = context.fs_group
+            if wanted is not None and wanted != ids.gid and wanted not in ids.groups:
+                detail = f"podvisor is not in this group and cannot enter it: {remedy}"
+                yield invalid((*path, "fsGroup"), wanted, detail)
             for index, extra in enumerate(context.supplemental_groups):
                 if extra != ids.gid and extra not in ids.groups:
                     detail = f"podvisor is not in this group and cannot enter it: {remedy}"
@@ -274,7 +279,7 @@ def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
 
 # --- configuration -----------------------------------------------------------------------------
 
-_KEYS = ("pass-env", "backoff-initial", "backoff-max")
+_KEYS = ("pass-env", "backoff-initial", "backoff-max", "private-tmp")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
 _FOREVER = 1e9  # seconds; beyond it clocks overflow
@@ -324,6 +329,10 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
 
 
 def _setting(key: str, value: Any) -> Any:
+    if key == "private-tmp":
+        if isinstance(value, bool):
+            return value
+        raise ValueError("must be true or false")
     if key != "pass-env":
         return parse_duration(value)
     if isinstance(value, list) and all(_is_variable(name) for name in value):

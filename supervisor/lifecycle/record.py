@@ -69,11 +69,14 @@ from supervisor.lifecycle.facts import (
     StartFailed,
     StopContainer,
     StopSignalled,
+    VolumeOverLimit,
+    VolumesFailed,
     rfc3339,
 )
 from supervisor.lifecycle.qos import qos_class
 
 RETRY = 10.0  # seconds until what failed on our side is tried again (§3.2.11)
+REMOUNT = 2.0  # seconds until volumes that could not be set up are tried again (§9.3.1)
 DEFAULT_GRACE = 30
 MINIMUM_GRACE = 1  # of a termination, also when 0 is asked for (§7.2.1)
 
@@ -192,6 +195,7 @@ class Cause(enum.StrEnum):
     COMPLETION = "completion"  # no app container runs or will run again
     INIT_FAILURE = "init failure"  # a failed init container will not run again
     SHUTDOWN = "node shutdown"
+    EVICTION = "eviction"  # a volume holds more than it may
 
 
 class Termination(Struct, frozen=True, kw_only=True):
@@ -233,6 +237,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
     deletion: Instant | None = None  # first asked for
     termination: Termination | None = None
+    evicted: str = ""  # why, if the pod is ending for that
     in_flight: frozenset[Action] = frozenset()  # committed, not yet answered
     retries: tuple[Retry, ...] = ()
     conditions: tuple[v1.PodCondition, ...] = ()  # set from outside
@@ -346,6 +351,10 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             if record.sandbox is Sandbox.ABSENT:
                 return replace(record, sandbox=Sandbox.READY)
             return record
+        case VolumesFailed():
+            return _volumes_failed(record, fact)
+        case VolumeOverLimit():
+            return _over_limit(record, fact)
         case SandboxStopped():
             return replace(_answered(record, FinishPod()), sandbox=Sandbox.STOPPED)
         case ContainerStarted():
@@ -983,6 +992,43 @@ def _action_failed(record: PodRecord, fact: ActionFailed) -> PodRecord:
         record,
         retries=(*record.retries, retry),
         owed_events=(*record.owed_events, event),
+    )
+
+
+def _volumes_failed(record: PodRecord, fact: VolumesFailed) -> PodRecord:
+    """Each volume is told, and all are tried again (§9.3.1)."""
+    record = _answered(record, CreateSandbox())
+    if record.sandbox is not Sandbox.ABSENT:
+        return record
+    told = (
+        EventDraft(
+            type=reasons.WARNING,
+            reason=reasons.FAILED_MOUNT,
+            message=reasons.mount_failed(failure.name, failure.error),
+        )
+        for failure in fact.failures
+    )
+    error = "; ".join(failure.error for failure in fact.failures)
+    retry = Retry(CreateSandbox(), fact.at.boot + REMOUNT, error)
+    return replace(
+        record,
+        retries=(*record.retries, retry),
+        owed_events=(*record.owed_events, *told),
+    )
+
+
+def _over_limit(record: PodRecord, fact: VolumeOverLimit) -> PodRecord:
+    """The pod fails, and is ended almost at once (§9.3.2)."""
+    if record.termination is not None or record.status.phase in reasons.TERMINAL_PHASES:
+        return record
+    message = reasons.over_limit(fact.name, fact.limit)
+    told = EventDraft(type=reasons.WARNING, reason=reasons.EVICTED, message=message)
+    deadline = fact.at.boot + MINIMUM_GRACE
+    return replace(
+        record,
+        termination=Termination(cause=Cause.EVICTION, requested=fact.at, deadline=deadline),
+        evicted=message,
+        owed_events=(*record.owed_events, told),
     )
 
 

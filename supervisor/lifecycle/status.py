@@ -139,6 +139,8 @@ def _outcome(view: _View) -> tuple[str, str, str]:
         return reasons.FAILED, reasons.DEADLINE_EXCEEDED, reasons.DEADLINE_EXCEEDED_MESSAGE
     if view.termination is not None and view.termination.cause is Cause.SHUTDOWN:
         return reasons.FAILED, reasons.TERMINATED, reasons.SHUTDOWN_MESSAGE
+    if view.termination is not None and view.termination.cause is Cause.EVICTION:
+        return reasons.FAILED, reasons.EVICTED, view.record.evicted
     phase = _phase(view)
     if view.over and phase not in reasons.TERMINAL_PHASES:
         phase = reasons.FAILED

@@ -30,6 +30,7 @@ class Mount(Struct, frozen=True):
     source: str  # on the host, absolute; it exists
     target: str  # in the container, absolute and normal; it need not exist on the host
     read_only: bool = False
+    sub_path: str = ""  # what of `source` is meant; the launcher is given it as `source`
 
 
 class LaunchSpec(Struct, frozen=True):

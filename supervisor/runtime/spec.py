@@ -24,7 +24,8 @@ from msgspec import Struct
 from supervisor.api import quantity, v1
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
+from supervisor.runtime import mounts
+from supervisor.runtime.cri import Isolation, LaunchSpec, Mount, StartError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAME_MAX = 255  # bytes of a file name; names of pods and namespaces are ASCII
@@ -69,6 +70,7 @@ class NodeInfo(Struct, frozen=True):
     environ: tuple[tuple[str, str], ...] = ()  # what containers inherit: see `inherited`
     user: Callable[[int], User | None] = lambda _: None  # user database, by uid
     configuration: Configuration = Configuration()
+    private_tmp: bool = False  # each container has an empty /tmp of its own
 
     @property
     def changes_users(self) -> bool:
@@ -103,8 +105,11 @@ def launch_spec(
         problem = _proc_one((*argv, *variables.values(), *_exec_words(container)))
         if problem is not None:
             raise _refused(problem)
+        for _, problem in mounts.group_problems(pod, private_tmp=node.private_tmp):
+            raise _refused(problem)
     cwd = posixpath.normpath(posixpath.join(_as_utf8(node.working_dir), container.working_dir))
-    _require_sayable(argv, environ, cwd)
+    mounted = _mounted(pod, container, id, node, variables)
+    _require_sayable(argv, environ, cwd, mounted)
     meta = pod.metadata
     return LaunchSpec(
         id=id,
@@ -117,6 +122,7 @@ def launch_spec(
         uid=identity.uid,
         gid=identity.gid,
         groups=identity.groups,
+        mounts=mounted,
     )
 
 
@@ -212,9 +218,9 @@ def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str
         if variable.value or source is None:
             value = expand(variable.value, variables)
         elif source.field_ref is not None:
-            value = _field(pod, source.field_ref.field_path, node)
+            value = field_value(pod, source.field_ref.field_path, node)
         elif source.resource_field_ref is not None:
-            value = _resource(pod, container, source.resource_field_ref, node)
+            value = resource_value(pod, container, source.resource_field_ref, node)
         else:
             raise _refused(f"environment variable {variable.name}: its source cannot be read here")
         variables[variable.name] = value
@@ -241,7 +247,8 @@ def _environ(
     return environ | variables
 
 
-def _field(pod: v1.Pod, path: str, node: NodeInfo) -> str:
+def field_value(pod: v1.Pod, path: str, node: NodeInfo) -> str:
+    """What a fieldRef says. Raises StartError."""
     meta = pod.metadata
     match path:
         case "metadata.name":
@@ -262,9 +269,10 @@ def _field(pod: v1.Pod, path: str, node: NodeInfo) -> str:
     raise _refused(f"unsupported fieldPath: {path}")
 
 
-def _resource(
+def resource_value(
     pod: v1.Pod, container: v1.Container, ref: v1.ResourceFieldSelector, node: NodeInfo
 ) -> str:
+    """What a resourceFieldRef says, of this container unless it names one. Raises StartError."""
     if ref.container_name:
         containers = (*pod.spec.init_containers, *pod.spec.containers)
         named = [other for other in containers if other.name == ref.container_name]
@@ -291,6 +299,22 @@ def _resource(
     return str(value.ceil(divisor))
 
 
+def _mounted(
+    pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeInfo, variables: dict[str, str]
+) -> tuple[Mount, ...]:
+    if node.isolation is Isolation.GROUP:
+        return ()
+
+    def expanded(expression: str) -> str:
+        names = set(_REFERENCE.findall(expression)) - {""}
+        missing = sorted(name for name in names if not variables.get(name))
+        if missing:
+            raise _refused(f"missing value for {', '.join(missing)}")
+        return expand(expression, variables)
+
+    return mounts.mounts(pod, container, id, node.state_dir, expanded, private_tmp=node.private_tmp)
+
+
 # --- users -------------------------------------------------------------------------------------
 
 
@@ -300,7 +324,8 @@ def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
     uid = of_pod.run_as_user if own.run_as_user is None else own.run_as_user
     gid = of_pod.run_as_group if own.run_as_group is None else own.run_as_group
     non_root = of_pod.run_as_non_root if own.run_as_non_root is None else own.run_as_non_root
-    groups = tuple(dict.fromkeys(of_pod.supplemental_groups))
+    fs_group = () if of_pod.fs_group is None else (of_pod.fs_group,)
+    groups = tuple(dict.fromkeys((*of_pod.supplemental_groups, *fs_group)))
 
     if non_root and (node.uid if uid is None else uid) == 0:
         meta = pod.metadata
@@ -325,7 +350,8 @@ def _identity(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> Identity:
         raise _foreign("runAsGroup", gid, f"running as group {node.gid}")
     for group in groups:
         if group != node.gid and group not in node.groups:
-            raise _foreign("supplementalGroups", group, "not a member of it")
+            field = "fsGroup" if group in fs_group else "supplementalGroups"
+            raise _foreign(field, group, "not a member of it")
     # It has these ids already. Asking the kernel for them again would be refused for groups.
     return Identity(user=uid)
 
@@ -388,10 +414,13 @@ def _proc_one(words: Iterable[str]) -> str | None:
     )
 
 
-def _require_sayable(argv: tuple[str, ...], environ: Mapping[str, str], cwd: str) -> None:
+def _require_sayable(
+    argv: tuple[str, ...], environ: Mapping[str, str], cwd: str, mounted: tuple[Mount, ...]
+) -> None:
     """Whatever is handed to the kernel is bytes ended by NUL."""
     named = [("command", word) for word in argv]
     named += [(f"environment variable {name}", name + value) for name, value in environ.items()]
+    named += [("volumeMounts", mount.source + mount.sub_path + mount.target) for mount in mounted]
     for what, text in (*named, ("workingDir", cwd)):
         if "\0" in text:
             raise _refused(f"{what} contains a NUL character")
