@@ -37,7 +37,7 @@ class LaunchSpec(Struct, frozen=True):
     """Everything needed to start one instance; made by spec.py, pure data.
 
     Text stands for its UTF-8 bytes, other bytes for their surrogate escapes, whatever the locale;
-    only log_path and termination_file are paths as `os` takes them.
+    only log_path, termination_file and the sources of mounts are paths as `os` takes them.
     """
 
     id: ContainerId

@@ -80,7 +80,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py
 # Imported, not run as a script: only imports are cached as byte code, and compiling that file
 # takes longer than all else the launcher does at its start.
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher.main(sys.argv[1:])"
-_PROTOCOL = 2
+_PROTOCOL = 3
 _SOCKET = "launcher.sock"
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
@@ -1314,7 +1314,7 @@ class ProcessRuntime:
             "has_main": main >= 0,
             "has_reaper": reaper >= 0,
         }
-        spec = replace(spec, argv=())
+        spec = replace(spec, argv=(), mounts=())
         self._post_order("adopt", spec, survivor, *[fd for fd in (main, reaper) if fd >= 0])
 
     def _post_order(self, verb: str, spec: LaunchSpec, *rest: Any) -> None:
@@ -1328,6 +1328,10 @@ class ProcessRuntime:
                 "env": [(_encode(k), _encode(v)) for k, v in spec.env],
                 "cwd": _encode(spec.cwd),
                 "log": os.fsencode(spec.log_path),
+                "mounts": [
+                    (os.fsencode(mount.source), _encode(mount.target), mount.read_only)
+                    for mount in spec.mounts
+                ],
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
                 "state_dir": os.fsencode(self._state_dir),
                 "termination_path": _encode(spec.termination_path),
@@ -1851,6 +1855,11 @@ def _explain(
         case "user" if spec is not None:
             ids = f"user {spec.uid}, group {spec.gid}, supplementary groups {spec.groups}"
             return f"cannot become {ids}: {why}"
+        case "mount":
+            return f'cannot mount "{path}": {why}' if number else f"cannot mount {why}"
+        case "source" if spec is not None:
+            source = next((m.source for m in spec.mounts if m.target == path), "")
+            return f'cannot mount "{path}": its source "{source}": {why}'
         case "termination" if spec is not None:
             return f'cannot provide terminationMessagePath "{spec.termination_path}": {why}'
         case "proc":

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-VERSION = 2
+VERSION = 3
 PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
 MODES = (PIDNS, ROOTLESS, GROUP)
 
@@ -90,7 +90,8 @@ SYS_CLONE3 = 435  # the same number on every architecture
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(posix.uname().machine, -1)
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(posix.uname().machine, -1)
 SYS_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(posix.uname().machine, -1)
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 19
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 O_PATH = 0o10000000
@@ -331,7 +332,7 @@ class Order:
     """What the supervisor asked for, one instance of a container. All text is bytes."""
 
     __slots__ = (
-        "argv", "cwd", "env", "gid", "groups", "log", "record",
+        "argv", "cwd", "env", "gid", "groups", "log", "mounts", "record",
         "state_dir", "termination_file", "termination_path", "uid",
     )  # fmt: skip
 
@@ -339,6 +340,7 @@ class Order:
     env: "list[tuple[bytes, bytes]]"
     cwd: bytes
     log: bytes
+    mounts: "list[tuple[bytes, bytes, bool]]"  # source on the host, target, whether read-only
     record: bytes  # where the spawn record goes
     state_dir: bytes  # of the node; holds the termination file
     termination_path: bytes
@@ -467,8 +469,8 @@ def run_main(
         close_all_but({out, err, status, release})
         posix.setsid()
         if isolation != GROUP:
-            stage = "termination"
-            provide_file(order.termination_file, order.termination_path)
+            stage = "mount"
+            arrange(order)
             stage = "proc"
             mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         stage = "setup"
@@ -530,57 +532,236 @@ def take_ids(order: Order) -> None:
         posix.setresuid(order.uid, order.uid, order.uid)
 
 
-# --- files that appear in a container but not on the host ---------------------------------------
+# --- what appears in a container but not on the host ---------------------------------------------
 
 
-def provide_file(source: bytes, target: bytes) -> None:
-    """Bind `source` over `target`; where nothing can be bound over, make it on a tmpfs first.
+def arrange(order: Order) -> None:
+    """In the container's own mount namespace: put everything where its programs look for it."""
+    posix.umask(0o022)
+    view = View(order.state_dir)
+    target, stage = order.termination_path, "mount"
+    try:
+        # First: once the root is another one, what was opened before cannot be bound any more.
+        for target in [target for _, target, _ in order.mounts] + [order.termination_path]:
+            if starts_at_root(target):
+                view.replace_root(parent(order.termination_file))
+                break
+        # All at once: a mount may hide where the next one comes from.
+        stage, sources = "source", []
+        for wanted in order.mounts:
+            target = wanted[1]
+            sources.append(posix.open(wanted[0], O_PATH | posix.O_CLOEXEC))
+        message = posix.open(order.termination_file, O_PATH | posix.O_CLOEXEC)
+        stage = "mount"
+        for handle, (source, target, read_only) in zip(sources, order.mounts, strict=True):
+            view.bind(handle, source, target, read_only)
+        # After them, so that it is found where a volume is.
+        stage, target = "termination", order.termination_path
+        view.bind(message, order.termination_file, target, False, is_new=True)
+        # Until now mount points may have been made there.
+        stage = "mount"
+        while view.unsealed:
+            target = view.unsealed[0]
+            view.seal(target)
+        close(message, *sources)
+    except OSError as error:
+        raise CannotStartError(stage, error.errno or 0, target) from None
+    except RefusedError as error:
+        words = error.words if stage == "termination" else b'"%s": %s' % (target, error.words)
+        raise CannotStartError(stage, 0, words) from None
 
-    A mount point must exist, and making it on the host is what must not happen: so the nearest
+
+class RefusedError(Exception):
+    def __init__(self, words: bytes) -> None:
+        self.words = words
+
+
+class View:
+    """What one container sees of the host's files, while it is put together.
+
+    A mount point must exist, and making one on the host is what must not happen: so the nearest
     existing directory is covered, in this container's mount namespace only, by a tmpfs into which
     all its entries are bound back. New files directly in that directory then are the container's
-    own, as they would be in an image.
+    own, as they would be in an image. But in a volume the mount point is made as container
+    runtimes make it, in the volume: covered, it would lose what the container writes there.
     """
-    components = [c for c in target.split(b"/") if c not in (b"", b".")]
-    if b".." in components or not components or components[0] == b"proc":
-        raise CannotStartError("termination", errno.EINVAL)
-    directory = b""
-    for depth, component in enumerate(components):
-        path = directory + b"/" + component
-        try:
-            mode = posix.stat(path).st_mode & 0o170000
-        except FileNotFoundError:
-            break
-        if mode != 0o040000:
-            if depth + 1 < len(components):
-                raise CannotStartError("termination", errno.ENOTDIR)
-            if mode != 0o100000:
-                raise CannotStartError("termination", errno.EINVAL)
-            mount(source, path, None, MS_BIND)
-            return
-        directory = path
-    else:
-        raise CannotStartError("termination", errno.EISDIR)
-    # Covering may hide the source itself: keep a handle on it.
-    handle = posix.open(source, O_PATH | posix.O_CLOEXEC)
-    place = directory or parent(source)
-    if directory:
-        cover(directory)
-    else:  # "/" cannot be covered: a new root is built aside
-        entries = list_entries(b"/")
+
+    def __init__(self, state_dir: bytes) -> None:
+        self.state_dir = state_dir
+        self.own: set[int] = set()  # devices of the tmpfs mounts that we made
+        # By where they are, without links: whether read-only, whether mount points may be made.
+        self.volumes: dict[bytes, tuple[bool, bool]] = {}
+        self.unsealed: list[bytes] = []  # what is to be read-only and is not yet
+        self.binds = 0
+
+    def replace_root(self, place: bytes) -> None:
+        """A directory that is missing in "/", which cannot be covered: build a new root aside."""
+        entries = self.list_entries(b"/")
         mount_tmpfs(place, posix.stat(b"/"))
         bind_entries(b"", place, entries)
-    aside = place
-    for component in components[depth:-1]:
-        place += b"/" + component
-        posix.mkdir(place)
-        posix.chmod(place, 0o755)
-    place += b"/" + components[-1]
-    touch(place, 0o666)
-    mount(b"/proc/self/fd/%d" % handle, place, None, MS_BIND)
+        switch_root(place)
+        self.own.add(posix.stat(b"/").st_dev)
+
+    def bind(
+        self, source: int, path: bytes, target: bytes, read_only: bool, is_new: bool = False
+    ) -> None:
+        """Bind what `source` is a handle on (it was opened by `path`) to the target.
+
+        `is_new`: the target is no more than a file that the container is to find.
+        """
+        self.count(1, target)
+        is_folder = posix.fstat(source).st_mode & 0o170000 == 0o040000
+        handle, place, missing = find(target)
+        if not place and not missing:
+            raise RefusedError(b"nothing can be mounted over the root directory")
+        spot = handle
+        if missing:
+            spot, place = self.provide(handle, place, missing, is_folder)
+        else:
+            kind = posix.fstat(handle).st_mode & 0o170000
+            if is_folder != (kind == 0o040000):
+                raise OSError(errno.ENOTDIR if is_folder else errno.EISDIR, "")
+            if is_new and kind != 0o100000:
+                raise RefusedError(b"there is something else")
+        mount(fd_path(source), fd_path(spot), None, MS_BIND | MS_REC)
+        close(*{handle, spot})
+        # The kubelet's own volumes get mount points even when the container may not write.
+        makes = not read_only or path.startswith(self.state_dir + b"/")
+        self.volumes[place] = read_only, makes
+        if read_only:
+            self.unsealed.append(place)
+            if not makes:
+                self.seal(place)
+
+    def provide(
+        self, handle: int, place: bytes, missing: "list[bytes]", is_folder: bool
+    ) -> "tuple[int, bytes]":
+        """Make a mount point below a directory, given by handle and path; return the same of it.
+
+        The handle that was given stays open.
+        """
+        path = b"/".join((place, *missing))
+        if posix.fstat(handle).st_dev not in self.own:
+            volume = self.volume_of(place)
+            read_only, makes = self.volumes.get(volume, (False, False))
+            if makes:
+                try:
+                    return create(handle, missing, is_folder), path
+                except OSError as error:
+                    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                        raise
+            if not place or place == b"/sys" or place.startswith(b"/sys/"):
+                raise FileNotFoundError(errno.ENOENT, "")
+            if volume in self.unsealed:
+                self.seal(volume)  # what is bound back is to be read-only too
+            self.own.add(cover(place, self.list_entries(place)))
+            if read_only:
+                self.unsealed.append(place)
+            handle, _, missing = find(path)
+            made = create(handle, missing, is_folder)
+            posix.close(handle)
+            return made, path
+        return create(handle, missing, is_folder), path
+
+    def volume_of(self, place: bytes) -> bytes:
+        inside = [v for v in self.volumes if place == v or place.startswith(v + b"/")]
+        return max(inside, key=len, default=b"")
+
+    def list_entries(self, directory: bytes) -> "list[bytes]":
+        entries = posix.listdir(directory)
+        self.count(len(entries), directory)
+        return entries
+
+    def count(self, binds: int, where: bytes) -> None:
+        self.binds += binds
+        if self.binds > MAX_BINDS:
+            raise RefusedError(b"with %s there are more than %d mounts" % (where, MAX_BINDS))
+
+    def seal(self, place: bytes) -> None:
+        """Make the mount at that place read-only."""
+        handle, _, _ = find(place)
+        # What came with the mount is locked in a user namespace: leaving it out would be EPERM.
+        # How access times are kept stays as it is when nothing is said about it.
+        kept = posix.fstatvfs(handle).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        flags = MS_BIND | MS_REMOUNT | MS_RDONLY | kept
+        mount(None, fd_path(handle), None, flags)
+        posix.close(handle)
+        self.unsealed.remove(place)
+
+
+def starts_at_root(target: bytes) -> bool:
+    """Whether the very first directory of a path is missing."""
+    try:
+        handle, place, missing = find(target)
+    except (OSError, RefusedError):  # it will be said when its turn comes
+        return False
     posix.close(handle)
-    if not directory:
-        switch_root(aside)
+    return bool(missing) and not place
+
+
+def find(target: bytes) -> "tuple[int, bytes, list[bytes]]":
+    """Follow a path, its links too, as the container's programs will.
+
+    Returns a handle on the last that exists, its path without links ("" for the root), and what
+    is missing below it. By handles: what a volume's other users exchange meanwhile leads nowhere.
+    """
+    todo = target.split(b"/")[::-1]
+    if todo.pop() or b".." in todo:
+        raise RefusedError(b"the path must be absolute and free of '..'")
+    handle, place, links = posix.open(b"/", O_PATH | posix.O_CLOEXEC), b"", 0
+    while todo:
+        name = todo.pop()
+        if name in (b"", b"."):
+            continue
+        try:
+            found = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=handle)
+        except FileNotFoundError:
+            missing = [c for c in (name, *todo[::-1]) if c not in (b"", b".")]
+            if b".." in missing:  # of a link that leads nowhere
+                raise
+            return handle, place, missing
+        if posix.fstat(found).st_mode & 0o170000 == 0o120000:
+            posix.close(found)
+            links += 1
+            if links > 40:
+                raise OSError(errno.ELOOP, "")
+            link = posix.readlink(name, dir_fd=handle)
+            todo += link.split(b"/")[::-1]
+            if not link.startswith(b"/"):
+                continue
+            found, place = posix.open(b"/", O_PATH | posix.O_CLOEXEC), b""
+        elif name == b"..":
+            place = place[: place.rfind(b"/")] if place else b""
+        else:
+            place += b"/" + name
+            if place == b"/proc":
+                raise RefusedError(b"nothing can be mounted in /proc")
+        posix.close(handle)
+        handle = found
+    return handle, place, []
+
+
+def create(handle: int, missing: "list[bytes]", is_folder: bool) -> int:
+    """Make a path below the directory that `handle` is for; return a handle on its end."""
+    below = handle
+    for number, name in enumerate(missing, 1):
+        if number < len(missing) or is_folder:
+            try:
+                posix.mkdir(name, 0o755, dir_fd=below)
+            except FileExistsError:
+                pass
+        else:
+            flags = posix.O_CREAT | posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+            posix.close(posix.open(name, flags, 0o644, dir_fd=below))
+        made = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=below)
+        if below != handle:
+            posix.close(below)
+        below = made
+    return below
+
+
+def fd_path(fd: int) -> bytes:
+    return b"/proc/self/fd/%d" % fd
 
 
 def parent(path: bytes) -> bytes:
@@ -596,16 +777,16 @@ def touch(path: bytes, mode: int) -> None:
 MAX_BINDS = 4096  # far below fs.mount-max, the kernel's limit for one mount namespace
 
 
-def cover(directory: bytes) -> None:
-    """Put a tmpfs over `directory` and bind the entries back."""
-    entries = list_entries(directory)
+def cover(directory: bytes, entries: "list[bytes]") -> int:
+    """Put a tmpfs over `directory` and bind the entries back; return the device of the tmpfs."""
     old = posix.open(directory, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         mount_tmpfs(directory, posix.fstat(old))
         # The magic link leads to the covered directory, with all that is mounted below it.
-        bind_entries(b"/proc/self/fd/%d" % old, directory, entries)
+        bind_entries(fd_path(old), directory, entries)
     finally:
         posix.close(old)
+    return posix.stat(directory).st_dev
 
 
 def switch_root(new: bytes) -> None:
@@ -625,13 +806,6 @@ def mount_tmpfs(target: bytes, like: posix.stat_result) -> None:
         posix.chown(target, like.st_uid, like.st_gid)
     except OSError:  # rootless: an owner outside of the namespace
         pass
-
-
-def list_entries(directory: bytes) -> "list[bytes]":
-    entries = posix.listdir(directory)
-    if len(entries) > MAX_BINDS:
-        raise CannotStartError("termination", errno.ENOSPC)
-    return entries
 
 
 def bind_entries(old: bytes, new: bytes, entries: "list[bytes]") -> None:
@@ -700,7 +874,7 @@ def prepare_dev() -> None:
             return
     except OSError:
         pass
-    cover(b"/dev")
+    cover(b"/dev", posix.listdir(b"/dev"))
     touch(TERMINATION_LOG, 0o600)
 
 
@@ -1802,6 +1976,11 @@ class Launcher:
             failure = past.partition(b"\nfailed ")[2].split()
             told = marshal.loads(bytes.fromhex(failure[0].decode())) if failure else None
             self.tell(("failed", key, *(told or (False, "spawned", 0, b""))))
+            return
+        if self.isolation == GROUP and container.order.mounts:
+            target = container.order.mounts[0][1]
+            words = b'"%s": there are no namespaces in mode group' % target
+            self.tell(("failed", key, False, "mount", 0, words))
             return
         stage = "prepare"
         ends: list[int] = []  # descriptors that only the child needs

@@ -21,7 +21,7 @@ import pytest
 from msgspec import Struct
 
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop
+from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, Mount
 from supervisor.runtime.launch import ProcessRuntime, Trial, diagnose, spawn_launcher
 
 NOBODY = 65534
@@ -218,6 +218,7 @@ class Node:
         uid: int | None = None,
         gid: int | None = None,
         groups: tuple[int, ...] | None = None,
+        mounts: tuple[Mount, ...] = (),
     ) -> LaunchSpec:
         self._count += 1
         id = ContainerId("uid", f"c{self._count}", 0)
@@ -232,6 +233,7 @@ class Node:
             uid=uid,
             gid=gid,
             groups=groups,
+            mounts=mounts,
         )
 
     async def start(self, spec: LaunchSpec) -> int:
