@@ -55,7 +55,6 @@ _NODE_SETS = "set by the node, not by the manifest"
 _NO_CLAIM = "not yet: use hostPath for what must stay, emptyDir for what may go with the pod"
 _NO_DRIVER = "there are no volume drivers: use hostPath, with what it would bring already there"
 _NO_CLOUD = "it needs a cloud, or a storage system, that is not here: use hostPath"
-_CONFIG = "not yet: there are no ConfigMaps and Secrets"
 _STDIN = "not yet: containers read from /dev/null"
 _DEVICES = "there are no device drivers"
 
@@ -311,7 +310,10 @@ _CONTAINER = (
     Row("env[].name", HONOURED),
     Row("env[].value", HONOURED),
     Row("env[].valueFrom", HONOURED),
-    Row("env[].valueFrom.configMapKeyRef", REFUSED, _CONFIG),
+    Row("env[].valueFrom.configMapKeyRef", HONOURED, "of the same input; of data only"),
+    Row("env[].valueFrom.configMapKeyRef.key", HONOURED),
+    Row("env[].valueFrom.configMapKeyRef.name", HONOURED),
+    Row("env[].valueFrom.configMapKeyRef.optional", HONOURED),
     Row("env[].valueFrom.fieldRef", HONOURED),
     Row("env[].valueFrom.fieldRef.apiVersion", HONOURED),
     Row("env[].valueFrom.fieldRef.fieldPath", HONOURED),
@@ -320,8 +322,18 @@ _CONTAINER = (
     Row("env[].valueFrom.resourceFieldRef.containerName", HONOURED),
     Row("env[].valueFrom.resourceFieldRef.divisor", HONOURED),
     Row("env[].valueFrom.resourceFieldRef.resource", HONOURED),
-    Row("env[].valueFrom.secretKeyRef", REFUSED, _CONFIG),
-    Row("envFrom", REFUSED, _CONFIG),
+    Row("env[].valueFrom.secretKeyRef", HONOURED, "of the same input"),
+    Row("env[].valueFrom.secretKeyRef.key", HONOURED),
+    Row("env[].valueFrom.secretKeyRef.name", HONOURED),
+    Row("env[].valueFrom.secretKeyRef.optional", HONOURED),
+    Row("envFrom", HONOURED),
+    Row("envFrom[].configMapRef", HONOURED, "of the same input; of data only"),
+    Row("envFrom[].configMapRef.name", HONOURED),
+    Row("envFrom[].configMapRef.optional", HONOURED),
+    Row("envFrom[].prefix", HONOURED),
+    Row("envFrom[].secretRef", HONOURED, "of the same input"),
+    Row("envFrom[].secretRef.name", HONOURED),
+    Row("envFrom[].secretRef.optional", HONOURED),
     Row("image", EMULATED, "shown in events and status, never pulled"),
     Row("imagePullPolicy", EMULATED, _NO_PULL),
     Row("lifecycle", HONOURED),

@@ -109,7 +109,8 @@ def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
         length = len(cause.path)
         if finding.path[:length] == cause.path:
             return True
-        if cause.type is Type.UNKNOWN and finding.path == cause.path[:-1]:
+        place = finding.path if finding.place is None else finding.place
+        if cause.type is Type.UNKNOWN and place == cause.path[:-1]:
             return True  # "must specify one of": the unknown one was meant
         if finding.type is Type.NOT_FOUND and cause.path[:2] == ("spec", "volumes"):
             return True
@@ -872,6 +873,7 @@ def _check_container(
     )
     yield from _check_ports(container, (*at, "ports"), spec.host_network)
     yield from _check_env(container, (*at, "env"))
+    yield from _check_env_from(container, (*at, "envFrom"))
     yield from _check_resources(container.resources, (*at, "resources"))
     for index, policy in enumerate(container.resize_policy):
         if spec.restart_policy == "Never" and policy.restart_policy != "NotRequired":
@@ -1129,6 +1131,23 @@ def _check_env(container: v1.Container, at: Path) -> Iterator[Finding]:
         yield from _no_nul((*path, "value"), variable.value)
         if variable.value_from is not None:
             yield from _check_source(variable, variable.value_from, (*path, "valueFrom"))
+
+
+def _check_env_from(container: v1.Container, at: Path) -> Iterator[Finding]:
+    for index, source in enumerate(container.env_from):
+        path = (*at, index)
+        if source.prefix:
+            yield from _all((*path, "prefix"), source.prefix, _env_name(source.prefix))
+        refs = (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref))
+        given = [(name, ref) for name, ref in refs if ref is not None]
+        for name, ref in given:
+            yield from _named((*path, name, "name"), ref.name, _subdomain(ref.name))
+        if not given:
+            detail = "must specify one of: `configMapRef` or `secretRef`"
+            yield replace(invalid(at, "", detail), place=path)
+        elif len(given) > 1:
+            detail = "may not have more than one field specified at a time"
+            yield replace(invalid(at, "", detail), place=path)
 
 
 def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import codec, v1
-from supervisor.cli import complain, hints, manifests, narration, waterfall
+from supervisor.cli import complain, envfile, hints, manifests, narration, waterfall
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
@@ -68,6 +68,7 @@ class Options(Struct, frozen=True, kw_only=True):
     timestamps: bool = False
     prefix: bool = True
     pass_env: tuple[str, ...] = ()
+    env_file: tuple[str, ...] = ()
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
     keep: bool = False
@@ -80,13 +81,20 @@ def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
     gc.enable()
     with SignalWatch() as signals:
         loaded = manifests.load(files)
-        for problem in loaded.problems:
+        configuration = loaded.configuration()
+        given, problems = envfile.read_all(options.env_file)
+        # Nothing comes after the documents: what is missing in them would be waited for in vain.
+        missing = manifests.unconfigured(loaded.pods, configuration)
+        problems = [*problems, *loaded.problems, *missing]
+        for problem in problems:
             complain(str(problem))
-        if manifests.refused(loaded.problems):
-            raise ManifestError(manifests.summary(loaded.problems))
+        if manifests.refused(problems):
+            raise ManifestError(manifests.summary(problems))
         signals.hold()
         with StateDir() as state:
-            return on_loop(Session(loaded, launcher, state, signals, options))
+            session = Session(loaded, launcher, state, signals, options)
+            session.configure(configuration, given)
+            return on_loop(session)
 
 
 def on_loop(session: Session) -> ExitCode:
@@ -134,11 +142,17 @@ class Session:
         self._store: Store | None = None  # none: the node keeps everything in memory
         self._boot_id = ""
         self._over = False  # no pod runs any more
+        self._configuration = spec.Configuration()  # for what starts from now on
+        self._given: envfile.Variables = ()  # for every container
         self._info: spec.NodeInfo
         self._output: Output
         self._hint: hints.Once
         self._tasks: TaskGroup
         self._life: anyio.CancelScope  # of the node
+
+    def configure(self, configuration: spec.Configuration, given: envfile.Variables) -> None:
+        """Before `run`: what containers get that comes from no manifest of a pod."""
+        self._configuration, self._given = configuration, given
 
     async def run(self) -> ExitCode:
         async with anyio.create_task_group() as self._tasks:
@@ -241,7 +255,8 @@ class Session:
         self._several |= len({pod.metadata.namespace for pod in pods}) > 1
         labels = [self._name(pod) for pod in pods]
         self._reserve(pods)
-        for label, text in hints.port_conflicts(zip(labels, pods, strict=True)):
+        secrets = {secret for launched in self._specs.values() for secret in launched.veiled}
+        for label, text in hints.port_conflicts(zip(labels, pods, strict=True), secrets):
             self._hint(label, text)
         for home in homes:
             worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
@@ -382,7 +397,13 @@ class Session:
             if now - signalled.boot < _PATIENCE or not self._is_new(id, "end"):
                 return
             is_pid1 = self._info.isolation is not Isolation.GROUP
-            why = procfs.explain_deaf(awaited.pid, spec.signal_number(stop), is_pid1=is_pid1)
+            launched = self._specs.get(id)
+            why = procfs.explain_deaf(
+                awaited.pid,
+                spec.signal_number(stop),
+                is_pid1=is_pid1,
+                secrets=launched.veiled if launched is not None else (),
+            )
             if why is not None:
                 text = f"{why}; SIGKILL in {max(0.0, awaited.kill_at - now):.0f} s"
         if text is not None:
@@ -512,6 +533,8 @@ class Session:
             self._info,
             working_dir=home.directory,
             environ=tuple(spec.inherited(os.environ, names).items()),
+            given=tuple((dict(home.project.given) | dict(self._given)).items()),
+            configuration=self._configuration,
             private_tmp=home.project.private_tmp,
         )
 

@@ -20,12 +20,15 @@ SILENT_AFTER = 5.0
 LISTENS_AFTER = 1.0
 
 
-def port_conflicts(pods: Iterable[tuple[str, v1.Pod]]) -> list[tuple[str, str]]:
+def port_conflicts(
+    pods: Iterable[tuple[str, v1.Pod]], secrets: Iterable[str] = ()
+) -> list[tuple[str, str]]:
     """(label, hint) for ports that the host already uses, or that two containers declare.
 
     Each pod comes with its label. Pods share the host's network, so a port can be bound
-    once on this machine.
+    once on this machine. `secrets`: what is not shown of the command of who holds a port.
     """
+    secrets = tuple(secrets)
     hints: list[tuple[str, str]] = []
     declared: dict[tuple[str, int], str] = {}
     for name, pod in pods:
@@ -45,7 +48,7 @@ def port_conflicts(pods: Iterable[tuple[str, v1.Pod]]) -> list[tuple[str, str]]:
                         )
                     )
                     continue
-                holder = procfs.port_holder(port.container_port, port.protocol)
+                holder = procfs.port_holder(port.container_port, port.protocol, secrets)
                 if holder is not None:
                     who = (
                         f"process {holder.pid} ({holder.command})"

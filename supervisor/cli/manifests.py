@@ -12,9 +12,9 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -31,7 +31,11 @@ from supervisor.api.problems import (
     invalid,
     summary,
 )
+from supervisor.cli import envfile
 from supervisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from supervisor.runtime.spec import Configuration
 
 __all__ = ["Ids", "Loaded", "LoadedPod", "Project", "duration", "load", "refused", "summary"]
 
@@ -49,6 +53,8 @@ class Project(Struct, frozen=True, kw_only=True):
     root: str  # absolute
     found: bool = False  # whether there is a podvisor.toml
     pass_env: tuple[str, ...] = ()
+    env_file: tuple[str, ...] = ()  # relative to root
+    given: envfile.Variables = ()  # what these files hold
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
     private_tmp: bool = False  # each container has an empty /tmp of its own
@@ -59,6 +65,7 @@ class LoadedPod(Struct, frozen=True):
     source: str  # as it was named: the file, or "stdin"
     directory: str  # absolute; where containers start that name no workingDir
     project: Project
+    document: codec.Document | None = None  # where it stands in the source
 
 
 class Loaded(Struct, frozen=True):
@@ -67,6 +74,12 @@ class Loaded(Struct, frozen=True):
     pods: tuple[LoadedPod, ...]
     problems: tuple[Problem, ...]
     project: Project  # the first manifest's
+
+    def configuration(self) -> Configuration:
+        """What the ConfigMaps and Secrets among the documents hold."""
+        from supervisor.runtime.spec import Configuration
+
+        return Configuration()
 
 
 class Ids(Struct, frozen=True):
@@ -172,7 +185,7 @@ class _Loader:
             pod, findings = validation.admit(document.data, partial(self._check_here, document))
             problems += [document.problem(finding) for finding in findings]
             if pod is not None:
-                self._pods.append(LoadedPod(pod, source, folder, project))
+                self._pods.append(LoadedPod(pod, source, folder, project, document))
         problems.sort(key=lambda problem: (problem.line, problem.col))
         self._problems += problems[:MAX_FINDINGS]
         if len(problems) >= MAX_FINDINGS:
@@ -209,8 +222,7 @@ class _Loader:
     def _find_project(self, folder: str) -> Project:
         path = os.path.join(folder, CONFIG)
         try:
-            # Not blocking: of a FIFO, opening alone would wait for somebody who writes.
-            with open(path, "rb", opener=_open_now) as stream:
+            with open(path, "rb", opener=envfile.open_now) as stream:
                 if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                     self._complain(_short(path, self._here), "cannot read: not a regular file")
                     return Project(root=folder, found=True)
@@ -223,17 +235,39 @@ class _Loader:
             return Project(root=folder, found=True)
         project, problems = read_project(content, _short(path, self._here), folder)
         self._problems += problems
-        return project
-
-
-def _open_now(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+        given: dict[str, str] = {}
+        for name in project.env_file:
+            path = os.path.join(folder, name)
+            found, problems = envfile.read(path, _short(path, self._here), waits=False)
+            given |= dict(found)
+            self._problems += problems
+        return replace(project, given=tuple(given.items()))
 
 
 def _short(path: str, here: str) -> str:
     """A path as one would type it here."""
     short = os.path.relpath(path, here or "/")
     return path if short.startswith("..") else short
+
+
+# --- what is not there --------------------------------------------------------------------------
+
+
+def unconfigured(pods: Iterable[LoadedPod], configuration: Configuration) -> list[Problem]:
+    """What variables of these pods must have from ConfigMaps and Secrets, and is in none."""
+    from supervisor.runtime.spec import missing_configuration
+
+    return [
+        Problem(finding.severity, home.source, 0, 0, "", str(finding))
+        if home.document is None
+        else home.document.problem(finding)
+        for home in pods
+        for finding in missing_configuration(home.pod, configuration)
+    ]
+
+
+def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
+    return [replace(problem, severity=Severity.WARNING) for problem in problems]
 
 
 # --- what this user cannot have ----------------------------------------------------------------
@@ -279,7 +313,7 @@ def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
 
 # --- configuration -----------------------------------------------------------------------------
 
-_KEYS = ("pass-env", "backoff-initial", "backoff-max", "private-tmp")
+_KEYS = ("pass-env", "env-file", "backoff-initial", "backoff-max", "private-tmp")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
 _FOREVER = 1e9  # seconds; beyond it clocks overflow
@@ -333,11 +367,20 @@ def _setting(key: str, value: Any) -> Any:
         if isinstance(value, bool):
             return value
         raise ValueError("must be true or false")
+    if key == "env-file":
+        return _paths(value)
     if key != "pass-env":
         return parse_duration(value)
     if isinstance(value, list) and all(_is_variable(name) for name in value):
         return tuple(value)
     raise ValueError('must be a list of names, such as ["HTTP_PROXY"]')
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    paths = [value] if isinstance(value, str) else value
+    if isinstance(paths, list) and all(isinstance(p, str) and p and "\0" not in p for p in paths):
+        return tuple(paths)
+    raise ValueError('must be a file or a list of files, such as ["service.env"]')
 
 
 def _is_variable(name: Any) -> bool:

@@ -45,5 +45,5 @@ def command(
         print(problem, file=sys.stderr)
     if manifests.refused(loaded.problems):
         raise ManifestError(manifests.summary(loaded.problems))
-    if not probing.probe_now(loaded.pods, target, ProbeKind(kind.value)):
+    if not probing.probe_now(loaded, target, ProbeKind(kind.value)):
         raise typer.Exit(int(ExitCode.NEGATIVE))

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.cli import foreground, hints, narration
-from supervisor.cli.manifests import LoadedPod
+from supervisor.cli.manifests import Loaded, LoadedPod
 from supervisor.errors import UsageError
 from supervisor.kubelet.handlers import Handlers, Observation, describe
 from supervisor.lifecycle.facts import ContainerId, ProbeKind, ProbeOutcome
@@ -31,12 +31,12 @@ from supervisor.runtime.cri import ExecError, ExecResult, Isolation, LaunchSpec,
 _HOST = "127.0.0.1"  # of every pod
 
 
-def probe_now(pods: Iterable[LoadedPod], target: str, kind: ProbeKind) -> bool:
+def probe_now(loaded: Loaded, target: str, kind: ProbeKind) -> bool:
     """Make a probe once and print what it gave; return whether it succeeded.
 
     `target` is POD/CONTAINER, or NAMESPACE/POD/CONTAINER. Raises UsageError.
     """
-    home, container = _find(pods, target)
+    home, container = _find(loaded.pods, target)
     probe = probe_of(container, kind)
     if probe is None:
         others = [str(k) for k in ProbeKind if probe_of(container, k) is not None]
@@ -47,7 +47,9 @@ def probe_now(pods: Iterable[LoadedPod], target: str, kind: ProbeKind) -> bool:
     print(f"{target} {kind}: {describe(probe, container, _HOST)}")
     if probe.exec is not None:
         print("run as a plain local process: no container of this manifest is looked for")
-    seen, took = anyio.run(_observe, probe, container, home, backend="asyncio")
+    seen, took = anyio.run(
+        _observe, probe, container, home, loaded.configuration(), backend="asyncio"
+    )
     said = seen.output if probe.exec is not None else narration.first_words(seen.output)
     text = f": {said.rstrip()}" if said.strip() else ""
     print(f"{seen.outcome} after {took:.3f} s{text}")
@@ -100,14 +102,14 @@ def _find(pods: Iterable[LoadedPod], target: str) -> tuple[LoadedPod, v1.Contain
 
 
 async def _observe(
-    probe: v1.Probe, container: v1.Container, home: LoadedPod
+    probe: v1.Probe, container: v1.Container, home: LoadedPod, configuration: spec.Configuration
 ) -> tuple[Observation, float]:
     handlers = Handlers()
     try:
         await handlers.prepare(probe)
         begin = time.monotonic()
         seen = await handlers.run_probe(
-            probe, container, host=_HOST, execute=_LocalExec(home, container)
+            probe, container, host=_HOST, execute=_LocalExec(home, container, configuration)
         )
         return seen, time.monotonic() - begin
     finally:
@@ -117,9 +119,12 @@ async def _observe(
 class _LocalExec:
     """Runs an exec probe beside podvisor, as the container would be started."""
 
-    def __init__(self, home: LoadedPod, container: v1.Container) -> None:
+    def __init__(
+        self, home: LoadedPod, container: v1.Container, configuration: spec.Configuration
+    ) -> None:
         self._home = home
         self._container = container
+        self._configuration = configuration
 
     async def __call__(
         self,
@@ -171,6 +176,8 @@ class _LocalExec:
             info,
             working_dir=home.directory,
             environ=tuple(spec.inherited(os.environ, home.project.pass_env).items()),
+            given=home.project.given,
+            configuration=self._configuration,
         )
         id = ContainerId(home.pod.metadata.uid, self._container.name, 0)
         container = replace(self._container, lifecycle=None)  # no hook is run here

@@ -60,6 +60,10 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
     ] = None,
+    env_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="NAME=VALUE lines that every container gets too."),
+    ] = None,
     backoff_initial: Annotated[
         str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
     ] = None,
@@ -103,6 +107,7 @@ def command(
                 timestamps=timestamps,
                 prefix=not no_prefix,
                 pass_env=manifests.variables("--pass-env", pass_env),
+                env_file=tuple(env_file or ()),
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,

@@ -33,6 +33,7 @@ from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import PodRecord
 from supervisor.runtime import survivors
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
+from supervisor.runtime.spec import Configuration
 from supervisor.store.sqlite import SQLiteStore
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the files
@@ -97,6 +98,7 @@ class _Serving(Session):
         self._wished = isolation
         self._ending = anyio.Event()
         self._refused: set[str] = set()  # what was said about pods that are not taken on
+        self._missing: frozenset[str] = frozenset()  # ConfigMaps and Secrets, as was said last
 
     async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
         async with SQLiteStore(self._database) as store:
@@ -115,7 +117,9 @@ class _Serving(Session):
                 f"{self._wished} only when this node starts with none",
             )
         self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
+        self._configure(node, self._sources.configuration)
         await node.restore(self._restored)
+        node.configuration_changed()  # since the last life, perhaps
         again = f": {_count(len(self._taken_on), 'pod')} taken on again" if self._taken_on else ""
         self._output.say("podvisor", f"state in {self._state.path}{again}")
         if self._asked:
@@ -196,7 +200,20 @@ class _Serving(Session):
                 return
             for problem in self._sources.look():
                 self._output.print(f"{problem}\n")
+            self._configure(node, self._sources.configuration)
             self._reconcile(node)
+
+    def _configure(self, node: Node, configuration: Configuration) -> None:
+        """What starts from now on gets this, and what has waited for it starts now."""
+        missing = manifests.as_warnings(manifests.unconfigured(self._wanted(), configuration))
+        said = [str(problem) for problem in missing]
+        for text in said:
+            if text not in self._missing:
+                self._output.print(f"{text}; waiting for it\n")
+        self._missing = frozenset(said)
+        if configuration != self._configuration:
+            self._configuration = configuration
+            node.configuration_changed()
 
     def _reconcile(self, node: Node) -> None:
         """Have what is wanted, and nothing else; a pod that must go first goes first."""

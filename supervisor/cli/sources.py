@@ -15,6 +15,7 @@ import os
 from supervisor.api.problems import Problem, Severity
 from supervisor.cli import manifests
 from supervisor.cli.manifests import LoadedPod
+from supervisor.runtime.spec import Configuration
 
 # Which file a pod came from, kept with it: another life of the node must know whether a pod has
 # lost its file or the file is only broken.
@@ -35,6 +36,7 @@ class Sources:
         self._absent: set[str] = set()  # paths that were never there
         self._clashes: set[str] = set()  # those that were told
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
+        self.configuration = Configuration()  # what their ConfigMaps and Secrets hold
 
     def look(self) -> list[Problem]:
         """Read what has changed; return what is newly wrong."""

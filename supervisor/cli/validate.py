@@ -34,11 +34,14 @@ def command(
     from supervisor.cli import manifests
 
     loaded = manifests.load(files)
-    for problem in loaded.problems:
+    # What is missing here may be there where the manifest is used.
+    missing = manifests.unconfigured(loaded.pods, loaded.configuration())
+    problems = [*loaded.problems, *manifests.as_warnings(missing)]
+    for problem in problems:
         complain(str(problem))
-    if loaded.problems:
-        complain(manifests.summary(loaded.problems))
-    if manifests.refused(loaded.problems):
+    if problems:
+        complain(manifests.summary(problems))
+    if manifests.refused(problems):
         raise typer.Exit(ExitCode.REFUSED)
     for item in loaded.pods:
         meta = item.pod.metadata

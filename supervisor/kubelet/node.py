@@ -32,6 +32,7 @@ from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import (
     Adopted,
+    ConfigurationChanged,
     ContainerId,
     ContainerLost,
     ContainerStarted,
@@ -41,7 +42,6 @@ from supervisor.lifecycle.facts import (
     NodeStopping,
     SandboxLost,
     StartContainer,
-    VolumeFailure,
     VolumeOverLimit,
     rfc3339,
 )
@@ -283,14 +283,19 @@ class Node:
             worker = self._work(PodWorker(self, worker.record))
         worker.tell(DeletionRequested(at=self.clock.now()))
 
-    async def update_volumes(self) -> None:
-        """ConfigMaps or Secrets have changed: rewrite the volumes that show them."""
-        for worker in self.workers:
-            if self.volumes is not None and worker.record.sandbox is Sandbox.READY:
-                self._tell_unmounted(worker.pod, await self.volumes.update(worker.pod))
+    def configuration_changed(self) -> None:
+        """What ConfigMaps and Secrets hold has changed: containers that wait for it do not any
+        longer, and volumes that show it are rewritten. Variables stay as they were when their
+        container started."""
+        at = self.clock.now()
+        for worker in self._workers.values():
+            if not worker.finished.is_set():
+                worker.tell(ConfigurationChanged(at=at))
+                if self.volumes is not None:
+                    self._tasks.start_soon(self._rewrite, self.volumes, worker.pod)
 
-    def _tell_unmounted(self, pod: v1.Pod, failures: tuple[VolumeFailure, ...]) -> None:
-        """What could not be rewritten stays as it is."""
+    async def _rewrite(self, volumes: VolumeManager, pod: v1.Pod) -> None:
+        failures = await volumes.update(pod)
         self.record_events(
             pod,
             tuple(

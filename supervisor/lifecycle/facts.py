@@ -286,6 +286,12 @@ class ConditionSet(Struct, frozen=True, tag_field="fact"):
     message: str = ""
 
 
+class ConfigurationChanged(Struct, frozen=True, tag_field="fact"):
+    """What ConfigMaps and Secrets hold has changed: what could not be made may be now."""
+
+    at: Instant
+
+
 class ActionFailed(Struct, frozen=True, tag_field="fact"):
     """An action could not be performed for a reason on our side; it is tried again later."""
 
@@ -328,6 +334,7 @@ Fact = (
     | DeletionRequested
     | NodeStopping
     | ConditionSet
+    | ConfigurationChanged
     | ActionFailed
     | Adopted
     | SandboxLost

@@ -42,6 +42,7 @@ from supervisor.lifecycle.facts import (
     ActionFailed,
     Adopted,
     ConditionSet,
+    ConfigurationChanged,
     ContainerExited,
     ContainerId,
     ContainerLost,
@@ -389,6 +390,8 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _node_stopping(record, fact)
         case ConditionSet():
             return _condition_set(record, fact)
+        case ConfigurationChanged():
+            return _configuration_changed(record, fact)
         case ActionFailed():
             return _action_failed(record, fact)
         case Adopted():
@@ -966,6 +969,23 @@ def _condition_set(record: PodRecord, fact: ConditionSet) -> PodRecord:
         )
     ]
     return replace(record, conditions=tuple(conditions))
+
+
+def _configuration_changed(record: PodRecord, fact: ConfigurationChanged) -> PodRecord:
+    """What could not be made of what there was is tried again at once (§9.1.4, §9.3.1)."""
+    now = fact.at.boot
+    retries = tuple(r for r in record.retries if r.action != CreateSandbox())
+    if len(retries) < len(record.retries):
+        record = replace(record, retries=retries)
+    for index, container in enumerate(record.containers):
+        refusal = container.refusal
+        if (
+            refusal is not None
+            and refusal.reason == reasons.CREATE_CONTAINER_CONFIG_ERROR
+            and refusal.again > now
+        ):
+            record = _with(record, index, replace(container, refusal=replace(refusal, again=now)))
+    return record
 
 
 def _action_failed(record: PodRecord, fact: ActionFailed) -> PodRecord:

@@ -8,7 +8,7 @@ deadline, no policy.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -51,6 +51,18 @@ class LaunchSpec(Struct, frozen=True):
     gid: int | None = None
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
+    veiled: tuple[str, ...] = ()  # values of Secrets that stand in argv: said in no text of ours
+
+    def __repr__(self) -> str:
+        # Reports of bugs end where anybody reads them, and variables hold secrets.
+        return f"LaunchSpec({self.id})"
+
+
+def veil(text: str, secrets: Iterable[str]) -> str:
+    """The text without these values."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 class StartError(Exception):

@@ -68,6 +68,7 @@ from supervisor.runtime.cri import (
     News,
     Presence,
     StartError,
+    veil,
 )
 
 if TYPE_CHECKING:
@@ -1837,6 +1838,8 @@ def _explain(
     why = why[:1].lower() + why[1:] or _decode(detail)
     program = argv[0] if argv else ""
     path = _decode(detail) or program
+    if spec is not None and (shown := veil(program, spec.veiled)) != program:
+        program = path = shown
     match stage:
         case "lookup":
             return f'exec: "{program}": executable file not found in $PATH'

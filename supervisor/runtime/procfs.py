@@ -14,8 +14,11 @@ import os
 import signal as signals
 import socket
 import sys
+from collections.abc import Iterable
 
 from msgspec import Struct
+
+from supervisor.runtime.cri import veil
 
 _COMMAND_WIDTH = 40  # characters of a command line in a sentence
 
@@ -68,10 +71,13 @@ def signal_disposition(pid: int) -> SignalDisposition | None:
     )
 
 
-def explain_deaf(pid: int, signal: int, *, is_pid1: bool) -> str | None:
+def explain_deaf(
+    pid: int, signal: int, *, is_pid1: bool, secrets: Iterable[str] = ()
+) -> str | None:
     """Why this main process still lives although it was sent `signal`; None if nothing is known.
 
     `is_pid1`: it is the first process of its own pid namespace, which it then calls itself.
+    `secrets`: what is not shown of its command.
     """
     status = _status(f"/proc/{pid}/status")
     disposition = signal_disposition(pid)
@@ -82,7 +88,7 @@ def explain_deaf(pid: int, signal: int, *, is_pid1: bool) -> str | None:
         return None
     name = signals.Signals(signal).name if signal in set(signals.Signals) else f"signal {signal}"
     number = "pid 1" if is_pid1 else f"process {pid}"
-    who = f"{number} `{command_line(pid)}`"
+    who = f"{number} `{command_line(pid, secrets)}`"
     match disposition.of(signal):
         # First what throws the signal away at once, then what keeps it waiting.
         case "default" if is_pid1:
@@ -104,7 +110,7 @@ def explain_deaf(pid: int, signal: int, *, is_pid1: bool) -> str | None:
             return None
 
 
-def command_line(pid: int) -> str:
+def command_line(pid: int, secrets: Iterable[str] = ()) -> str:
     """The command of a process in a few words: ``sh -c …``; its kernel name if it has no words."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -114,7 +120,8 @@ def command_line(pid: int) -> str:
                 return file.read().strip()
     except OSError:
         return ""
-    return shorten(words)
+    secrets = tuple(secrets)
+    return shorten([veil(word, secrets) for word in words])
 
 
 def shorten(words: list[str]) -> str:
@@ -131,7 +138,7 @@ def shorten(words: list[str]) -> str:
     return shown
 
 
-def port_holder(port: int, protocol: str = "TCP") -> PortHolder | None:
+def port_holder(port: int, protocol: str = "TCP", secrets: Iterable[str] = ()) -> PortHolder | None:
     """Who already has this port of the host open, listening (TCP) or bound (UDP).
 
     Any local address counts: a program that binds all addresses would collide with each. None
@@ -158,7 +165,7 @@ def port_holder(port: int, protocol: str = "TCP") -> PortHolder | None:
     for pid in _pids():
         if (held := _holds(pid, sockets)) is not None:
             inode = held[len("socket:[") : -1]
-            return PortHolder(uids[inode], pid, command_line(pid))
+            return PortHolder(uids[inode], pid, command_line(pid, secrets))
     return PortHolder(next(iter(uids.values())))
 
 

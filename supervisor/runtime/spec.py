@@ -6,8 +6,11 @@ follows from containers being plain processes of this host, and is ours: what is
 which users can be had without being root.
 
 Pure: everything about the machine comes in as `NodeInfo`, gathered once by the shell. What cannot
-be started is a StartError with reason CreateContainerConfigError; `proc_one_problem` is offered as
-a function too, so that it can be said before anything runs.
+be started is a StartError with reason CreateContainerConfigError; `proc_one_problem` and
+`missing_configuration` are offered as functions too, so that it can be said before anything runs.
+
+What a Secret holds goes into the environment of the processes that ask for it and nowhere else:
+no text made here repeats a value, and nothing here shows one when it is printed.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.api import quantity, v1
+from supervisor.api.problems import Finding, Path, not_found
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime import mounts
@@ -52,6 +57,9 @@ class Configuration(Struct, frozen=True):
     config_maps: Mapping[tuple[str, str], Mapping[str, bytes]] = {}
     secrets: Mapping[tuple[str, str], Mapping[str, bytes]] = {}
 
+    def __repr__(self) -> str:
+        return f"Configuration({len(self.config_maps)} ConfigMaps, {len(self.secrets)} Secrets)"
+
 
 class NodeInfo(Struct, frozen=True):
     """What the starting of containers needs to know about this machine and this podvisor."""
@@ -68,6 +76,7 @@ class NodeInfo(Struct, frozen=True):
     memory: int  # capacity in bytes
     ephemeral_storage: int = 0  # capacity in bytes, of the file system of the state folder
     environ: tuple[tuple[str, str], ...] = ()  # what containers inherit: see `inherited`
+    given: tuple[tuple[str, str], ...] = ()  # of env files: what every container gets besides
     user: Callable[[int], User | None] = lambda _: None  # user database, by uid
     configuration: Configuration = Configuration()
     private_tmp: bool = False  # each container has an empty /tmp of its own
@@ -77,6 +86,9 @@ class NodeInfo(Struct, frozen=True):
         """Whether containers can be given other ids than podvisor's own."""
         # A user namespace made without privilege maps only the caller's ids, also root's.
         return self.uid == 0 and self.isolation is not Isolation.PIDNS_ROOTLESS
+
+    def __repr__(self) -> str:
+        return f"NodeInfo({self.name!r})"
 
 
 class Identity(Struct, frozen=True):
@@ -101,8 +113,9 @@ def launch_spec(
     argv = tuple(expand(word, variables) for word in (*container.command, *container.args))
     if not container.command:
         raise _refused("no command specified: there is no image to take one from")
+    secrets = _secret_values(pod, container, node.configuration)
     if node.isolation is Isolation.GROUP:
-        problem = _proc_one((*argv, *variables.values(), *_exec_words(container)))
+        problem = _proc_one((*argv, *variables.values(), *_exec_words(container)), secrets)
         if problem is not None:
             raise _refused(problem)
         for _, problem in mounts.group_problems(pod, private_tmp=node.private_tmp):
@@ -123,6 +136,8 @@ def launch_spec(
         gid=identity.gid,
         groups=identity.groups,
         mounts=mounted,
+        # A value that holds another one is taken out first.
+        veiled=tuple(sorted((v for v in secrets if _stands_in(v, argv)), key=len, reverse=True)),
     )
 
 
@@ -135,7 +150,7 @@ def bare_spec(pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeI
     return LaunchSpec(
         id=id,
         argv=container.command,
-        env=node.environ,
+        env=tuple((dict(node.environ) | dict(node.given)).items()),
         cwd="/",
         log_path=log_path(node.state_dir, meta.namespace, meta.name, id),
         termination_path=container.termination_message_path or "/dev/termination-log",
@@ -210,9 +225,15 @@ def hostname(pod: v1.Pod) -> str:
 
 
 def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str, str]:
-    """The variables that the manifest defines; only these can be referred to."""
+    """The variables that the manifest defines; only these can be referred to (§9.1.1, §9.1.2)."""
     # What is inherited cannot: in a cluster `$(PATH)` stays as it is, too.
     variables: dict[str, str] = {}
+    namespace, configuration = pod.metadata.namespace, node.configuration
+    for all_of in container.env_from:
+        ref = _whole_reference(all_of)
+        if ref is not None:
+            found = _read(ref, namespace, configuration)
+            variables |= {all_of.prefix + key: value for key, value in found.items()}
     for variable in container.env:
         source = variable.value_from
         if variable.value or source is None:
@@ -221,6 +242,11 @@ def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str
             value = field_value(pod, source.field_ref.field_path, node)
         elif source.resource_field_ref is not None:
             value = resource_value(pod, container, source.resource_field_ref, node)
+        elif (ref := _key_reference(source)) is not None:
+            found = _read(ref, namespace, configuration)
+            if not found:
+                continue  # as if it were not in the manifest
+            value = found[ref.key]
         else:
             raise _refused(f"environment variable {variable.name}: its source cannot be read here")
         variables[variable.name] = value
@@ -244,7 +270,7 @@ def _environ(
         user = node.user(node.uid)
         environ["HOME"] = _as_utf8(user.home) if user is not None and user.home else "/"
     environ["HOSTNAME"] = hostname(pod)
-    return environ | variables
+    return environ | dict(node.given) | variables
 
 
 def field_value(pod: v1.Pod, path: str, node: NodeInfo) -> str:
@@ -313,6 +339,153 @@ def _mounted(
         return expand(expression, variables)
 
     return mounts.mounts(pod, container, id, node.state_dir, expanded, private_tmp=node.private_tmp)
+
+
+# --- ConfigMaps and Secrets ---------------------------------------------------------------------
+
+_CONFIG_MAP = "ConfigMap"
+_SECRET = "Secret"  # noqa: S105
+
+
+class _Reference(Struct, frozen=True):
+    """To one key of a ConfigMap or a Secret of the pod's namespace, or to all of them."""
+
+    kind: str
+    name: str
+    optional: bool
+    key: str = ""  # none: all
+
+    def find(self, namespace: str, configuration: Configuration) -> Mapping[str, bytes] | None:
+        maps = configuration.secrets if self.kind == _SECRET else configuration.config_maps
+        return maps.get((namespace, self.name))
+
+
+def _whole_reference(source: v1.EnvFromSource) -> _Reference | None:
+    for kind, ref in ((_CONFIG_MAP, source.config_map_ref), (_SECRET, source.secret_ref)):
+        if ref is not None:
+            return _Reference(kind, ref.name, bool(ref.optional))
+    return None
+
+
+def _key_reference(source: v1.EnvVarSource) -> _Reference | None:
+    for kind, ref in ((_CONFIG_MAP, source.config_map_key_ref), (_SECRET, source.secret_key_ref)):
+        if ref is not None:
+            return _Reference(kind, ref.name, bool(ref.optional), ref.key)
+    return None
+
+
+def _read(ref: _Reference, namespace: str, configuration: Configuration) -> dict[str, str]:
+    """The keys and values that are meant; none where there are none and need not be (§9.1.4)."""
+    held = ref.find(namespace, configuration)
+    if held is None and not ref.optional:
+        raise _refused(f'{ref.kind.lower()} "{ref.name}" not found')
+    values: dict[str, str] = {}
+    for key, value in (held or {}).items():
+        if ref.key not in ("", key):
+            continue
+        try:
+            values[key] = value.decode()
+        except UnicodeDecodeError:
+            # In a ConfigMap that is binaryData, which is never seen by variables.
+            if ref.kind == _SECRET:
+                place = f"{ref.kind} {namespace}/{ref.name}"
+                message = f"key {key} in {place} is not UTF-8: it cannot become a variable"
+                raise _refused(message) from None
+    if ref.key and not values and not ref.optional:
+        raise _refused(f"couldn't find key {ref.key} in {ref.kind} {namespace}/{ref.name}")
+    return values
+
+
+def _secret_values(
+    pod: v1.Pod, container: v1.Container, configuration: Configuration
+) -> frozenset[str]:
+    """What the variables of a container have from Secrets."""
+    values: set[str] = set()
+    for _, ref in _references(container, ()):
+        if ref.kind == _SECRET:
+            values.update(_read(ref, pod.metadata.namespace, configuration).values())
+    return frozenset(values - {""})
+
+
+def _stands_in(value: str, words: Iterable[str]) -> bool:
+    return any(value in word for word in words)
+
+
+def missing_configuration(pod: v1.Pod, configuration: Configuration) -> Iterator[Finding]:
+    """What a pod's volumes and variables refer to, must have, and is not there."""
+    yield from _missing_in_volumes(pod, configuration)
+    for place, containers in (
+        ("containers", pod.spec.containers),
+        ("initContainers", pod.spec.init_containers),
+    ):
+        for index, container in enumerate(containers):
+            for path, ref in _references(container, ("spec", place, index)):
+                if not ref.optional:
+                    yield from _missing(path, ref, pod.metadata.namespace, configuration)
+
+
+def _references(container: v1.Container, at: Path) -> Iterator[tuple[Path, _Reference]]:
+    for index, all_of in enumerate(container.env_from):
+        ref = _whole_reference(all_of)
+        if ref is not None:
+            field = "secretRef" if ref.kind == _SECRET else "configMapRef"
+            yield (*at, "envFrom", index, field), ref
+    for index, variable in enumerate(container.env):
+        ref = _key_reference(variable.value_from) if variable.value_from else None
+        if ref is not None:
+            field = "secretKeyRef" if ref.kind == _SECRET else "configMapKeyRef"
+            yield (*at, "env", index, "valueFrom", field), ref
+
+
+def _missing_in_volumes(pod: v1.Pod, configuration: Configuration) -> Iterator[Finding]:
+    for at, kind, name, source in _volume_sources(pod):
+        ref = _Reference(kind, name, bool(source.optional))
+        held = ref.find(pod.metadata.namespace, configuration)
+        whole = f"{kind} {pod.metadata.namespace}/{name}"
+        field = "secretName" if isinstance(source, v1.SecretVolumeSource) else "name"
+        if ref.optional:
+            continue
+        if held is None:
+            finding = not_found((*at, field), name)
+            yield replace(finding, text=f"{finding.text}: {whole} is not among the documents")
+            continue
+        for index, item in enumerate(source.items):
+            if item.key not in held:
+                finding = not_found((*at, "items", index, "key"), item.key)
+                yield replace(finding, text=f"{finding.text}: {whole} does not have it")
+
+
+def _volume_sources(
+    pod: v1.Pod,
+) -> Iterator[
+    tuple[Path, str, str, v1.ConfigMapVolumeSource | v1.SecretVolumeSource | v1.ProjectionSource]
+]:
+    for index, volume in enumerate(pod.spec.volumes):
+        at: Path = ("spec", "volumes", index)
+        if volume.config_map is not None:
+            yield (*at, "configMap"), _CONFIG_MAP, volume.config_map.name, volume.config_map
+        if volume.secret is not None:
+            yield (*at, "secret"), _SECRET, volume.secret.secret_name, volume.secret
+        for number, part in enumerate(volume.projected.sources if volume.projected else ()):
+            place = (*at, "projected", "sources", number)
+            if part.config_map is not None:
+                yield (*place, "configMap"), _CONFIG_MAP, part.config_map.name, part.config_map
+            if part.secret is not None:
+                yield (*place, "secret"), _SECRET, part.secret.name, part.secret
+
+
+def _missing(
+    at: Path, ref: _Reference, namespace: str, configuration: Configuration
+) -> Iterator[Finding]:
+    held = ref.find(namespace, configuration)
+    whole = f"{ref.kind} {namespace}/{ref.name}"
+    if held is None:
+        finding, why = not_found((*at, "name"), ref.name), f"{whole} is not among the documents"
+    elif ref.key and ref.key not in held:
+        finding, why = not_found((*at, "key"), ref.key), f"{whole} does not have it"
+    else:
+        return
+    yield replace(finding, text=f"{finding.text}: {why}")
 
 
 # --- users -------------------------------------------------------------------------------------
@@ -401,12 +574,14 @@ def _exec_words(container: v1.Container) -> Iterator[str]:
             yield from handler.exec.command
 
 
-def _proc_one(words: Iterable[str]) -> str | None:
+def _proc_one(words: Iterable[str], secrets: Iterable[str] = ()) -> str | None:
     found = next((word for word in words if _PROC_ONE in word), None)
     if found is None:
         return None
     start = found.index(_PROC_ONE)
     name = found[start:].split()[0][:40].rstrip("\"';)&|")
+    if any(secret in found for secret in secrets):
+        name = _PROC_ONE
     return (
         f"{name} is not this container: in isolation mode group, without pid namespaces, "
         f"{_PROC_ONE} belongs to the host's init; use {_GROUP_REPLACEMENT}, "

@@ -62,7 +62,10 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.containers[].lifecycle.stopSignal", HONOURED),
         ("spec.volumes[].configMap.items[].mode", HONOURED),
         ("spec.volumes[].persistentVolumeClaim", REFUSED),
-        ("spec.initContainers[].env[].valueFrom.secretKeyRef", REFUSED),
+        ("spec.initContainers[].env[].valueFrom.secretKeyRef", HONOURED),
+        ("spec.containers[].env[].valueFrom.configMapKeyRef.optional", HONOURED),
+        ("spec.containers[].envFrom[].prefix", HONOURED),
+        ("spec.containers[].env[].valueFrom.fileKeyRef", REFUSED),
     ],
 )
 def test_what_this_release_does(path: str, support: fields.Support) -> None:

@@ -953,6 +953,10 @@ def resource_ref(resource: str, divisor: object = None) -> dict[str, Any]:
     return env(valueFrom={"resourceFieldRef": {"resource": resource, "divisor": divisor}})
 
 
+def key_ref(kind: str, **ref: object) -> dict[str, Any]:
+    return env(valueFrom={kind: ref})
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -1052,18 +1056,89 @@ def resource_ref(resource: str, divisor: object = None) -> dict[str, Any]:
             id="bytes in one of the units",
         ),
         pytest.param(
-            env(valueFrom={"configMapKeyRef": {"name": "x", "key": "a"}}),
+            key_ref("configMapKeyRef", name="x.y", key="a_B-1.", optional=True), [], id="a key"
+        ),
+        pytest.param(key_ref("secretKeyRef", name="x", key=".a"), [], id="of a secret"),
+        pytest.param(
+            key_ref("configMapKeyRef", key="a"),
+            [f'{ENV}.valueFrom.configMapKeyRef.name: Invalid value: "": {SUBDOMAIN}'],
+            id="the name of the ConfigMap",
+        ),
+        pytest.param(
+            key_ref("secretKeyRef", name="x"),
+            [f"{ENV}.valueFrom.secretKeyRef.key: Required value"],
+            id="the key is named",
+        ),
+        pytest.param(
+            key_ref("secretKeyRef", name="x", key="..a"),
+            [f"{ENV}.valueFrom.secretKeyRef.key: Invalid value: \"..a\": must not start with '..'"],
+            id="no key leads upwards",
+        ),
+        pytest.param(
+            key_ref("configMapKeyRef", name="x", key="a b"),
             [
-                f"{ENV}.valueFrom.configMapKeyRef is refused: "
-                "not yet: there are no ConfigMaps and Secrets"
+                f'{ENV}.valueFrom.configMapKeyRef.key: Invalid value: "a b": a valid config key '
+                "must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+                "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
             ],
-            id="no ConfigMaps yet",
+            id="no key with a blank",
         ),
     ],
 )
 def test_rules_of_variables(data: object, expected: list[str]) -> None:
     """§9.1.5: what a variable may be called and where it may come from."""
     assert errors(data) == expected
+
+
+ENV_FROM = "spec.containers[0].envFrom"
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        pytest.param([{"configMapRef": {"name": "x", "optional": True}}], [], id="a ConfigMap"),
+        pytest.param([{"secretRef": {"name": "x.y"}, "prefix": "1 ~-"}], [], id="a Secret"),
+        pytest.param(
+            [{"secretRef": {"name": "x"}}, {"prefix": "A_"}],
+            [f'{ENV_FROM}: Invalid value: "": must specify one of: `configMapRef` or `secretRef`'],
+            id="one of the two",
+        ),
+        pytest.param(
+            [{"secretRef": {"name": "x"}, "configMapRef": {"name": "x"}}],
+            [
+                f'{ENV_FROM}: Invalid value: "": '
+                "may not have more than one field specified at a time"
+            ],
+            id="not both",
+        ),
+        pytest.param(
+            [{"configMapRef": {}}],
+            [f"{ENV_FROM}[0].configMapRef.name: Required value"],
+            id="a name",
+        ),
+        pytest.param(
+            [{"secretRef": {"name": "X"}}],
+            [f'{ENV_FROM}[0].secretRef.name: Invalid value: "X": {SUBDOMAIN}'],
+            id="of lower case",
+        ),
+        pytest.param(
+            [{"secretRef": {"name": "x"}, "prefix": "A="}],
+            [
+                f'{ENV_FROM}[0].prefix: Invalid value: "A=": a valid environment variable name '
+                "must consist only of printable ASCII characters other than '='"
+            ],
+            id="a prefix begins the names of variables",
+        ),
+        pytest.param(
+            [{"configmapRef": {"name": "x"}}],
+            [f"{ENV_FROM}[0].configmapRef: Unknown field (did you mean configMapRef?)"],
+            id="what was meant by a slip is not said to be missing",
+        ),
+    ],
+)
+def test_rules_of_all_variables_at_once(sources: object, expected: list[str]) -> None:
+    """§9.1.1, §9.1.5"""
+    assert errors(container(envFrom=sources)) == expected
 
 
 def test_readiness_gates_are_qualified_names() -> None:

@@ -336,6 +336,43 @@ def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
     assert problem == "podvisor.toml:1:5: error: not TOML: invalid value"
 
 
+def test_env_files_of_the_project_are_read_with_it(here: Path) -> None:
+    write("app/a.env", "A=1\nB=1\n")
+    write("app/b.env", "B=2\n")
+    write("app/podvisor.toml", 'env-file = ["a.env", "b.env"]\n')
+    name = write("app/pod.yaml", GOOD.replace("NAME", "web"))
+    loaded = manifests.load([name])
+    assert loaded.problems == ()
+    assert dict(loaded.project.given) == {"A": "1", "B": "2"}
+    write("app/a.env", "A = topsecret\n")
+    write("app/podvisor.toml", 'env-file = "a.env"\n')
+    assert problems(name) == [
+        "app/a.env:1:1: error: the name of a variable must consist only of printable ASCII "
+        "characters other than '=' and blanks, as in NAME=VALUE"
+    ]
+    write("app/podvisor.toml", 'env-file = "gone.env"\n')
+    assert problems(name) == ["app/gone.env: error: cannot read: No such file or directory"]
+    write("app/podvisor.toml", "env-file = [1]\n")
+    assert problems(name) == [
+        "app/podvisor.toml:1:1: error: env-file: "
+        'must be a file or a list of files, such as ["service.env"]'
+    ]
+
+
+def test_configuration_that_is_not_among_the_documents_is_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = GOOD.replace("NAME", "web") + "    envFrom:\n    - secretRef: {name: login}\n"
+    assert run(write("pod.yaml", text)) == 0
+    said = capsys.readouterr().err.splitlines()
+    line = len(text.splitlines())
+    assert said == [
+        f"pod.yaml:{line}:25: warning: spec.containers[0].envFrom[0].secretRef.name: Not found: "
+        '"login": Secret default/login is not among the documents',
+        "1 warning",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

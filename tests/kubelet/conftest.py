@@ -16,7 +16,7 @@ from supervisor.api import v1
 from supervisor.errors import NodeError
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.hooks import RunHook
-from supervisor.kubelet.node import Node
+from supervisor.kubelet.node import Node, SpecMaker
 from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId, Instant
@@ -326,6 +326,7 @@ async def world(
     store: Store | None = None,
     found: dict[ContainerId, Found] | None = None,
     boot_id: str = "",
+    make_spec: SpecMaker = make_spec,
     **policy: float,
 ) -> AsyncIterator[World]:
     """`store` and `found`: what an earlier life of the node has left."""

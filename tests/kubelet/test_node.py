@@ -14,10 +14,12 @@ from supervisor.kubelet import worker as worker_module
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.handlers import HookResult
 from supervisor.lifecycle.facts import ContainerId, DeletionRequested
+from supervisor.runtime import spec
 from supervisor.runtime.cri import (
     ExecInterruptedError,
     ExecResult,
     Found,
+    Isolation,
     LaunchSpec,
     Presence,
     StartError,
@@ -25,7 +27,7 @@ from supervisor.runtime.cri import (
 from supervisor.store.contract import Change
 from supervisor.store.memory import MemoryStore
 
-from .conftest import Program, world
+from .conftest import Program, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -350,5 +352,111 @@ async def test_what_ends_while_a_node_comes_back_is_not_missed(
         assert ended is not None
         assert ended.exit_code == 3
         assert w.runtime.unacknowledged == set()
+        w.node.delete_all()
+        await w.node.wait()
+
+
+# --- configuration -------------------------------------------------------------------------------
+
+
+class Held:
+    """What there is of ConfigMaps, and the environment that each start has got from it."""
+
+    def __init__(self) -> None:
+        self.configuration = spec.Configuration()
+        self.colors: list[str] = []
+
+    def hold(self, world: World, **keys: bytes) -> None:
+        self.configuration = spec.Configuration(config_maps={("default", "settings"): keys})
+        world.node.configuration_changed()
+
+    def make_spec(
+        self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool = False
+    ) -> LaunchSpec:
+        node = msgspec.structs.replace(HERE, configuration=self.configuration)
+        made = spec.launch_spec(pod, container, id, node)
+        self.colors.append(dict(made.env)["COLOR"])
+        return made
+
+
+HERE = spec.NodeInfo(
+    name="here",
+    host_ip="127.0.0.1",
+    isolation=Isolation.PIDNS,
+    state_dir="/state",
+    working_dir="/",
+    uid=0,
+    gid=0,
+    groups=(),
+    cpu_millis=1000,
+    memory=1 << 30,
+)
+
+
+def colored() -> v1.Pod:
+    ref = v1.KeySelector(name="settings", key="COLOR")
+    color = v1.EnvVar(name="COLOR", value_from=v1.EnvVarSource(config_map_key_ref=ref))
+    made = pod("app")
+    app = msgspec.structs.replace(made.spec.containers[0], env=(color,))
+    return msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, containers=(app,)))
+
+
+async def test_a_container_waits_for_its_config_map_and_starts_when_it_appears(
+    fake_clock: Clock,
+) -> None:
+    """H18: §9.1.4"""
+    held = Held()
+    async with world(fake_clock, {"app": Program()}, make_spec=held.make_spec) as w:
+        worker = w.node.run_pod(colored())
+        await w.clock.sleep(12)
+        (status,) = worker.status.container_statuses
+        assert status.state.waiting is not None
+        assert status.state.waiting.reason == "CreateContainerConfigError"
+        assert status.state.waiting.message == 'configmap "settings" not found'
+        held.hold(w, SIZE=b"1")
+        await w.clock.sleep(1)
+        held.hold(w, COLOR=b"blue")
+        await w.clock.sleep(1)
+        assert w.runtime.times("start", "app") == [13]
+        assert worker.status.phase == "Running"
+        assert worker.status.container_statuses[0].restart_count == 0
+        assert worker.pod.metadata.uid == w.node.workers[0].pod.metadata.uid
+        told = [(e.message, e.count) for e in w.node.events() if e.reason == "Failed"]
+        assert told == [
+            ('Error: configmap "settings" not found', 2),
+            ("Error: couldn't find key COLOR in ConfigMap default/settings", 1),
+        ]
+        w.node.delete_all()
+        await w.node.wait()
+
+
+async def test_a_pod_that_waits_for_a_config_map_ends_failed_and_is_gone_at_once(
+    fake_clock: Clock,
+) -> None:
+    """E12: §1.1.10"""
+    async with world(fake_clock, {"app": Program()}, make_spec=Held().make_spec) as w:
+        w.node.run_pod(colored())
+        await w.clock.sleep(3)
+        w.node.delete_all()
+        await w.node.wait()
+        assert w.clock.now().boot == 3
+        assert w.seen.statuses[-1].phase == "Failed"
+        assert w.node.workers == ()
+
+
+async def test_a_change_of_a_config_map_is_seen_by_the_next_instance_only(
+    fake_clock: Clock,
+) -> None:
+    """§9.1.7"""
+    held = Held()
+    runs = [Program(runs=5, code=1), Program()]
+    async with world(fake_clock, {"app": runs}, make_spec=held.make_spec) as w:
+        held.hold(w, COLOR=b"blue")
+        w.node.run_pod(colored())
+        await w.clock.sleep(2)
+        held.hold(w, COLOR=b"red")
+        await w.clock.sleep(10)
+        assert w.runtime.times("start", "app") == [0, 5]
+        assert held.colors == ["blue", "red"]
         w.node.delete_all()
         await w.node.wait()

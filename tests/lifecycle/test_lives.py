@@ -6,6 +6,7 @@ from math import inf
 
 import pytest
 
+from supervisor.lifecycle.facts import ConfigurationChanged, Instant
 from supervisor.lifecycle.record import NodePolicy
 from tests.lifecycle.lives import (
     FOREVER,
@@ -559,6 +560,34 @@ def test_a_start_that_is_refused_is_tried_every_ten_seconds_without_using_an_att
     assert life.said("Failed") == ['Error: configmap "settings" not found'] * 3
     assert life.starts == [(0, "good/0")]
     assert life.phases == [(0, "Pending")]
+
+
+def test_a_container_that_waits_for_its_configuration_starts_when_it_appears():
+    """H18: §9.1.4; a change that does not bring it is one more try, and no attempt is used up."""
+    no = Run(refused='configmap "settings" not found')
+    life = Life(pod(), {"app": no})
+
+    def appears(now: Instant) -> ConfigurationChanged:
+        life.script["app"] = FOREVER
+        return ConfigurationChanged(now)
+
+    life.tell(13, ConfigurationChanged).tell(17, appears).run(until=30)
+    tries = [t for t, a in life.actions if type(a).__name__ == "StartContainer"]
+    assert tries == [0, 10, 13, 17]
+    assert life.phases == [(0, "Pending"), (17, "Running")]
+    assert life.container("app").restart_count == 0
+    assert len(life.said("Failed")) == 3
+
+
+def test_changed_configuration_shortens_no_back_off_and_restarts_nothing():
+    """§9.1.7, §3.2.1"""
+    script = {"bad": exits(1, 1), "good": FOREVER}
+    life = Life(pod("bad", "good"), script)
+    for when in range(1, 40):
+        life.tell(when + 0.5, ConfigurationChanged)
+    life.run(until=35)
+    assert life.waits("bad") == [0, 10, 20]
+    assert [who for _, who in life.starts if who.startswith("good")] == ["good/0"]
 
 
 def test_a_start_error_uses_an_attempt_and_backs_off_like_any_failure():

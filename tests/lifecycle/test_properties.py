@@ -262,7 +262,13 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
         lambda: facts.SandboxStopped(when),
         lambda: facts.ContainerStarted(when, who, 1),
         lambda: facts.ContainerStarted(when, who, 1),
-        lambda: facts.StartFailed(when, who, "StartError", "no", draw(st.booleans())),
+        lambda: facts.StartFailed(
+            when,
+            who,
+            draw(st.sampled_from(["StartError", "CreateContainerConfigError"])),
+            "no",
+            draw(st.booleans()),
+        ),
         lambda: facts.ContainerExited(when, who, draw(codes), log_complete=draw(st.booleans())),
         lambda: facts.ContainerExited(when, who, draw(codes)),
         lambda: facts.ContainerLost(when, who, draw(st.booleans())),
@@ -281,6 +287,7 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
                 [
                     facts.Adopted(when),
                     facts.LogsDropped(when, who, "full"),
+                    facts.ConfigurationChanged(when),
                     facts.DeletionRequested(when, draw(st.sampled_from([None, 0, 3, 40, -1]))),
                     facts.DeletionRequested(when, kill=True),
                 ]

@@ -180,6 +180,13 @@ def test_a_command_line_becomes_a_few_words(words: list[str], short: str):
     assert shorten(words) == short
 
 
+def test_what_secrets_have_put_into_a_command_is_not_shown():
+    with subprocess.Popen(["sleep", "1000", "--", "4/20"]) as process:
+        until(lambda: command_line(process.pid) == "sleep 1000 -- 4/20")
+        assert command_line(process.pid, ["4/20", "100"]) == "sleep ***0 -- ***"
+        process.kill()
+
+
 def test_a_kernel_thread_has_its_name_only():
     if os.path.exists("/proc/2") and command_line(2):
         assert command_line(2) == "kthreadd"

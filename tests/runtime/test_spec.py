@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from supervisor.api import v1, validation
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
+from supervisor.runtime.cri import Isolation, LaunchSpec, StartError, veil
 from supervisor.runtime.spec import (
+    Configuration,
     NodeInfo,
     User,
     expand,
@@ -22,6 +23,7 @@ from supervisor.runtime.spec import (
     inherited,
     launch_spec,
     log_path,
+    missing_configuration,
     proc_one_problem,
     signal_number,
 )
@@ -51,6 +53,18 @@ ALICE = msgspec.structs.replace(
     environ=(("PATH", "/bin"), ("HOME", "/home/alice")),
 )
 GROUP = msgspec.structs.replace(ROOT, isolation=Isolation.GROUP)
+HELD = Configuration(
+    config_maps={
+        ("default", "settings"): {"COLOR": b"blue", "SIZE": b"$(COLOR)", "no.shell-name": b"n"},
+        ("default", "more"): {"COLOR": b"red", "logo": b"\x89PNG\xff"},
+        ("other", "theirs"): {"COLOR": b"green"},
+    },
+    secrets={
+        ("default", "login"): {"USER": b"alice", "PASSWORD": b"s3cr3t/w\xc3\xb6rd", "EMPTY": b""},
+        ("default", "raw"): {"KEY": b"\xff\xfe"},
+    },
+)
+CONFIGURED = msgspec.structs.replace(ROOT, configuration=HELD)
 
 
 def spec(node: NodeInfo = ROOT, *, pod: dict[str, Any] | None = None, **fields: Any) -> LaunchSpec:
@@ -85,6 +99,27 @@ def field(name: str, path: str) -> dict[str, Any]:
 
 def resource(name: str, of: str, **more: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"resourceFieldRef": {"resource": of, **more}}}
+
+
+def of_config_map(name: str, of: str, key: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"configMapKeyRef": {"name": of, "key": key, **more}}}
+
+
+def of_secret(name: str, of: str, key: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": of, "key": key, **more}}}
+
+
+def all_of_config_map(of: str, prefix: str = "", **more: Any) -> dict[str, Any]:
+    return {"configMapRef": {"name": of, **more}, "prefix": prefix}
+
+
+def all_of_secret(of: str, prefix: str = "", **more: Any) -> dict[str, Any]:
+    return {"secretRef": {"name": of, **more}, "prefix": prefix}
+
+
+def configured(node: NodeInfo = CONFIGURED, **given: Any) -> dict[str, str]:
+    """All that the manifest adds to the environment."""
+    return {k: v for k, v in spec(node, **given).env if k not in ("PATH", "HOME", "HOSTNAME")}
 
 
 def refusal(node: NodeInfo = ROOT, **given: Any) -> str:
@@ -281,6 +316,224 @@ def test_a_container_has_what_is_inherited_its_host_name_and_its_own_variables()
         "HOSTNAME": "web",
         "A": "1",
     }
+
+
+def test_variables_of_env_files_stand_between_what_is_inherited_and_the_manifests():
+    node = msgspec.structs.replace(
+        ROOT, given=(("PATH", "/given"), ("HOME", "/given"), ("HOSTNAME", "given"), ("A", "given"))
+    )
+    made = dict(spec(node, env=[value("A", "own"), value("B", "$(HOSTNAME) $(A)")]).env)
+    assert made == {
+        "PATH": "/given",
+        "HOME": "/given",
+        "HOSTNAME": "given",
+        "A": "own",
+        "B": "$(HOSTNAME) own",
+    }
+    as_alice = spec(node, securityContext={"runAsUser": 1000})
+    assert dict(as_alice.env)["HOME"] == "/given"
+
+
+# --- ConfigMaps and Secrets --------------------------------------------------------------------
+
+
+def test_variables_come_from_keys_of_config_maps_and_secrets():
+    """H09, H11: §9.1.3"""
+    made = env(
+        of_config_map("C", "settings", "COLOR"),
+        of_secret("P", "login", "PASSWORD"),
+        of_secret("E", "login", "EMPTY"),
+        node=CONFIGURED,
+    )
+    assert made == {"C": "blue", "P": "s3cr3t/wörd", "E": ""}
+
+
+def test_all_keys_become_variables_with_a_prefix_before_their_names():
+    """H09, H11: §9.1.1, §9.1.5: any key may be the name of a variable"""
+    made = configured(
+        envFrom=[
+            all_of_config_map("settings"),
+            all_of_secret("login", "my-"),
+            all_of_secret("login"),
+        ]
+    )
+    assert made == {
+        "COLOR": "blue",
+        "SIZE": "$(COLOR)",
+        "no.shell-name": "n",
+        "my-USER": "alice",
+        "my-PASSWORD": "s3cr3t/wörd",
+        "my-EMPTY": "",
+        "USER": "alice",
+        "PASSWORD": "s3cr3t/wörd",
+        "EMPTY": "",
+    }
+
+
+def test_later_sources_win_and_single_variables_win_over_all_of_them():
+    """§9.1.1"""
+    both = [all_of_config_map("settings"), all_of_config_map("more")]
+    assert configured(envFrom=both)["COLOR"] == "red"
+    assert configured(envFrom=both[::-1])["COLOR"] == "blue"
+    assert configured(envFrom=both, env=[value("COLOR", "own")])["COLOR"] == "own"
+    twice = [of_config_map("A", "settings", "COLOR"), of_config_map("A", "more", "COLOR")]
+    assert configured(env=twice) == {"A": "red"}
+
+
+def test_values_that_come_from_elsewhere_can_be_referred_to_and_are_not_expanded():
+    """§9.1.2, §9.2"""
+    made = spec(
+        CONFIGURED,
+        envFrom=[all_of_config_map("settings")],
+        env=[
+            of_secret("WHO", "login", "USER"),
+            value("URL", "$(WHO)@$(SIZE)/$(COLOR)"),
+            of_config_map("RAW", "settings", "SIZE"),
+        ],
+        args=["$(URL)", "$(RAW)"],
+    )
+    assert dict(made.env)["URL"] == "alice@$(COLOR)/blue"
+    assert dict(made.env)["RAW"] == "$(COLOR)"
+    assert made.argv == ("true", "alice@$(COLOR)/blue", "$(COLOR)")
+
+
+def test_a_literal_value_is_used_before_its_source():
+    """§9.1.3"""
+    both = of_config_map("A", "gone", "COLOR") | {"value": "own"}
+    assert configured(env=[both]) == {"A": "own"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"env": [of_config_map("A", "x", "k")]}, 'configmap "x" not found'),
+        ({"env": [of_secret("A", "x", "k")]}, 'secret "x" not found'),
+        ({"envFrom": [all_of_config_map("x")]}, 'configmap "x" not found'),
+        ({"envFrom": [all_of_secret("x")]}, 'secret "x" not found'),
+        ({"env": [of_config_map("A", "theirs", "COLOR")]}, 'configmap "theirs" not found'),
+        (
+            {"env": [of_config_map("A", "settings", "k")]},
+            "couldn't find key k in ConfigMap default/settings",
+        ),
+        ({"env": [of_secret("A", "login", "k")]}, "couldn't find key k in Secret default/login"),
+        (
+            {"env": [of_config_map("A", "more", "logo")]},
+            "couldn't find key logo in ConfigMap default/more",
+        ),
+        (
+            {"env": [of_secret("A", "raw", "KEY", optional=True)]},
+            "key KEY in Secret default/raw is not UTF-8: it cannot become a variable",
+        ),
+        (
+            {"envFrom": [all_of_secret("raw")]},
+            "key KEY in Secret default/raw is not UTF-8: it cannot become a variable",
+        ),
+    ],
+)
+def test_a_missing_source_is_named_in_the_kubelets_words(given: dict[str, Any], message: str):
+    """H18: §9.1.4"""
+    assert refusal(CONFIGURED, **given) == message
+
+
+def test_what_is_optional_and_missing_leaves_the_variable_as_it_was():
+    """H18: §9.1.4"""
+    made = configured(
+        envFrom=[all_of_config_map("x", optional=True), all_of_secret("x", optional=True)],
+        env=[
+            of_config_map("A", "x", "k", optional=True),
+            of_config_map("B", "settings", "k", optional=True),
+            of_secret("C", "login", "k", optional=True),
+            value("D", "before"),
+            of_secret("D", "x", "k", optional=True),
+            value("E", "$(A)"),
+        ],
+    )
+    assert made == {"D": "before", "E": "$(A)"}
+
+
+def test_binary_data_of_a_config_map_is_never_a_variable():
+    """§9.1.5"""
+    assert configured(envFrom=[all_of_config_map("more")]) == {"COLOR": "red"}
+
+
+def test_values_are_read_when_the_container_starts():
+    """§9.1.7"""
+    given = {"env": [of_config_map("A", "settings", "COLOR")]}
+    assert configured(**given) == {"A": "blue"}
+    changed = Configuration(config_maps={("default", "settings"): {"COLOR": b"pink"}})
+    later = msgspec.structs.replace(CONFIGURED, configuration=changed)
+    assert configured(later, **given) == {"A": "pink"}
+
+
+def test_what_is_missing_is_known_beforehand_with_its_place():
+    """§9.1.4"""
+    pod, _ = manifest(
+        envFrom=[all_of_secret("login"), all_of_secret("x"), all_of_config_map("y", optional=True)],
+        env=[
+            of_config_map("A", "settings", "COLOR"),
+            of_config_map("B", "settings", "k"),
+            of_secret("C", "x", "k"),
+            of_secret("D", "x", "k", optional=True),
+            field("E", "metadata.name"),
+        ],
+        pod={"spec": {"initContainers": [{"name": "i", "envFrom": [all_of_config_map("z")]}]}},
+    )
+    assert [str(finding) for finding in missing_configuration(pod, HELD)] == [
+        'spec.containers[0].envFrom[1].secretRef.name: Not found: "x": Secret default/x is not '
+        "among the documents",
+        'spec.containers[0].env[1].valueFrom.configMapKeyRef.key: Not found: "k": ConfigMap '
+        "default/settings does not have it",
+        'spec.containers[0].env[2].valueFrom.secretKeyRef.name: Not found: "x": Secret default/x '
+        "is not among the documents",
+        'spec.initContainers[0].envFrom[0].configMapRef.name: Not found: "z": ConfigMap default/z '
+        "is not among the documents",
+    ]
+
+
+def test_secrets_in_the_words_of_a_command_are_known_and_no_others():
+    given = {
+        "envFrom": [all_of_config_map("settings")],
+        "env": [
+            of_secret("PASSWORD", "login", "PASSWORD"),
+            of_secret("E", "login", "EMPTY"),
+            of_secret("WHO", "login", "USER"),
+            value("URL", "db://$(PASSWORD)@$(COLOR)"),
+        ],
+    }
+    assert spec(CONFIGURED, **given).veiled == ()
+    made = spec(CONFIGURED, **given, args=["--url=$(URL)", "$(E)"])
+    assert made.argv[1] == "--url=db://s3cr3t/wörd@blue"
+    assert made.veiled == ("s3cr3t/wörd",)
+    held = Configuration(secrets={("default", "s"): {"A": b"abc", "B": b"xabcx"}})
+    node = msgspec.structs.replace(ROOT, configuration=held)
+    made = spec(node, envFrom=[all_of_secret("s")], args=["$(A)$(B)"])
+    assert made.veiled == ("xabcx", "abc")
+    assert veil("exec abcxabcx", made.veiled) == "exec ******"
+
+
+def test_nothing_that_is_printed_shows_what_a_secret_holds():
+    made = spec(CONFIGURED, envFrom=[all_of_secret("login")], args=["$(PASSWORD)"])
+    for printed in (made, CONFIGURED, HELD, ("x", made), [CONFIGURED], {"a": HELD}):
+        assert "s3cr3t" not in f"{printed} {printed!r}"
+        assert "alice" not in f"{printed} {printed!r}"
+
+
+def test_no_text_about_a_container_shows_what_a_secret_holds():
+    held = Configuration(
+        secrets={
+            ("default", "s"): {"A": b"top\0secret", "B": b"/proc/1/topsecret", "C": b"1/topse"}
+        }
+    )
+    node = msgspec.structs.replace(GROUP, configuration=held)
+    for fields in (
+        {"env": [of_secret("A", "s", "A")]},
+        {"env": [of_secret("A", "s", "B")]},
+        {"env": [of_secret("A", "s", "C"), value("D", "/proc/$(A)")]},
+        {"env": [of_secret("A", "s", "C")], "args": ["/proc/$(A)"]},
+    ):
+        message = refusal(node, **fields)
+        assert "NUL" in message or message.startswith("/proc/1/ is not this container")
+        assert "top" not in message
 
 
 def test_its_own_variables_win():
