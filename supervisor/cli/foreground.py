@@ -449,6 +449,12 @@ class Session:
         pod = self._labels.get(involved.uid, involved.name)
         if event.reason in (reasons.UNHEALTHY, reasons.PROBE_WARNING):
             self._say_unhealthy(pod, event)
+        elif event.reason == reasons.FAILED_MOUNT:
+            # It is tried again every other second; that is worth one line.
+            said = (involved.uid, "", event.message.rpartition("similar events): ")[2])
+            if said not in self._unhealthy:
+                self._unhealthy.add(said)
+                self._output.say(pod, f"{event.reason}: {event.message}")
         else:
             self._output.say(pod, f"{event.reason}: {event.message}")
 

@@ -12,9 +12,9 @@ so a node that comes back goes on with what it finds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -31,11 +31,26 @@ from supervisor.runtime.volumes import VolumeError
 _T = TypeVar("_T")
 
 
-class VolumeManager:
-    """`info` says what pods need to know of the machine, and the configuration as it is now."""
+async def on_thread(work: Callable[[], Any]) -> Any:
+    try:
+        return await anyio.to_thread.run_sync(work)
+    except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must be done anyway
+        return work()
 
-    def __init__(self, info: Callable[[v1.Pod], NodeInfo]) -> None:
+
+class VolumeManager:
+    """`info` says what pods need to know of the machine, and the configuration as it is now.
+
+    `elsewhere` does what blocks.
+    """
+
+    def __init__(
+        self,
+        info: Callable[[v1.Pod], NodeInfo],
+        elsewhere: Callable[[Callable[[], Any]], Awaitable[Any]] = on_thread,
+    ) -> None:
         self._info = info
+        self._elsewhere = elsewhere
         self._turns: dict[str, anyio.Lock] = {}  # by pod uid
 
     async def set_up(self, pod: v1.Pod) -> tuple[VolumeFailure, ...]:
@@ -68,18 +83,15 @@ class VolumeManager:
 
     async def over_limit(self, pod: v1.Pod) -> tuple[str, str] | None:
         """The first volume that holds more than it may, and how much that is."""
-        return await _on_thread(partial(_over_limit, pod, self._info(pod).state_dir))
+        over: tuple[str, str] | None = await self._elsewhere(
+            partial(_over_limit, pod, self._info(pod).state_dir)
+        )
+        return over
 
     async def _in_turn(self, pod: v1.Pod, work: Callable[[], _T]) -> _T:
         async with self._turns.setdefault(pod.metadata.uid, anyio.Lock()):
-            return await _on_thread(work)
-
-
-async def _on_thread(work: Callable[[], _T]) -> _T:
-    try:
-        return await anyio.to_thread.run_sync(work)
-    except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must be done anyway
-        return work()
+            done: _T = await self._elsewhere(work)
+            return done
 
 
 def _set_up(pod: v1.Pod, node: NodeInfo) -> tuple[VolumeFailure, ...]:

@@ -360,9 +360,19 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 else "",
                 started=started,
                 stop_signal=spec.lifecycle.stop_signal if spec.lifecycle is not None else None,
+                volume_mounts=tuple(_mounted(mount) for mount in spec.volume_mounts),
             )
         )
     return made
+
+
+def _mounted(mount: v1.VolumeMount) -> v1.VolumeMountStatus:
+    return v1.VolumeMountStatus(
+        mount_path=mount.mount_path,
+        name=mount.name,
+        read_only=mount.read_only,
+        recursive_read_only="Disabled" if mount.read_only else None,  # others are refused
+    )
 
 
 def _held_back(container: ContainerRecord, *, has_init: bool) -> v1.ContainerState:
