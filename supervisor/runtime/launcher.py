@@ -648,12 +648,11 @@ class View:
                 try:
                     return create(handle, missing, is_folder), path
                 except OSError as error:
-                    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    if read_only or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
                         raise
             if not place or place == b"/sys" or place.startswith(b"/sys/"):
                 raise FileNotFoundError(errno.ENOENT, "")
-            if volume in self.unsealed:
-                self.seal(volume)  # what is bound back is to be read-only too
+            # What is bound back from a read-only volume is so already.
             self.own.add(cover(place, self.list_entries(place)))
             if read_only:
                 self.unsealed.append(place)
@@ -2994,6 +2993,8 @@ def rehearse() -> None:
         try:
             posix.close(release_write)
             if posix.getpid() == 1:
+                step = "bind a file"
+                mount(b"/dev/null", b"/dev/null", None, MS_BIND)
                 step = "mount /proc"
                 mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
                 step = "read /proc/1/comm"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +15,9 @@ import pytest
 
 from supervisor.runtime.cri import Mount, StartError
 from tests.runtime.conftest import NOBODY, Way, open_node
-from tests.runtime.test_durable import adopt, durable_node, ended, kill, state, supervised
+from tests.runtime.test_durable import ROOT, adopt, durable_node, ended, kill, state, supervised
 from tests.runtime.test_exec import run, sleeper
-from tests.runtime.test_launcher import PYTHON, failure
+from tests.runtime.test_launcher import AS_NOBODY, PYTHON, failure
 
 pytestmark = pytest.mark.anyio
 __all__ = ["state"]
@@ -78,6 +81,7 @@ async def test_a_directory_appears_at_any_path_and_nothing_on_the_host(
 ) -> None:
     source = f"{folder}/source"
     make(f"{source}/file", "text")
+    existed = os.path.exists(target)
     async with open_node(namespaces, folder) as node:
         done = await node.shell(
             f"cat {target}/file; ls {target}; echo new > {target}/new; echo x > /dev/null; pwd -P",
@@ -86,6 +90,7 @@ async def test_a_directory_appears_at_any_path_and_nothing_on_the_host(
         )
     assert (done.out, done.err) == (f"textfile\n{os.path.realpath(target)}\n", "")
     assert sorted(os.listdir(source)) == ["file", "new"]
+    assert os.path.exists(target) == existed
 
 
 @pytest.mark.parametrize(
@@ -147,6 +152,59 @@ async def test_read_only_is_read_only_and_for_this_container_alone(
     assert done.out == "texttexttext"
     assert done.err.count("Read-only file system") == 6, done.err
     assert sorted(os.listdir(f"{folder}/source")) == ["file", "new"]
+
+
+LOCKED = """
+import anyio, sys
+sys.path.insert(0, {root!r})
+from supervisor.runtime.cri import Isolation, Mount
+from tests.runtime.conftest import Way, open_node
+async def main():
+    async with open_node(Way({uid}, Isolation({mode!r})), {folder!r} + "/state") as node:
+        mounts = (Mount({folder!r} + "/source", "/podvisor-data", read_only=True),)
+        print((await node.shell("grep /podvisor-data /proc/self/mountinfo", mounts=mounts)).out)
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode"), [(0, "pidns"), (0, "pidns-rootless"), (NOBODY, "pidns-rootless")]
+)
+def test_read_only_keeps_the_flags_that_the_source_is_mounted_with(
+    nothing_left: None, unchanged: None, uid: int, mode: str
+) -> None:
+    """In a user namespace they are locked: without them the kernel refuses."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount such a source")
+    script = 'mount -t tmpfs -o nosuid,nodev,noexec,noatime x "$0" && exec "$@"'
+    user = AS_NOBODY if uid else ()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        os.mkdir(f"{folder}/source")
+        code = LOCKED.format(root=ROOT, uid=uid, mode=mode, folder=folder)
+        wrapper = ("unshare", "-m", "sh", "-c", script, f"{folder}/source", *user)
+        done = subprocess.run(
+            [*wrapper, sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[4:6] == ["/podvisor-data", "ro,nosuid,nodev,noexec,noatime"]
+
+
+async def test_more_mounts_than_the_kernel_should_bear_are_refused(
+    namespaces: Way, unchanged: None, folder: str
+) -> None:
+    os.mkdir(f"{folder}/many")
+    for i in range(4096):
+        os.mkdir(f"{folder}/many/{i}")
+    async with open_node(namespaces, folder) as node:
+        error = await failure(node, "true", mounts=(Mount("/mnt", f"{folder}/many/x"),))
+    assert error.message == (
+        f'cannot mount "{folder}/many/x": with {folder}/many there are more than 4096 mounts'
+    )
 
 
 async def test_a_mount_in_a_volume_gets_its_mount_point_in_the_volume(
@@ -213,6 +271,38 @@ async def test_a_folder_of_the_user_that_is_read_only_gets_none(
     assert done.err.count("Read-only file system") == 2, done.err
     assert os.listdir(f"{folder}/project") == ["src"]
     assert sorted(os.listdir(f"{folder}/modules")) == ["file", "new"]
+
+
+async def test_a_folder_that_nobody_here_may_write_to_gets_none_either(
+    namespaces: Way, unchanged: None, folder: str
+) -> None:
+    if namespaces.uid == 0:
+        pytest.skip("root may write there")
+    make(f"{folder}/source/file", "text")
+    async with open_node(namespaces, folder) as node:
+        done = await node.shell(
+            "cat /podvisor-usr/podvisor-x/file; test -x /podvisor-usr/bin/env && echo there",
+            mounts=(
+                Mount("/usr", "/podvisor-usr"),
+                Mount(f"{folder}/source", "/podvisor-usr/podvisor-x"),
+            ),
+        )
+    assert (done.out, done.err) == ("textthere\n", "")
+
+
+async def test_sockets_in_a_covered_directory_still_answer(
+    namespaces: Way, unchanged: None, folder: str
+) -> None:
+    path = f"{folder}/d/socket"
+    os.mkdir(f"{folder}/d")
+    script = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+    with listening(path) as server:
+        async with open_node(namespaces, folder) as node:
+            mounts = (Mount("/mnt", f"{folder}/d/missing"),)
+            done = await node.run(PYTHON, "-c", script, mounts=mounts, cwd=f"{folder}/d")
+        server.accept()[0].close()
+    assert (done.code, done.err) == (0, "")
+    assert os.listdir(f"{folder}/d") == ["socket"]
 
 
 async def test_a_link_in_a_volume_does_not_lead_to_the_making_of_anything_on_the_host(
