@@ -744,6 +744,10 @@ class Secret(Model, frozen=True, kw_only=True):
     string_data: dict[str, str] = {}  # goes into `data`, and wins there
     type: str = ""
 
+    def __repr__(self) -> str:
+        # Reports of bugs end where anybody reads them.
+        return f"Secret({self.metadata.namespace}/{self.metadata.name})"
+
 
 class PodList(Model, frozen=True, kw_only=True):
     """Also written for several pods as kind List, as kubectl does."""

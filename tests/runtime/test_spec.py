@@ -513,7 +513,8 @@ def test_secrets_in_the_words_of_a_command_are_known_and_no_others():
 
 def test_nothing_that_is_printed_shows_what_a_secret_holds():
     made = spec(CONFIGURED, envFrom=[all_of_secret("login")], args=["$(PASSWORD)"])
-    for printed in (made, CONFIGURED, HELD, ("x", made), [CONFIGURED], {"a": HELD}):
+    document = v1.Secret(metadata=v1.ObjectMeta(name="s"), string_data={"A": "s3cr3t"})
+    for printed in (made, CONFIGURED, HELD, document, ("x", made), [CONFIGURED], {"a": HELD}):
         assert "s3cr3t" not in f"{printed} {printed!r}"
         assert "alice" not in f"{printed} {printed!r}"
 
