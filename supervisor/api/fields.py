@@ -52,7 +52,9 @@ _HOST_NAME = "containers have the host's name"
 _NO_CONFINEMENT = "processes are not confined"
 _NO_WINDOWS = "containers are Linux processes"
 _NODE_SETS = "set by the node, not by the manifest"
-_VOLUMES = "not yet: there are no volumes"
+_NO_CLAIM = "not yet: use hostPath for what must stay, emptyDir for what may go with the pod"
+_NO_DRIVER = "there are no volume drivers: use hostPath, with what it would bring already there"
+_NO_CLOUD = "it needs a cloud, or a storage system, that is not here: use hostPath"
 _STDIN = "not yet: containers read from /dev/null"
 _DEVICES = "there are no device drivers"
 
@@ -75,6 +77,107 @@ _METADATA = (
     Row("metadata.uid", EMULATED, _NODE_SETS),
 )
 
+
+def _items(name: str) -> tuple[Row, ...]:
+    return (
+        Row(f"{name}.items", HONOURED),
+        Row(f"{name}.items[].key", HONOURED),
+        Row(f"{name}.items[].mode", HONOURED),
+        Row(f"{name}.items[].path", HONOURED),
+    )
+
+
+def _downward(name: str) -> tuple[Row, ...]:
+    item = f"{name}.items[]"
+    return (
+        Row(f"{name}.items", HONOURED),
+        Row(f"{item}.fieldRef", HONOURED),
+        Row(f"{item}.fieldRef.apiVersion", HONOURED),
+        Row(f"{item}.fieldRef.fieldPath", HONOURED),
+        Row(f"{item}.mode", HONOURED),
+        Row(f"{item}.path", HONOURED),
+        Row(f"{item}.resourceFieldRef", HONOURED),
+        Row(f"{item}.resourceFieldRef.containerName", HONOURED),
+        Row(f"{item}.resourceFieldRef.divisor", HONOURED),
+        Row(f"{item}.resourceFieldRef.resource", HONOURED),
+    )
+
+
+_V = "spec.volumes[]"
+_VOLUMES = (
+    Row("spec.volumes", HONOURED, "their mounts not in isolation mode group"),
+    *(
+        Row(f"{_V}.{name}", REFUSED, _NO_CLOUD)
+        for name in ("awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder")
+    ),
+    Row(f"{_V}.configMap", HONOURED),
+    Row(f"{_V}.configMap.defaultMode", HONOURED),
+    *_items(f"{_V}.configMap"),
+    Row(f"{_V}.configMap.name", HONOURED),
+    Row(f"{_V}.configMap.optional", HONOURED),
+    Row(f"{_V}.csi", REFUSED, _NO_DRIVER),
+    Row(f"{_V}.downwardAPI", HONOURED),
+    Row(f"{_V}.downwardAPI.defaultMode", HONOURED),
+    *_downward(f"{_V}.downwardAPI"),
+    Row(f"{_V}.emptyDir", HONOURED, "in podvisor's state folder"),
+    Row(f"{_V}.emptyDir.medium", HONOURED),
+    Row(
+        f"{_V}.emptyDir.medium",
+        EMULATED,
+        "in memory only if podvisor's state folder is",
+        value="Memory",
+        warn=True,
+    ),
+    Row(f"{_V}.emptyDir.sizeLimit", HONOURED, "measured every 10 s"),
+    Row(f"{_V}.ephemeral", REFUSED, _NO_CLAIM),
+    Row(f"{_V}.fc", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.flexVolume", REFUSED, _NO_DRIVER),
+    Row(f"{_V}.flocker", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.gcePersistentDisk", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.gitRepo", REFUSED, "it is gone from Kubernetes: clone in an init container"),
+    Row(f"{_V}.glusterfs", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.hostPath", HONOURED),
+    Row(f"{_V}.hostPath.path", HONOURED),
+    Row(f"{_V}.hostPath.type", HONOURED, "without one, a missing path becomes a folder"),
+    Row(f"{_V}.image", REFUSED, "images are not pulled: use hostPath with the files of the image"),
+    Row(f"{_V}.iscsi", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.name", HONOURED),
+    Row(f"{_V}.nfs", REFUSED, "not yet: mount it on this machine and use hostPath"),
+    Row(f"{_V}.persistentVolumeClaim", REFUSED, _NO_CLAIM),
+    Row(f"{_V}.photonPersistentDisk", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.portworxVolume", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.projected", HONOURED),
+    Row(f"{_V}.projected.defaultMode", HONOURED),
+    Row(f"{_V}.projected.sources", HONOURED),
+    Row(f"{_V}.projected.sources[].clusterTrustBundle", REFUSED, "there is no cluster"),
+    Row(f"{_V}.projected.sources[].configMap", HONOURED),
+    *_items(f"{_V}.projected.sources[].configMap"),
+    Row(f"{_V}.projected.sources[].configMap.name", HONOURED),
+    Row(f"{_V}.projected.sources[].configMap.optional", HONOURED),
+    Row(f"{_V}.projected.sources[].downwardAPI", HONOURED),
+    *_downward(f"{_V}.projected.sources[].downwardAPI"),
+    Row(f"{_V}.projected.sources[].podCertificate", REFUSED, "nobody signs certificates here"),
+    Row(f"{_V}.projected.sources[].secret", HONOURED),
+    *_items(f"{_V}.projected.sources[].secret"),
+    Row(f"{_V}.projected.sources[].secret.name", HONOURED),
+    Row(f"{_V}.projected.sources[].secret.optional", HONOURED),
+    Row(
+        f"{_V}.projected.sources[].serviceAccountToken",
+        REFUSED,
+        "there is no API server that issues tokens",
+    ),
+    Row(f"{_V}.quobyte", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.rbd", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.scaleIO", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.secret", HONOURED),
+    Row(f"{_V}.secret.defaultMode", HONOURED),
+    *_items(f"{_V}.secret"),
+    Row(f"{_V}.secret.optional", HONOURED),
+    Row(f"{_V}.secret.secretName", HONOURED),
+    Row(f"{_V}.storageos", REFUSED, _NO_CLOUD),
+    Row(f"{_V}.vsphereVolume", REFUSED, _NO_CLOUD),
+)
+
 _SPEC = (
     Row("spec", HONOURED),
     Row("spec.activeDeadlineSeconds", HONOURED),
@@ -86,7 +189,9 @@ _SPEC = (
     Row("spec.dnsPolicy", IGNORED, _HOST_NAMES, value="None"),
     Row("spec.enableServiceLinks", EMULATED, "there are no services"),
     Row("spec.ephemeralContainers", REFUSED, "they are added to a running pod"),
-    Row("spec.hostAliases", REFUSED, "not yet: containers see the host's /etc/hosts"),
+    Row("spec.hostAliases", HONOURED, "not in isolation mode group"),
+    Row("spec.hostAliases[].hostnames", HONOURED),
+    Row("spec.hostAliases[].ip", HONOURED),
     Row("spec.hostIPC", EMULATED, "always so"),
     Row("spec.hostNetwork", EMULATED, "always so"),
     Row("spec.hostPID", REFUSED, "not yet: a container sees its own processes only"),
@@ -119,8 +224,8 @@ _SPEC = (
     Row("spec.schedulingGroup", IGNORED, _NO_SCHEDULER),
     Row("spec.securityContext", HONOURED),
     Row("spec.securityContext.appArmorProfile", IGNORED, _NO_CONFINEMENT),
-    Row("spec.securityContext.fsGroup", REFUSED, _VOLUMES),
-    Row("spec.securityContext.fsGroupChangePolicy", EMULATED, "there are no volumes"),
+    Row("spec.securityContext.fsGroup", HONOURED, "without root, own groups only"),
+    Row("spec.securityContext.fsGroupChangePolicy", EMULATED, "the pod's own volumes are new"),
     Row("spec.securityContext.runAsGroup", HONOURED),
     Row("spec.securityContext.runAsNonRoot", HONOURED),
     Row("spec.securityContext.runAsUser", HONOURED),
@@ -139,7 +244,7 @@ _SPEC = (
     Row("spec.terminationGracePeriodSeconds", HONOURED),
     Row("spec.tolerations", IGNORED, _ONE_NODE),
     Row("spec.topologySpreadConstraints", IGNORED, _ONE_NODE),
-    Row("spec.volumes", REFUSED, _VOLUMES),
+    *_VOLUMES,
     Row("spec.workloadRef", IGNORED, _NO_SCHEDULER),
 )
 
@@ -212,7 +317,7 @@ _CONTAINER = (
     Row("env[].valueFrom.fieldRef", HONOURED),
     Row("env[].valueFrom.fieldRef.apiVersion", HONOURED),
     Row("env[].valueFrom.fieldRef.fieldPath", HONOURED),
-    Row("env[].valueFrom.fileKeyRef", REFUSED, _VOLUMES),
+    Row("env[].valueFrom.fileKeyRef", REFUSED, "not yet"),
     Row("env[].valueFrom.resourceFieldRef", HONOURED),
     Row("env[].valueFrom.resourceFieldRef.containerName", HONOURED),
     Row("env[].valueFrom.resourceFieldRef.divisor", HONOURED),
@@ -283,8 +388,17 @@ _CONTAINER = (
     Row("terminationMessagePath", HONOURED),
     Row("terminationMessagePolicy", HONOURED),
     Row("tty", REFUSED, "not yet: containers have no terminal"),
-    Row("volumeDevices", REFUSED, _VOLUMES),
-    Row("volumeMounts", REFUSED, _VOLUMES),
+    Row("volumeDevices", REFUSED, "there are no block volumes"),
+    Row("volumeMounts", HONOURED, "not in isolation mode group"),
+    Row("volumeMounts[].mountPath", HONOURED),
+    Row("volumeMounts[].mountPropagation", EMULATED, "always HostToContainer"),
+    Row("volumeMounts[].mountPropagation", REFUSED, "mounts stay inside", value="Bidirectional"),
+    Row("volumeMounts[].name", HONOURED),
+    Row("volumeMounts[].readOnly", HONOURED),
+    Row("volumeMounts[].recursiveReadOnly", EMULATED, "always Disabled"),
+    Row("volumeMounts[].recursiveReadOnly", REFUSED, "not yet", value="Enabled"),
+    Row("volumeMounts[].subPath", HONOURED),
+    Row("volumeMounts[].subPathExpr", HONOURED),
     Row("workingDir", HONOURED, "default: podvisor.toml's folder, else the manifest's"),
 )
 

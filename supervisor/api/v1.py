@@ -647,6 +647,13 @@ class ContainerState(Model, frozen=True, kw_only=True):
     waiting: ContainerStateWaiting | None = None
 
 
+class VolumeMountStatus(Model, frozen=True, kw_only=True):
+    mount_path: str = ""
+    name: str = ""
+    read_only: bool = False
+    recursive_read_only: str | None = None
+
+
 class ContainerStatus(Model, frozen=True, kw_only=True):
     """Fields without a default are always written, as the API does."""
 
@@ -664,7 +671,7 @@ class ContainerStatus(Model, frozen=True, kw_only=True):
     state: ContainerState = ContainerState()
     stop_signal: str | None = None
     user: Opaque | None = None
-    volume_mounts: tuple[Opaque, ...] = ()
+    volume_mounts: tuple[VolumeMountStatus, ...] = ()
 
 
 class PodCondition(Model, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ unprivileged user cannot take are found by whoever knows the user.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -183,7 +184,65 @@ def with_defaults(pod: v1.Pod) -> v1.Pod:
             service_account=account,
             service_account_name=account,
             termination_grace_period_seconds=30 if grace is None else grace if grace >= 0 else 1,
+            volumes=tuple(_volume(each) for each in spec.volumes),
         ),
+    )
+
+
+_VOLUME_SOURCES = tuple(
+    (wire, attribute)
+    for wire, attribute in zip(
+        v1.Volume.__struct_encode_fields__, v1.Volume.__struct_fields__, strict=True
+    )
+    if attribute != "name"
+)
+_DEFAULT_MODE = 0o644
+
+
+def _volume(volume: v1.Volume) -> v1.Volume:
+    if all(getattr(volume, attribute) is None for _, attribute in _VOLUME_SOURCES):
+        return replace(volume, empty_dir=v1.EmptyDirVolumeSource())
+    if volume.host_path is not None:
+        kind = volume.host_path.type or ""
+        volume = replace(volume, host_path=replace(volume.host_path, type=kind))
+    if volume.config_map is not None:
+        mode = _mode(volume.config_map.default_mode)
+        volume = replace(volume, config_map=replace(volume.config_map, default_mode=mode))
+    if volume.secret is not None:
+        mode = _mode(volume.secret.default_mode)
+        volume = replace(volume, secret=replace(volume.secret, default_mode=mode))
+    if volume.downward_api is not None:
+        downward = volume.downward_api
+        items = _downward(downward.items)
+        downward = replace(downward, default_mode=_mode(downward.default_mode), items=items)
+        volume = replace(volume, downward_api=downward)
+    if volume.projected is not None:
+        projected = volume.projected
+        sources = tuple(_projection(each) for each in projected.sources)
+        mode = _mode(projected.default_mode)
+        volume = replace(volume, projected=replace(projected, default_mode=mode, sources=sources))
+    return volume
+
+
+def _mode(mode: int | None) -> int:
+    return _DEFAULT_MODE if mode is None else mode
+
+
+def _projection(source: v1.VolumeProjection) -> v1.VolumeProjection:
+    if source.downward_api is None:
+        return source
+    items = _downward(source.downward_api.items)
+    return replace(source, downward_api=replace(source.downward_api, items=items))
+
+
+def _downward(items: tuple[v1.DownwardAPIVolumeFile, ...]) -> tuple[v1.DownwardAPIVolumeFile, ...]:
+    return tuple(
+        replace(
+            item, field_ref=replace(item.field_ref, api_version=item.field_ref.api_version or "v1")
+        )
+        if item.field_ref is not None
+        else item
+        for item in items
     )
 
 
@@ -495,6 +554,7 @@ def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
         path = (*at, "securityContext", "shareProcessNamespace")  # its place in the API's model
         yield replace(invalid(path, True, detail), place=(*at, "shareProcessNamespace"))
+    yield from _check_host_aliases(spec)
     yield from _check_names_of_spec(spec)
     if spec.os is not None and not spec.os.name:
         yield required((*at, "os", "name"), "cannot be empty")
@@ -503,6 +563,26 @@ def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     if spec.node_name and spec.scheduling_gates:
         detail = "cannot be set until all schedulingGates have been cleared"
         yield forbidden((*at, "nodeName"), detail)
+
+
+def _check_host_aliases(spec: v1.PodSpec) -> Iterator[Finding]:
+    at: Path = ("spec", "hostAliases")
+    for index, alias in enumerate(spec.host_aliases):
+        if not _is_address(alias.ip):
+            finding = invalid((*at, "ip"), alias.ip, "must be valid IP address")
+            yield replace(finding, place=(*at, index, "ip"))
+        for number, name in enumerate(alias.hostnames):
+            path = (*at, "hostnames")
+            for detail in _subdomain(name):
+                yield replace(invalid(path, name, detail), place=(*at, index, "hostnames", number))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
@@ -536,42 +616,219 @@ def _check_pod_security(context: v1.PodSecurityContext, at: Path) -> Iterator[Fi
         yield from _between((*at, "supplementalGroups", index), group, 0, MAX_INT32)
 
 
-_VOLUME_SOURCES = tuple(
-    (wire, attribute)
-    for wire, attribute in zip(
-        v1.Volume.__struct_encode_fields__, v1.Volume.__struct_fields__, strict=True
+_PROJECTIONS = tuple(
+    zip(
+        v1.VolumeProjection.__struct_encode_fields__,
+        v1.VolumeProjection.__struct_fields__,
+        strict=True,
     )
-    if attribute != "name"
 )
 
 
 def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
-    """Names and sources only: volumes are refused as a whole, mounts have to match all the same."""
     known: set[str] = set()
+    names: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = (*at, index)
         wrong = list(_named((*path, "name"), volume.name, _label(volume.name)))
-        yield from wrong
-        if volume.name in known:
-            yield duplicate((*path, "name"), volume.name)
+        if volume.name in names:
+            wrong.append(duplicate((*path, "name"), volume.name))
+        names.add(volume.name)
         sources = [wire for wire, name in _VOLUME_SOURCES if getattr(volume, name) is not None]
-        for wire in sources[1:]:
-            yield forbidden((*path, wire), "may not specify more than 1 volume type")
+        wrong += [
+            forbidden((*path, wire), "may not specify more than 1 volume type")
+            for wire in sources[1:]
+        ]
+        if not sources:
+            wrong.append(required(path, "must specify a volume type"))
+        elif len(sources) == 1:
+            wrong += _check_volume(volume, path)
+        yield from wrong
         if not wrong:
             known.add(volume.name)
     for place, index, container in _containers(spec):
-        paths: set[str] = set()
-        for number, mount in enumerate(container.volume_mounts):
-            path = ("spec", place, index, "volumeMounts", number)
-            if not mount.name:
-                yield required((*path, "name"))
-            elif mount.name not in known:
-                yield not_found((*path, "name"), mount.name)
-            if not mount.mount_path:
-                yield required((*path, "mountPath"))
-            elif mount.mount_path in paths:
-                yield invalid((*path, "mountPath"), mount.mount_path, "must be unique")
-            paths.add(mount.mount_path)
+        yield from _check_mounts(container, ("spec", place, index, "volumeMounts"), known)
+
+
+def _check_volume(volume: v1.Volume, at: Path) -> Iterator[Finding]:
+    """Of volumes that are refused as a whole, nothing."""
+    if volume.empty_dir is not None:
+        yield from _check_empty_dir(volume.empty_dir, (*at, "emptyDir"))
+    if volume.host_path is not None:
+        yield from _check_host_path(volume.host_path, (*at, "hostPath"))
+    if volume.config_map is not None:
+        config, path = volume.config_map, (*at, "configMap")
+        if not config.name:
+            yield required((*path, "name"))
+        yield from _check_mode((*path, "defaultMode"), config.default_mode)
+        yield from _check_items(config.items, (*path, "items"))
+    if volume.secret is not None:
+        secret, path = volume.secret, (*at, "secret")
+        if not secret.secret_name:
+            yield required((*path, "secretName"))
+        yield from _check_mode((*path, "defaultMode"), secret.default_mode)
+        yield from _check_items(secret.items, (*path, "items"))
+    if volume.downward_api is not None:
+        path = (*at, "downwardAPI")
+        yield from _check_mode((*path, "defaultMode"), volume.downward_api.default_mode)
+        yield from _check_downward(volume.downward_api.items, (*path, "items"))
+    if volume.projected is not None:
+        path = (*at, "projected")
+        yield from _check_mode((*path, "defaultMode"), volume.projected.default_mode)
+        yield from _check_projections(volume.projected.sources, (*path, "sources"))
+
+
+def _check_empty_dir(source: v1.EmptyDirVolumeSource, at: Path) -> Iterator[Finding]:
+    if source.medium not in ("", "Memory"):
+        detail = 'there are no huge pages for volumes here, only "" and "Memory"'
+        yield invalid((*at, "medium"), source.medium, detail)
+    if source.size_limit is not None:
+        limit = _quantity(source.size_limit)
+        if limit is None:
+            yield invalid((*at, "sizeLimit"), source.size_limit, quantity.WRONG_FORMAT)
+        elif limit.nano < 0:
+            detail = "SizeLimit field must be a valid resource quantity"
+            yield forbidden((*at, "sizeLimit"), detail)
+
+
+_HOST_PATH_TYPES = (
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+)
+
+
+def _check_host_path(source: v1.HostPathVolumeSource, at: Path) -> Iterator[Finding]:
+    if not source.path:
+        yield required((*at, "path"))
+    elif ".." in source.path.split("/"):
+        yield invalid((*at, "path"), source.path, "must not contain '..'")
+    yield from _no_nul((*at, "path"), source.path)
+    yield from _one_of((*at, "type"), source.type, _HOST_PATH_TYPES)
+
+
+def _check_mode(path: Path, mode: int | None) -> Iterator[Finding]:
+    if mode is not None and not 0 <= mode <= 0o777:
+        yield invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive")
+
+
+def _descending(text: str) -> Iterator[str]:
+    """A path below some folder."""
+    if text.startswith("/"):
+        yield "must be a relative path"
+    if ".." in text.split("/"):
+        yield "must not contain '..'"
+
+
+def _file_of_volume(path: Path, text: str) -> Iterator[Finding]:
+    if not text:
+        yield required(path)
+        return
+    yield from _all(path, text, _descending(text))
+    # The node has files of its own there whose names begin so.
+    if text.startswith("..") and not text.startswith("../"):
+        yield invalid(path, text, "must not start with '..'")
+    yield from _no_nul(path, text)
+
+
+def _check_items(items: tuple[v1.KeyToPath, ...], at: Path) -> Iterator[Finding]:
+    for index, item in enumerate(items):
+        path = (*at, index)
+        if not item.key:
+            yield required((*path, "key"))
+        yield from _file_of_volume((*path, "path"), item.path)
+        yield from _check_mode((*path, "mode"), item.mode)
+
+
+def _check_downward(items: tuple[v1.DownwardAPIVolumeFile, ...], at: Path) -> Iterator[Finding]:
+    for index, item in enumerate(items):
+        path = (*at, index)
+        yield from _file_of_volume((*path, "path"), item.path)
+        if item.field_ref is not None:
+            field_path = (*path, "fieldRef")
+            yield from _check_field_ref(item.field_ref, field_path, _VOLUME_FIELDS)
+            if item.resource_field_ref is not None:
+                detail = "fieldRef and resourceFieldRef can not be specified simultaneously"
+                yield invalid(path, "resource", detail)
+        elif item.resource_field_ref is not None:
+            resource_path = (*path, "resourceFieldRef")
+            if not item.resource_field_ref.container_name:
+                yield required((*resource_path, "containerName"))
+            yield from _check_resource_ref(item.resource_field_ref, resource_path)
+        else:
+            yield required(path, "one of fieldRef and resourceFieldRef is required")
+        yield from _check_mode((*path, "mode"), item.mode)
+
+
+def _check_projections(sources: tuple[v1.VolumeProjection, ...], at: Path) -> Iterator[Finding]:
+    taken: set[str] = set()
+    for index, source in enumerate(sources):
+        path = (*at, index)
+        kinds = [wire for wire, name in _PROJECTIONS if getattr(source, name) is not None]
+        for wire in kinds[1:]:
+            yield forbidden((*path, wire), "may not specify more than 1 volume type")
+        for wire, part in (("secret", source.secret), ("configMap", source.config_map)):
+            if part is not None:
+                if not part.name:
+                    yield required((*path, wire, "name"))
+                yield from _check_items(part.items, (*path, wire, "items"))
+                yield from _once(taken, part.items, path, part.name)
+        if source.downward_api is not None:
+            items = source.downward_api.items
+            yield from _check_downward(items, (*path, "downwardAPI", "items"))
+            yield from _once(taken, items, path)
+
+
+def _once(
+    taken: set[str],
+    items: Iterable[v1.KeyToPath | v1.DownwardAPIVolumeFile],
+    at: Path,
+    name: str | None = None,
+) -> Iterator[Finding]:
+    """No two files of a projected volume have the same path."""
+    for item in items:
+        if item.path and item.path in taken:
+            value = item.path if name is None else name
+            yield invalid(at, value, "conflicting duplicate paths")
+        taken.add(item.path)
+
+
+def _check_mounts(container: v1.Container, at: Path, known: set[str]) -> Iterator[Finding]:
+    paths: set[str] = set()
+    for number, mount in enumerate(container.volume_mounts):
+        path = (*at, number)
+        if not mount.name:
+            yield required((*path, "name"))
+        elif mount.name not in known:
+            yield not_found((*path, "name"), mount.name)
+        if not mount.mount_path:
+            yield required((*path, "mountPath"))
+        elif mount.mount_path in paths:
+            yield invalid((*path, "mountPath"), mount.mount_path, "must be unique")
+        paths.add(mount.mount_path)
+        yield from _no_nul((*path, "mountPath"), mount.mount_path)
+        for name, text in (("subPath", mount.sub_path), ("subPathExpr", mount.sub_path_expr)):
+            for detail in _descending(text):  # Kubernetes says it of the list
+                yield replace(invalid((*at, name), text, detail), place=(*path, name))
+            yield from _no_nul((*path, name), text)
+        if mount.sub_path and mount.sub_path_expr:
+            detail = "subPathExpr and subPath are mutually exclusive"
+            yield invalid((*path, "subPathExpr"), mount.sub_path_expr, detail)
+        yield from _one_of(
+            (*path, "mountPropagation"),
+            mount.mount_propagation,
+            ("Bidirectional", "HostToContainer", "None"),
+        )
+        yield from _one_of(
+            (*path, "recursiveReadOnly"),
+            mount.recursive_read_only,
+            ("Disabled", "Enabled", "IfPossible"),
+        )
 
 
 # --- rules of containers -----------------------------------------------------------------------
@@ -846,6 +1103,13 @@ _FIELDS_ELSEWHERE = (
     "spec.schedulerName",
     "status.phase",
 )
+_VOLUME_FIELDS = (
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+)
 _RESOURCES = (
     "limits.cpu",
     "limits.ephemeral-storage",
@@ -907,7 +1171,9 @@ def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Ite
         yield invalid(at, "", "may not have more than one field specified at a time")
 
 
-def _check_field_ref(ref: v1.ObjectFieldSelector, at: Path) -> Iterator[Finding]:
+def _check_field_ref(
+    ref: v1.ObjectFieldSelector, at: Path, supported: tuple[str, ...] = _FIELDS
+) -> Iterator[Finding]:
     path = (*at, "fieldPath")
     if not ref.field_path:
         yield required(path)
@@ -925,9 +1191,11 @@ def _check_field_ref(ref: v1.ObjectFieldSelector, at: Path) -> Iterator[Finding]
         else:
             detail = f"field label does not support subscript: {ref.field_path}"
             yield invalid(path, ref.field_path, f"error converting fieldPath: {detail}")
-    elif ref.field_path in _FIELDS_ELSEWHERE:
-        yield not_supported(path, ref.field_path, _FIELDS)
-    elif ref.field_path not in _FIELDS:
+    elif ref.field_path in supported:
+        return
+    elif ref.field_path in (*_FIELDS, *_FIELDS_ELSEWHERE):
+        yield not_supported(path, ref.field_path, supported)
+    else:
         detail = f"error converting fieldPath: field label not supported: {ref.field_path}"
         yield invalid(path, ref.field_path, detail)
 

@@ -27,6 +27,7 @@ from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DurableStateDir, StateDir
+from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import hooks, reasons
 from supervisor.lifecycle.decide import AFTER_SIGNAL, Awaited, waiting_for, waiting_for_start
@@ -34,7 +35,7 @@ from supervisor.lifecycle.facts import ContainerId, HookKind, ProbeKind
 from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates
-from supervisor.runtime import procfs, spec
+from supervisor.runtime import mounts, procfs, spec
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 from supervisor.store.contract import Store
@@ -183,7 +184,7 @@ class Session:
         self._info = node_info(runtime.isolation, self._state.path)
         if self._loaded.pods:
             self._say_what_mode()
-            self._refuse_what_group_cannot()
+            self._refuse_what_needs_namespaces()
         node = Node(
             runtime,
             self._make_spec,
@@ -191,6 +192,7 @@ class Session:
             observer=self,
             store=self._store,
             boot_id=self._boot_id,
+            volumes=VolumeManager(self._node_info),
         )
         lost: NodeError | None = None
         with anyio.CancelScope() as self._life:
@@ -214,19 +216,25 @@ class Session:
                 "will not show; `podvisor doctor` says why",
             )
 
-    def _group_problems(self, home: manifests.LoadedPod) -> list[str]:
-        """What of a pod cannot be had in mode group."""
+    def _needs_namespaces(self, home: manifests.LoadedPod) -> list[str]:
+        """What is wrong with a pod because in mode group nothing can be mounted for it, and /proc/1
+        is not its containers' main."""
         if self._info.isolation is not Isolation.GROUP:
             return []
+        pod = home.pod
+        whose = f"{home.source}: error: pod {pod.metadata.name}"
         return [
-            f"{home.source}: error: pod {home.pod.metadata.name}, container {c.name}: {problem}"
-            for c in (*home.pod.spec.init_containers, *home.pod.spec.containers)
+            f"{whose}, container {c.name}: {problem}"
+            for c in (*pod.spec.init_containers, *pod.spec.containers)
             if (problem := spec.group_problem(c, home.project.images)) is not None
+        ] + [
+            f"{whose}: {path}: {problem}"
+            for path, problem in mounts.group_problems(pod, private_tmp=home.project.private_tmp)
         ]
 
-    def _refuse_what_group_cannot(self) -> None:
+    def _refuse_what_needs_namespaces(self) -> None:
         """Raises ManifestError."""
-        problems = [problem for home in self._loaded.pods for problem in self._group_problems(home)]
+        problems = [text for home in self._loaded.pods for text in self._needs_namespaces(home)]
         for problem in problems:
             complain(problem)
         if problems:
@@ -443,6 +451,12 @@ class Session:
         pod = self._labels.get(involved.uid, involved.name)
         if event.reason in (reasons.UNHEALTHY, reasons.PROBE_WARNING):
             self._say_unhealthy(pod, event)
+        elif event.reason == reasons.FAILED_MOUNT:
+            # It is tried again every other second; that is worth one line.
+            said = (involved.uid, "", event.message.rpartition("similar events): ")[2])
+            if said not in self._unhealthy:
+                self._unhealthy.add(said)
+                self._output.say(pod, f"{event.reason}: {event.message}")
         else:
             self._output.say(pod, f"{event.reason}: {event.message}")
 
@@ -509,16 +523,7 @@ class Session:
     def _make_spec(
         self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
     ) -> LaunchSpec:
-        home = self._home(pod)
-        names = (*home.project.pass_env, *self._options.pass_env)
-        info = replace(
-            self._info,
-            working_dir=home.directory,
-            environ=tuple(spec.inherited(os.environ, names).items()),
-            images=home.project.images,
-            given=tuple((dict(home.project.given) | dict(self._given)).items()),
-            configuration=self._configuration,
-        )
+        info = self._node_info(pod)
         try:
             launched = spec.launch_spec(pod, container, id, info)
         except StartError:
@@ -527,6 +532,20 @@ class Session:
             launched = spec.bare_spec(pod, container, id, info)
         self._specs[id] = launched
         return launched
+
+    def _node_info(self, pod: v1.Pod) -> spec.NodeInfo:
+        """What this machine is to a pod."""
+        home = self._home(pod)
+        names = (*home.project.pass_env, *self._options.pass_env)
+        return replace(
+            self._info,
+            working_dir=home.directory,
+            environ=tuple(spec.inherited(os.environ, names).items()),
+            given=tuple((dict(home.project.given) | dict(self._given)).items()),
+            configuration=self._configuration,
+            images=home.project.images,
+            private_tmp=home.project.private_tmp,
+        )
 
     def _home(self, pod: v1.Pod) -> manifests.LoadedPod:
         return self._homes[pod.metadata.uid]

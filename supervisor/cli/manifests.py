@@ -65,6 +65,7 @@ class Project(Struct, frozen=True, kw_only=True):
     backoff_initial: float | None = None  # seconds
     backoff_max: float | None = None
     images: Images = Images()  # also those of the command line
+    private_tmp: bool = False  # each container has an empty /tmp of its own
 
 
 class LoadedPod(Struct, frozen=True):
@@ -334,6 +335,10 @@ def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
             detail = f"podvisor runs as group {ids.gid} and cannot change it: {remedy}"
             yield invalid((*path, "runAsGroup"), group, detail)
         if isinstance(context, v1.PodSecurityContext):
+            wanted = context.fs_group
+            if wanted is not None and wanted != ids.gid and wanted not in ids.groups:
+                detail = f"podvisor is not in this group and cannot enter it: {remedy}"
+                yield invalid((*path, "fsGroup"), wanted, detail)
             for index, extra in enumerate(context.supplemental_groups):
                 if extra != ids.gid and extra not in ids.groups:
                     detail = f"podvisor is not in this group and cannot enter it: {remedy}"
@@ -373,7 +378,7 @@ def unusable_images(pod: v1.Pod, known: Images, ids: Ids) -> Iterator[Finding]:
 
 # --- configuration -----------------------------------------------------------------------------
 
-_KEYS = ("pass-env", "env-file", "backoff-initial", "backoff-max", "images")
+_KEYS = ("pass-env", "env-file", "backoff-initial", "backoff-max", "images", "private-tmp")
 _IMAGE_KEYS = (
     "entrypoint",
     "command",
@@ -456,6 +461,10 @@ class _Complaints:
 
 
 def _setting(key: str, value: Any) -> Any:
+    if key == "private-tmp":
+        if isinstance(value, bool):
+            return value
+        raise ValueError("must be true or false")
     if key == "env-file":
         return _paths(value)
     if key != "pass-env":

@@ -248,7 +248,7 @@ class _Serving(Session):
             self._unhealthy = {said for said in self._unhealthy if said[0] in uids}
 
     def _is_possible(self, home: LoadedPod) -> bool:
-        problems = self._group_problems(home)
+        problems = self._needs_namespaces(home)
         for problem in problems:
             if problem not in self._refused:
                 self._refused.add(problem)

@@ -27,6 +27,7 @@ from supervisor.kubelet.handlers import Handlers
 from supervisor.kubelet.hooks import RunHook
 from supervisor.kubelet.prober import RunProbe
 from supervisor.kubelet.recorder import Recorder
+from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import (
@@ -41,16 +42,19 @@ from supervisor.lifecycle.facts import (
     NodeStopping,
     SandboxLost,
     StartContainer,
+    VolumeOverLimit,
     rfc3339,
 )
-from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord, new_record
+from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord, Sandbox, new_record
 from supervisor.runtime.cri import LaunchSpec, Presence, Runtime, StartError
+from supervisor.runtime.volumes import size_limits
 from supervisor.store.contract import Change, Store
 from supervisor.store.memory import MemoryStore
 
 # A pod that an earlier life of the node has left, and its instances that run.
 TakenOn = Callable[[PodWorker, frozenset[ContainerId]], None]
 
+_MEASURE_EVERY = 10.0  # seconds between two looks at what volumes hold (§9.3.2)
 _AGAIN = 1.0  # seconds until a pod is looked at again that could not be taken on
 
 
@@ -94,10 +98,12 @@ class Node:
         run_hook: RunHook | None = None,
         store: Store | None = None,
         boot_id: str = "",
+        volumes: VolumeManager | None = None,
     ) -> None:
         self.runtime = runtime
         self.policy = policy
         self.clock = clock or Clock()
+        self.volumes = volumes
         self._handlers = Handlers(self.clock)
         self.run_probe = run_probe or self._handlers.run_probe
         self.run_hook = run_hook or self._handlers.run_hook
@@ -162,6 +168,16 @@ class Node:
         if self._stopping is not None:
             worker.tell(self._stopping)
         self._tasks.start_soon(self._work_on, worker)
+        if self.volumes is not None and any(size_limits(worker.pod)):
+            self._tasks.start_soon(self._measure, self.volumes, worker)
+
+    async def _measure(self, volumes: VolumeManager, worker: PodWorker) -> None:
+        while not await self.clock.wait(worker.finished, self.clock.now().boot + _MEASURE_EVERY):
+            if worker.record.sandbox is Sandbox.READY and worker.record.termination is None:
+                over = await volumes.over_limit(worker.pod)
+                if over is not None:
+                    name, limit = over
+                    worker.tell(VolumeOverLimit(at=self.clock.now(), name=name, limit=limit))
 
     async def _work_on(self, worker: PodWorker) -> None:
         working = anyio.CancelScope()
@@ -277,11 +293,28 @@ class Node:
 
     def configuration_changed(self) -> None:
         """What ConfigMaps and Secrets hold has changed: containers that wait for it do not any
-        longer. What runs has what there was when it started."""
+        longer, and volumes that show it are rewritten. Variables stay as they were when their
+        container started."""
         at = self.clock.now()
         for worker in self._workers.values():
             if not worker.finished.is_set():
                 worker.tell(ConfigurationChanged(at=at))
+                if self.volumes is not None:
+                    self._tasks.start_soon(self._rewrite, self.volumes, worker.pod)
+
+    async def _rewrite(self, volumes: VolumeManager, pod: v1.Pod) -> None:
+        failures = await volumes.update(pod)
+        self.record_events(
+            pod,
+            tuple(
+                EventDraft(
+                    type=reasons.WARNING,
+                    reason=reasons.FAILED_MOUNT,
+                    message=reasons.mount_failed(failure.name, failure.error),
+                )
+                for failure in failures
+            ),
+        )
 
     async def wait(self) -> None:
         """Wait until every pod has ended. Raises NodeError when the runtime was lost."""

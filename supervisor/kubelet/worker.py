@@ -24,6 +24,7 @@ from supervisor.kubelet import failpoints
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.hooks import HookRunner, RunHook
 from supervisor.kubelet.prober import Prober, RunProbe
+from supervisor.kubelet.volumes import VolumeManager
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.decide import Plan, decide
 from supervisor.lifecycle.facts import (
@@ -50,6 +51,7 @@ from supervisor.lifecycle.facts import (
     StartFailed,
     StopContainer,
     StopSignalled,
+    VolumesFailed,
 )
 from supervisor.lifecycle.record import (
     Committed,
@@ -71,6 +73,7 @@ class Host(Protocol):
 
     clock: Clock
     runtime: Runtime
+    volumes: VolumeManager | None  # None: pods have no volumes
 
     @property
     def run_probe(self) -> RunProbe: ...
@@ -310,14 +313,19 @@ class PodWorker:
             self.tell(self._ended(early))
 
     async def _do(self, action: Action) -> Fact:
-        runtime, clock = self.host.runtime, self.host.clock
+        runtime, clock, volumes = self.host.runtime, self.host.clock, self.host.volumes
         match action:
             case CreateSandbox():
                 await runtime.create_sandbox(self.pod.metadata.uid)
+                if volumes is not None and (failures := await volumes.set_up(self.pod)):
+                    return VolumesFailed(at=clock.now(), failures=failures)
                 return SandboxReady(at=clock.now())
             case StartContainer(id=id):
                 try:
-                    spec = self._specs[id] = self.host.launch_spec(self.pod, id)
+                    spec = self.host.launch_spec(self.pod, id)
+                    if volumes is not None:
+                        spec = await volumes.open(self.pod, spec)
+                    self._specs[id] = spec
                     pid, at = await runtime.start(spec)
                 except StartError as error:
                     self._specs.pop(id, None)
@@ -339,6 +347,8 @@ class PodWorker:
                 # Their logs are all that is left of them, and a step of its own shows that it was.
                 return ContainersRemoved(at=clock.now())
             case FinishPod():
+                if volumes is not None:
+                    await volumes.tear_down(self.pod)
                 await runtime.remove_sandbox(self.pod.metadata.uid)
                 return SandboxStopped(at=clock.now())
 

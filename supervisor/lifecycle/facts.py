@@ -51,7 +51,8 @@ class ContainerId(Struct, frozen=True, order=True):
 
 
 class CreateSandbox(Struct, frozen=True, tag=True):
-    """Make the pod's directories. Answered by SandboxReady or ActionFailed."""
+    """Make the pod's directories and volumes. Answered by SandboxReady, VolumesFailed or
+    ActionFailed."""
 
 
 class StartContainer(Struct, frozen=True, tag=True):
@@ -94,6 +95,28 @@ Action = (
 
 class SandboxReady(Struct, frozen=True, tag_field="fact"):
     at: Instant
+
+
+class VolumeFailure(Struct, frozen=True):
+    """Why a volume could not be set up."""
+
+    name: str
+    error: str
+
+
+class VolumesFailed(Struct, frozen=True, tag_field="fact"):
+    """Some volumes could not be set up, so nothing of the pod can start; it is tried again."""
+
+    at: Instant
+    failures: tuple[VolumeFailure, ...]
+
+
+class VolumeOverLimit(Struct, frozen=True, tag_field="fact"):
+    """An emptyDir holds more than its sizeLimit."""
+
+    at: Instant
+    name: str
+    limit: str  # as quantities are written
 
 
 class SandboxStopped(Struct, frozen=True, tag_field="fact"):
@@ -309,6 +332,8 @@ class SandboxLost(Struct, frozen=True, tag_field="fact"):
 
 Fact = (
     SandboxReady
+    | VolumesFailed
+    | VolumeOverLimit
     | SandboxStopped
     | ContainersRemoved
     | ContainerStarted

@@ -112,6 +112,13 @@ SHUTDOWN_MESSAGE = "Pod was terminated in response to imminent node shutdown."
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 DEADLINE_EXCEEDED_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
+EVICTED = "Evicted"  # also of the event
+
+
+def over_limit(volume: str, limit: str) -> str:
+    return f'Usage of EmptyDir volume "{volume}" exceeds the limit "{limit}". '
+
+
 # --- events (§11.2) ----------------------------------------------------------------------------
 
 NORMAL = "Normal"
@@ -133,6 +140,7 @@ UNHEALTHY = "Unhealthy"
 PROBE_WARNING = "ProbeWarning"
 FAILED_CREATE_SANDBOX = "FailedCreatePodSandBox"
 FAILED_KILL_POD = "FailedKillPod"
+FAILED_MOUNT = "FailedMount"
 FAILED_SYNC = "FailedSync"
 FAILED_POST_START_HOOK = "FailedPostStartHook"
 FAILED_PRE_STOP_HOOK = "FailedPreStopHook"
@@ -200,6 +208,10 @@ def back_off(container: str, pod: str) -> str:
 
 def sandbox_failed(text: str) -> str:
     return f"Failed to create pod sandbox: {text}"
+
+
+def mount_failed(volume: str, text: str) -> str:
+    return f'MountVolume.SetUp failed for volume "{volume}" : {text}'
 
 
 def kill_failed(text: str) -> str:

@@ -78,11 +78,14 @@ from supervisor.lifecycle.facts import (
     StartFailed,
     StopContainer,
     StopSignalled,
+    VolumeOverLimit,
+    VolumesFailed,
     rfc3339,
 )
 from supervisor.lifecycle.qos import qos_class
 
 RETRY = 10.0  # seconds until what failed on our side is tried again (§3.2.11)
+REMOUNT = 2.0  # seconds until volumes that could not be set up are tried again (§9.3.1)
 DEFAULT_GRACE = 30
 MINIMUM_GRACE = 1  # of a termination, also when 0 is asked for (§7.2.1)
 
@@ -208,6 +211,7 @@ class Cause(enum.StrEnum):
     COMPLETION = "completion"  # no app container runs or will run again
     INIT_FAILURE = "init failure"  # a failed init container will not run again
     SHUTDOWN = "node shutdown"
+    EVICTION = "eviction"  # a volume holds more than it may
 
 
 class Termination(Struct, frozen=True, kw_only=True):
@@ -257,6 +261,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     deletion: Instant | None = None  # first asked for
     termination: Termination | None = None
     restarting: Restarting | None = None
+    evicted: str = ""  # why, if the pod is ending for that
     in_flight: frozenset[Action] = frozenset()  # committed, not yet answered
     retries: tuple[Retry, ...] = ()
     conditions: tuple[v1.PodCondition, ...] = ()  # set from outside
@@ -375,6 +380,10 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             if record.sandbox is Sandbox.ABSENT:
                 return replace(record, sandbox=Sandbox.READY)
             return record
+        case VolumesFailed():
+            return _volumes_failed(record, fact)
+        case VolumeOverLimit():
+            return _over_limit(record, fact)
         case SandboxStopped():
             return replace(_answered(record, FinishPod()), sandbox=Sandbox.STOPPED)
         case ContainerStarted():
@@ -1039,8 +1048,11 @@ def _condition_set(record: PodRecord, fact: ConditionSet) -> PodRecord:
 
 
 def _configuration_changed(record: PodRecord, fact: ConfigurationChanged) -> PodRecord:
-    """Instances that could not be made of what there was are tried again at once (§9.1.4)."""
+    """What could not be made of what there was is tried again at once (§9.1.4, §9.3.1)."""
     now = fact.at.boot
+    retries = tuple(r for r in record.retries if r.action != CreateSandbox())
+    if len(retries) < len(record.retries):
+        record = replace(record, retries=retries)
     for index, container in enumerate(record.containers):
         refusal = container.refusal
         if (
@@ -1076,6 +1088,43 @@ def _action_failed(record: PodRecord, fact: ActionFailed) -> PodRecord:
         record,
         retries=(*record.retries, retry),
         owed_events=(*record.owed_events, event),
+    )
+
+
+def _volumes_failed(record: PodRecord, fact: VolumesFailed) -> PodRecord:
+    """Each volume is told, and all are tried again (§9.3.1)."""
+    record = _answered(record, CreateSandbox())
+    if record.sandbox is not Sandbox.ABSENT:
+        return record
+    told = (
+        EventDraft(
+            type=reasons.WARNING,
+            reason=reasons.FAILED_MOUNT,
+            message=reasons.mount_failed(failure.name, failure.error),
+        )
+        for failure in fact.failures
+    )
+    error = "; ".join(failure.error for failure in fact.failures)
+    retry = Retry(CreateSandbox(), fact.at.boot + REMOUNT, error)
+    return replace(
+        record,
+        retries=(*record.retries, retry),
+        owed_events=(*record.owed_events, *told),
+    )
+
+
+def _over_limit(record: PodRecord, fact: VolumeOverLimit) -> PodRecord:
+    """The pod fails, and is ended almost at once (§9.3.2)."""
+    if record.termination is not None or record.status.phase in reasons.TERMINAL_PHASES:
+        return record
+    message = reasons.over_limit(fact.name, fact.limit)
+    told = EventDraft(type=reasons.WARNING, reason=reasons.EVICTED, message=message)
+    deadline = fact.at.boot + MINIMUM_GRACE
+    return replace(
+        record,
+        termination=Termination(cause=Cause.EVICTION, requested=fact.at, deadline=deadline),
+        evicted=message,
+        owed_events=(*record.owed_events, told),
     )
 
 

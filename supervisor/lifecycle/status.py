@@ -144,6 +144,8 @@ def _outcome(view: _View) -> tuple[str, str, str]:
         return reasons.FAILED, reasons.DEADLINE_EXCEEDED, reasons.DEADLINE_EXCEEDED_MESSAGE
     if view.termination is not None and view.termination.cause is Cause.SHUTDOWN:
         return reasons.FAILED, reasons.TERMINATED, reasons.SHUTDOWN_MESSAGE
+    if view.termination is not None and view.termination.cause is Cause.EVICTION:
+        return reasons.FAILED, reasons.EVICTED, view.record.evicted
     phase = _phase(view)
     if view.over and phase not in reasons.TERMINAL_PHASES:
         phase = reasons.FAILED
@@ -382,9 +384,19 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 else "",
                 started=started,
                 stop_signal=lifecycle.stop_signal or container.stop_signal or None,
+                volume_mounts=tuple(_mounted(mount) for mount in spec.volume_mounts),
             )
         )
     return made
+
+
+def _mounted(mount: v1.VolumeMount) -> v1.VolumeMountStatus:
+    return v1.VolumeMountStatus(
+        mount_path=mount.mount_path,
+        name=mount.name,
+        read_only=mount.read_only,
+        recursive_read_only="Disabled" if mount.read_only else None,  # others are refused
+    )
 
 
 def _held_back(container: ContainerRecord, *, has_init: bool) -> v1.ContainerState:

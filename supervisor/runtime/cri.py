@@ -34,13 +34,14 @@ class Mount(Struct, frozen=True):
     source: str  # on the host, absolute; it exists
     target: str  # in the container, absolute and normal; it need not exist on the host
     read_only: bool = False
+    sub_path: str = ""  # what of `source` is meant; the launcher is given it as `source`
 
 
 class LaunchSpec(Struct, frozen=True):
     """Everything needed to start one instance; made by spec.py, pure data.
 
     Text stands for its UTF-8 bytes, other bytes for their surrogate escapes, whatever the locale;
-    only log_path, termination_file and the sources of mounts are paths as `os` takes them.
+    only log_path and termination_file are paths as `os` takes them.
     """
 
     id: ContainerId

@@ -1341,7 +1341,7 @@ class ProcessRuntime:
                 "cwd": _encode(spec.cwd),
                 "log": os.fsencode(spec.log_path),
                 "mounts": [
-                    (os.fsencode(mount.source), _encode(mount.target), mount.read_only)
+                    (_encode(mount.source), _encode(mount.target), mount.read_only)
                     for mount in spec.mounts
                 ],
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),

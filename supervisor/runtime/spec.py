@@ -29,7 +29,7 @@ from supervisor.api import quantity, v1
 from supervisor.api.problems import Finding, Path, not_found
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime import images
+from supervisor.runtime import images, mounts
 from supervisor.runtime.cri import Isolation, LaunchSpec, Mount, StartError
 from supervisor.runtime.images import Image, Images
 
@@ -81,6 +81,7 @@ class NodeInfo(Struct, frozen=True):
     user: Callable[[int], User | None] = lambda _: None  # user database, by uid
     configuration: Configuration = Configuration()
     images: Images = Images()  # of the pod's project
+    private_tmp: bool = False  # each container has an empty /tmp of its own
 
     @property
     def changes_users(self) -> bool:
@@ -123,9 +124,12 @@ def launch_spec(
         problem = _proc_one((*argv, *env, *_exec_words(container)), secrets) or _no_paths(image)
         if problem is not None:
             raise _refused(problem)
+        for _, problem in mounts.group_problems(pod, private_tmp=node.private_tmp):
+            raise _refused(problem)
     folder = container.working_dir or _as_utf8(image.working_dir)
     cwd = posixpath.normpath(posixpath.join(_as_utf8(node.working_dir), folder))
-    _require_sayable(argv, environ, cwd)
+    mounted = _mounted(pod, container, id, image, node, variables)
+    _require_sayable(argv, environ, cwd, mounted)
     meta = pod.metadata
     return LaunchSpec(
         id=id,
@@ -138,7 +142,7 @@ def launch_spec(
         uid=identity.uid,
         gid=identity.gid,
         groups=identity.groups,
-        mounts=_paths(image),
+        mounts=mounted,
         stop_signal=image.stop_signal,
         # A value that holds another one is taken out first.
         veiled=tuple(sorted((v for v in secrets if _stands_in(v, argv)), key=len, reverse=True)),
@@ -179,12 +183,6 @@ def termination_file(state_dir: str, id: ContainerId) -> str:
     return posixpath.join(
         state_dir, "pods", id.pod_uid, "containers", id.name, str(id.attempt), "termination"
     )
-
-
-def _paths(image: Image) -> tuple[Mount, ...]:
-    """What of this machine a container of the image sees elsewhere; parents first."""
-    mounts = (Mount(source, target) for target, source in image.paths)
-    return tuple(sorted(mounts, key=lambda mount: mount.target))
 
 
 def _file_name(name: str) -> str:
@@ -249,9 +247,9 @@ def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str
         if variable.value or source is None:
             value = expand(variable.value, variables)
         elif source.field_ref is not None:
-            value = _field(pod, source.field_ref.field_path, node)
+            value = field_value(pod, source.field_ref.field_path, node)
         elif source.resource_field_ref is not None:
-            value = _resource(pod, container, source.resource_field_ref, node)
+            value = resource_value(pod, container, source.resource_field_ref, node)
         elif (ref := _key_reference(source)) is not None:
             found = _read(ref, namespace, configuration)
             if not found:
@@ -283,7 +281,8 @@ def _environ(
     return environ | dict(image.env) | dict(node.given) | variables
 
 
-def _field(pod: v1.Pod, path: str, node: NodeInfo) -> str:
+def field_value(pod: v1.Pod, path: str, node: NodeInfo) -> str:
+    """What a fieldRef says. Raises StartError."""
     meta = pod.metadata
     match path:
         case "metadata.name":
@@ -304,9 +303,10 @@ def _field(pod: v1.Pod, path: str, node: NodeInfo) -> str:
     raise _refused(f"unsupported fieldPath: {path}")
 
 
-def _resource(
+def resource_value(
     pod: v1.Pod, container: v1.Container, ref: v1.ResourceFieldSelector, node: NodeInfo
 ) -> str:
+    """What a resourceFieldRef says, of this container unless it names one. Raises StartError."""
     if ref.container_name:
         containers = (*pod.spec.init_containers, *pod.spec.containers)
         named = [other for other in containers if other.name == ref.container_name]
@@ -331,6 +331,29 @@ def _resource(
     if divisor.nano == 0:
         divisor = quantity.parse("1")
     return str(value.ceil(divisor))
+
+
+def _mounted(
+    pod: v1.Pod,
+    container: v1.Container,
+    id: ContainerId,
+    image: Image,
+    node: NodeInfo,
+    variables: dict[str, str],
+) -> tuple[Mount, ...]:
+    if node.isolation is Isolation.GROUP:
+        return ()
+
+    def expanded(expression: str) -> str:
+        names = set(_REFERENCE.findall(expression)) - {""}
+        missing = sorted(name for name in names if not variables.get(name))
+        if missing:
+            raise _refused(f"missing value for {', '.join(missing)}")
+        return expand(expression, variables)
+
+    return mounts.mounts(
+        pod, container, id, node.state_dir, expanded, image.paths, private_tmp=node.private_tmp
+    )
 
 
 # --- ConfigMaps and Secrets ---------------------------------------------------------------------
@@ -404,7 +427,8 @@ def _stands_in(value: str, words: Iterable[str]) -> bool:
 
 
 def missing_configuration(pod: v1.Pod, configuration: Configuration) -> Iterator[Finding]:
-    """What the variables of a pod's containers refer to, must have, and is not there."""
+    """What a pod's volumes and variables refer to, must have, and is not there."""
+    yield from _missing_in_volumes(pod, configuration)
     for place, containers in (
         ("containers", pod.spec.containers),
         ("initContainers", pod.spec.init_containers),
@@ -426,6 +450,43 @@ def _references(container: v1.Container, at: Path) -> Iterator[tuple[Path, _Refe
         if ref is not None:
             field = "secretKeyRef" if ref.kind == _SECRET else "configMapKeyRef"
             yield (*at, "env", index, "valueFrom", field), ref
+
+
+def _missing_in_volumes(pod: v1.Pod, configuration: Configuration) -> Iterator[Finding]:
+    for at, kind, name, source in _volume_sources(pod):
+        ref = _Reference(kind, name, bool(source.optional))
+        held = ref.find(pod.metadata.namespace, configuration)
+        whole = f"{kind} {pod.metadata.namespace}/{name}"
+        field = "secretName" if isinstance(source, v1.SecretVolumeSource) else "name"
+        if ref.optional:
+            continue
+        if held is None:
+            finding = not_found((*at, field), name)
+            yield replace(finding, text=f"{finding.text}: {whole} is not among the documents")
+            continue
+        for index, item in enumerate(source.items):
+            if item.key not in held:
+                finding = not_found((*at, "items", index, "key"), item.key)
+                yield replace(finding, text=f"{finding.text}: {whole} does not have it")
+
+
+def _volume_sources(
+    pod: v1.Pod,
+) -> Iterator[
+    tuple[Path, str, str, v1.ConfigMapVolumeSource | v1.SecretVolumeSource | v1.ProjectionSource]
+]:
+    for index, volume in enumerate(pod.spec.volumes):
+        at: Path = ("spec", "volumes", index)
+        if volume.config_map is not None:
+            yield (*at, "configMap"), _CONFIG_MAP, volume.config_map.name, volume.config_map
+        if volume.secret is not None:
+            yield (*at, "secret"), _SECRET, volume.secret.secret_name, volume.secret
+        for number, part in enumerate(volume.projected.sources if volume.projected else ()):
+            place = (*at, "projected", "sources", number)
+            if part.config_map is not None:
+                yield (*place, "configMap"), _CONFIG_MAP, part.config_map.name, part.config_map
+            if part.secret is not None:
+                yield (*place, "secret"), _SECRET, part.secret.name, part.secret
 
 
 def _missing(
@@ -451,7 +512,8 @@ def _identity(pod: v1.Pod, container: v1.Container, image: Image, node: NodeInfo
     uid = of_pod.run_as_user if own.run_as_user is None else own.run_as_user
     gid = of_pod.run_as_group if own.run_as_group is None else own.run_as_group
     non_root = of_pod.run_as_non_root if own.run_as_non_root is None else own.run_as_non_root
-    groups = tuple(dict.fromkeys(of_pod.supplemental_groups))
+    fs_group = () if of_pod.fs_group is None else (of_pod.fs_group,)
+    groups = tuple(dict.fromkeys((*of_pod.supplemental_groups, *fs_group)))
 
     problem = _breaks_non_root(uid, image, node) if non_root else None
     if problem is not None:
@@ -477,7 +539,8 @@ def _identity(pod: v1.Pod, container: v1.Container, image: Image, node: NodeInfo
         raise _foreign("runAsGroup", gid, f"running as group {node.gid}")
     for group in groups:
         if group != node.gid and group not in node.groups:
-            raise _foreign("supplementalGroups", group, "not a member of it")
+            field = "fsGroup" if group in fs_group else "supplementalGroups"
+            raise _foreign(field, group, "not a member of it")
     # It has these ids already. Asking the kernel for them again would be refused for groups.
     return Identity(user=uid)
 
@@ -574,10 +637,13 @@ def _proc_one(words: Iterable[str], secrets: Iterable[str] = ()) -> str | None:
     )
 
 
-def _require_sayable(argv: tuple[str, ...], environ: Mapping[str, str], cwd: str) -> None:
+def _require_sayable(
+    argv: tuple[str, ...], environ: Mapping[str, str], cwd: str, mounted: tuple[Mount, ...]
+) -> None:
     """Whatever is handed to the kernel is bytes ended by NUL."""
     named = [("command", word) for word in argv]
     named += [(f"environment variable {name}", name + value) for name, value in environ.items()]
+    named += [("volumeMounts", mount.source + mount.sub_path + mount.target) for mount in mounted]
     for what, text in (*named, ("workingDir", cwd)):
         if "\0" in text:
             raise _refused(f"{what} contains a NUL character")

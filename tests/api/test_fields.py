@@ -60,7 +60,8 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.containers[].lifecycle.postStart.exec.command", HONOURED),
         ("spec.initContainers[].lifecycle.preStop.sleep.seconds", HONOURED),
         ("spec.containers[].lifecycle.stopSignal", HONOURED),
-        ("spec.volumes", REFUSED),
+        ("spec.volumes[].configMap.items[].mode", HONOURED),
+        ("spec.volumes[].persistentVolumeClaim", REFUSED),
         ("spec.initContainers[].env[].valueFrom.secretKeyRef", HONOURED),
         ("spec.containers[].env[].valueFrom.configMapKeyRef.optional", HONOURED),
         ("spec.containers[].envFrom[].prefix", HONOURED),
@@ -92,8 +93,11 @@ def said_about(**spec: object) -> list[str]:
             id="an ignored field is a warning",
         ),
         pytest.param(
-            {"volumes": [{"name": "a", "emptyDir": {}}]},
-            ["error: spec.volumes is refused: not yet: there are no volumes"],
+            {"volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "a"}}]},
+            [
+                "error: spec.volumes[0].persistentVolumeClaim is refused: not yet: use hostPath "
+                "for what must stay, emptyDir for what may go with the pod"
+            ],
             id="a refused field is an error",
         ),
         pytest.param(

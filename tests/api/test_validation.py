@@ -366,7 +366,6 @@ AT = "spec.containers[0]"
             container(volumeMounts=[{"name": "x", "mountPath": "/x"}]),
             [
                 f'{AT}.volumeMounts[0].name: Not found: "x"',
-                f"{AT}.volumeMounts is refused: not yet: there are no volumes",
             ],
             id="a mount of no volume",
         ),
@@ -374,6 +373,155 @@ AT = "spec.containers[0]"
 )  # fmt: skip
 def test_rules_of_containers(data: object, expected: list[str]) -> None:
     """Names, programs, ports and resources of containers."""
+    assert errors(data) == expected
+
+
+V = "spec.volumes[0]"
+_MODE = "must be a number between 0 and 0777 (octal), both inclusive"
+
+
+def volume(**source: Any) -> Any:
+    return pod(volumes=[{"name": "v", **source}])
+
+
+def mounted(*mounts: dict[str, Any]) -> Any:
+    return pod(
+        volumes=[{"name": "v"}],
+        containers=[{**C, "volumeMounts": [{"name": "v", **mount} for mount in mounts]}],
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(volume(), [], id="no source is an emptyDir"),
+        pytest.param(
+            pod(volumes=[{"name": "v"}, {"name": "v"}, {"name": "V"}, {}]),
+            [
+                'spec.volumes[1].name: Duplicate value: "v"',
+                f'spec.volumes[2].name: Invalid value: "V": {validation._LABEL_TEXT}',
+                "spec.volumes[3].name: Required value",
+            ],
+            id="names",
+        ),
+        pytest.param(
+            volume(emptyDir={}, configMap={"name": "c"}, secret={"secretName": "s"}),
+            [
+                f"{V}.emptyDir: Forbidden: may not specify more than 1 volume type",
+                f"{V}.secret: Forbidden: may not specify more than 1 volume type",
+            ],
+            id="two sources",
+        ),
+        pytest.param(
+            volume(emptyDir={"sizeLimit": "-1"}),
+            [
+                f"{V}.emptyDir.sizeLimit: Forbidden: "
+                "SizeLimit field must be a valid resource quantity"
+            ],
+            id="a negative limit",
+        ),
+        pytest.param(
+            volume(hostPath={"path": "/a/../b", "type": "Folder"}),
+            [
+                f"{V}.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+                f'{V}.hostPath.type: Unsupported value: "Folder": supported values: "", '
+                '"BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", '
+                '"FileOrCreate", "Socket"',
+            ],
+            id="hostPath",
+        ),
+        pytest.param(
+            volume(configMap={
+                "defaultMode": 512,
+                "items": [{"path": "/a"}, {"key": "k", "path": "../a", "mode": -1},
+                          {"key": "k", "path": "..a"}, {"key": "k"}],
+            }),
+            [
+                f"{V}.configMap.name: Required value",
+                f"{V}.configMap.defaultMode: Invalid value: 512: {_MODE}",
+                f"{V}.configMap.items[0].key: Required value",
+                f'{V}.configMap.items[0].path: Invalid value: "/a": must be a relative path',
+                f"{V}.configMap.items[1].path: Invalid value: \"../a\": must not contain '..'",
+                f"{V}.configMap.items[1].mode: Invalid value: -1: {_MODE}",
+                f"{V}.configMap.items[2].path: Invalid value: \"..a\": must not start with '..'",
+                f"{V}.configMap.items[3].path: Required value",
+            ],
+            id="keys and paths",
+        ),
+        pytest.param(
+            volume(secret={"secretName": "s", "defaultMode": 0o400}), [], id="a secret"
+        ),
+        pytest.param(
+            volume(downwardAPI={"items": [
+                {"path": "a", "fieldRef": {"fieldPath": "metadata.labels"}},
+                {"path": "b", "fieldRef": {"fieldPath": "status.podIP"}},
+                {"path": "c", "resourceFieldRef": {"resource": "limits.cpu"}},
+                {"path": "d"},
+            ]}),
+            [
+                f'{V}.downwardAPI.items[1].fieldRef.fieldPath: Unsupported value: "status.podIP": '
+                'supported values: "metadata.annotations", "metadata.labels", "metadata.name", '
+                '"metadata.namespace", "metadata.uid"',
+                f"{V}.downwardAPI.items[2].resourceFieldRef.containerName: Required value",
+                f"{V}.downwardAPI.items[3]: Required value: "
+                "one of fieldRef and resourceFieldRef is required",
+            ],
+            id="the downward API of volumes has its own fields",
+        ),
+        pytest.param(
+            volume(projected={"sources": [
+                {"secret": {"name": "s", "items": [{"key": "k", "path": "p"}]}},
+                {"configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]}},
+                {"secret": {"name": ""}, "configMap": {"name": "c"}},
+            ]}),
+            [
+                f'{V}.projected.sources[1]: Invalid value: "c": conflicting duplicate paths',
+                f"{V}.projected.sources[2].secret: Forbidden: "
+                "may not specify more than 1 volume type",
+                f"{V}.projected.sources[2].secret.name: Required value",
+            ],
+            id="projections",
+        ),
+        pytest.param(
+            volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
+            [
+                f"{V}.projected.sources[0].serviceAccountToken is refused: "
+                "there is no API server that issues tokens"
+            ],
+            id="a token",
+        ),
+        pytest.param(
+            mounted({"mountPath": "/a"}, {"mountPath": "/a"}, {}, {"mountPath": "b"}),
+            [
+                f'{AT}.volumeMounts[1].mountPath: Invalid value: "/a": must be unique',
+                f"{AT}.volumeMounts[2].mountPath: Required value",
+            ],
+            id="where it is mounted",
+        ),
+        pytest.param(
+            mounted(
+                {"mountPath": "/a", "subPath": "/x"},
+                {"mountPath": "/b", "subPathExpr": "a/../b"},
+                {"mountPath": "/c", "subPath": "a", "subPathExpr": "b"},
+            ),
+            [
+                f'{AT}.volumeMounts.subPath: Invalid value: "/x": must be a relative path',
+                f"{AT}.volumeMounts.subPathExpr: Invalid value: \"a/../b\": "
+                "must not contain '..'",
+                f'{AT}.volumeMounts[2].subPathExpr: Invalid value: "b": '
+                "subPathExpr and subPath are mutually exclusive",
+            ],
+            id="what of it is mounted",
+        ),
+        pytest.param(
+            pod(hostAliases=[{"ip": "nowhere", "hostnames": ["a"]}]),
+            ['spec.hostAliases.ip: Invalid value: "nowhere": must be valid IP address'],
+            id="an alias of no address",
+        ),
+    ],
+)  # fmt: skip
+def test_rules_of_volumes(data: object, expected: list[str]) -> None:
+    """§9.3: names, sources, modes, paths and mounts."""
     assert errors(data) == expected
 
 

@@ -18,6 +18,7 @@ from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.hooks import RunHook
 from supervisor.kubelet.node import Node, SpecMaker
 from supervisor.kubelet.prober import RunProbe
+from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.lifecycle.record import NodePolicy, PodRecord
@@ -332,6 +333,7 @@ async def world(
     found: dict[ContainerId, Found] | None = None,
     boot_id: str = "",
     make_spec: SpecMaker = make_spec,
+    volumes: VolumeManager | None = None,
     **policy: float,
 ) -> AsyncIterator[World]:
     """`store` and `found`: what an earlier life of the node has left."""
@@ -348,6 +350,7 @@ async def world(
             run_hook=run_hook,
             store=store,
             boot_id=boot_id,
+            volumes=volumes,
         )
         async with node:
             yield World(node, runtime, watcher)

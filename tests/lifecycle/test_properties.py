@@ -307,6 +307,8 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
                     facts.Adopted(when),
                     facts.LogsDropped(when, who, "full"),
                     facts.ConfigurationChanged(when),
+                    facts.VolumesFailed(when, (facts.VolumeFailure("v", "no"),)),
+                    facts.VolumeOverLimit(when, "v", "1Mi"),
                     facts.DeletionRequested(when, draw(st.sampled_from([None, 0, 3, 40, -1]))),
                     facts.DeletionRequested(when, kill=True),
                 ]

@@ -1,0 +1,309 @@
+"""The files of volumes on the disk: made, rewritten, measured and removed.
+
+What the node writes is swapped as a whole, as the kubelet's atomic writer does it: the files lie
+in a folder named after the time, `..data` is a link to that folder and is replaced by a rename,
+and what containers open is a link through `..data`. So a container sees all files as they were, or
+all as they are, and never half of them.
+
+A subPath is resolved once, when its container starts, and must lie within its volume then.
+Containers have the same root folder as the host, so a link that leads out of a volume gets nobody
+anywhere; it is refused because it does not in a cluster.
+
+Everything here blocks: kubelet/volumes.py calls it on a thread. Raises OSError, and VolumeError
+and StartError with the kubelet's texts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from supervisor.api import v1
+from supervisor.lifecycle import reasons
+from supervisor.runtime.cri import Mount, StartError
+from supervisor.runtime.volumes import File, VolumeError
+
+_DATA = "..data"
+_NEW = "..data_tmp"
+
+
+def native(text: str) -> str:
+    """Text of a manifest as a path of `os`. Raises ValueError for what is none."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
+# --- the pod's own volumes -----------------------------------------------------------------------
+
+
+def make_empty(folder: str, fs_group: int | None) -> None:
+    """The folder of an emptyDir; what it holds already stays."""
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o777)  # noqa: S103
+    if fs_group is not None:
+        for path in _everything(folder):
+            _give(path, fs_group, writable=True)
+
+
+def write(folder: str, files: Mapping[str, File], fs_group: int | None) -> bool:
+    """Have exactly these files in a volume; return whether anything had to be done for it."""
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o777)  # noqa: S103
+    link = os.path.join(folder, _DATA)
+    old = os.readlink(link) if os.path.islink(link) else None
+    wanted = {os.path.normpath(native(path)): file for path, file in files.items()}
+    if old is not None and _is_so(os.path.join(folder, old), wanted, fs_group):
+        return False
+    name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + secrets.token_hex(4)
+    _fill(os.path.join(folder, name), wanted, fs_group)
+    temporary = os.path.join(folder, _NEW)
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(name, temporary)
+    os.rename(temporary, link)
+    visible = {path.partition("/")[0] for path in wanted}
+    for entry in os.listdir(folder):
+        path = os.path.join(folder, entry)
+        if entry.startswith("..") and entry not in (_DATA, name):
+            shutil.rmtree(path, ignore_errors=True)  # also of a writer that did not come to its end
+        elif not entry.startswith("..") and entry not in visible:
+            os.unlink(path)
+    for entry in visible:
+        path = os.path.join(folder, entry)
+        if not os.path.islink(path):
+            os.symlink(os.path.join(_DATA, entry), path)
+    return True
+
+
+def _fill(folder: str, files: Mapping[str, File], fs_group: int | None) -> None:
+    os.mkdir(folder)
+    os.chmod(folder, 0o755)  # noqa: S103
+    for name, file in files.items():
+        path = os.path.join(folder, name)
+        _make_folders(os.path.dirname(path))
+        with open(path, "xb", opener=_private) as stream:
+            stream.write(file.data)
+        os.chmod(path, file.mode)
+    if fs_group is not None:
+        for path in _everything(folder):
+            _give(path, fs_group, writable=False)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _is_so(folder: str, wanted: Mapping[str, File], fs_group: int | None) -> bool:
+    """Whether a folder holds these files and no others."""
+    held = set()
+    for path in _everything(folder):
+        found = os.lstat(path)
+        if stat.S_ISDIR(found.st_mode):
+            continue
+        name = os.path.relpath(path, folder)
+        file = wanted.get(name)
+        if file is None or not stat.S_ISREG(found.st_mode) or found.st_size != len(file.data):
+            return False
+        mode = file.mode if fs_group is None else file.mode | _bits(writable=False)
+        if stat.S_IMODE(found.st_mode) != mode:
+            return False
+        with open(path, "rb") as stream:
+            if stream.read() != file.data:
+                return False
+        held.add(name)
+    return held == wanted.keys()
+
+
+def _give(path: str, group: int, *, writable: bool) -> None:
+    """To a group, as fsGroup says it."""
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        return
+    os.chown(path, -1, group, follow_symlinks=False)
+    mode = stat.S_IMODE(found.st_mode) | _bits(writable=writable)
+    if stat.S_ISDIR(found.st_mode):
+        mode |= stat.S_ISGID | 0o110
+    os.chmod(path, mode)
+
+
+def _bits(*, writable: bool) -> int:
+    return 0o660 if writable else 0o440
+
+
+def _everything(folder: str) -> Iterator[str]:
+    """A folder and all that is in it."""
+    yield folder
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield os.path.join(parent, name)
+
+
+def used(folder: str) -> int:
+    """The bytes of disk that a folder and all in it take, each file once."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for path in _everything(folder):
+        try:
+            found = os.lstat(path)
+        except OSError:  # it has gone meanwhile
+            continue
+        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+        total += 512 * found.st_blocks
+    return total
+
+
+def remove(folder: str) -> None:
+    """Remove a folder, also what a container has closed to its own user."""
+    if os.path.isdir(folder):
+        for parent, folders, _ in os.walk(folder):
+            for name in folders:
+                path = os.path.join(parent, name)
+                if not os.path.islink(path):
+                    with contextlib.suppress(OSError):  # of another user: then we are root
+                        os.chmod(path, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- the host's ----------------------------------------------------------------------------------
+
+
+def check_host_path(source: v1.HostPathVolumeSource) -> None:
+    """See that there is what a hostPath's type says, or make it. Raises VolumeError."""
+    path, kind = native(source.path), source.type or ""
+    if not os.path.isabs(path):
+        raise VolumeError(f"hostPath must be an absolute path: {path}")
+    found = _mode(path)
+    if found is None and kind in ("", "DirectoryOrCreate"):
+        # Without a type it is the container runtime that makes it.
+        try:
+            _make_folders(path)
+        except OSError as error:
+            raise VolumeError(f"mkdir {path}: {_words(error)}") from error
+        return
+    if found is None and kind == "FileOrCreate":
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            os.chmod(path, 0o644)
+        except OSError as error:
+            raise VolumeError(f"open {path}: {_words(error)}") from error
+        return
+    words, matches = _TYPES[kind]
+    if found is None or not matches(found):
+        raise VolumeError(f"hostPath type check failed: {path} is not a {words}")
+
+
+_TYPES: dict[str, tuple[str, Callable[[int], bool]]] = {
+    "": ("path", lambda _: True),
+    "DirectoryOrCreate": ("directory", stat.S_ISDIR),
+    "Directory": ("directory", stat.S_ISDIR),
+    "FileOrCreate": ("file", lambda mode: not stat.S_ISDIR(mode)),
+    "File": ("file", lambda mode: not stat.S_ISDIR(mode)),
+    "Socket": ("socket file", stat.S_ISSOCK),
+    "CharDevice": ("character device", stat.S_ISCHR),
+    "BlockDevice": ("block device", stat.S_ISBLK),
+}
+
+
+def _mode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise VolumeError(f"stat {path}: {_words(error)}") from error
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _make_folders(path: str) -> None:
+    """With mode 0755 each, whatever our umask is."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)  # noqa: S103
+
+
+# --- what one container gets ---------------------------------------------------------------------
+
+
+def resolve(mount: Mount, volume: str, container: str) -> str:
+    """What of a volume is mounted, as Mount.source has it; made if it is missing.
+
+    Raises StartError.
+    """
+    base = os.path.realpath(native(mount.source))
+    path = os.path.join(base, native(mount.sub_path))
+    try:
+        if not os.path.lexists(path):
+            _make_within(base, path)
+        real = os.path.realpath(path, strict=True)
+    except OSError as error:
+        text = (
+            f'failed to create subPath directory for volumeMount "{volume}" '
+            f'of container "{container}"'
+        )
+        raise _refused(text) from error
+    if real != base and not real.startswith(base.rstrip("/") + "/"):
+        text = f'failed to prepare subPath for volumeMount "{volume}" of container "{container}"'
+        raise _refused(text)
+    return os.fsencode(real).decode("utf-8", "surrogateescape")
+
+
+def _make_within(base: str, path: str) -> None:
+    """Folders below a volume, each with the volume's own mode."""
+    mode = stat.S_IMODE(os.stat(base).st_mode)
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(os.path.basename(path))
+        path = os.path.dirname(path)
+    path = os.path.realpath(path, strict=True)
+    if path != base and not path.startswith(base.rstrip("/") + "/"):
+        raise OSError("it lies outside the volume")
+    for name in reversed(missing):
+        path = os.path.join(path, name)
+        os.mkdir(path)
+        os.chmod(path, mode)
+
+
+def write_hosts(path: str, text: str) -> None:
+    """In place: containers that run have this very file."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        with open(path, "rb") as stream:
+            if stream.read() == data:
+                return
+    except FileNotFoundError:
+        pass
+    with open(path, "wb") as stream:
+        os.fchmod(stream.fileno(), 0o644)
+        stream.write(data)
+
+
+def read_hosts(path: str) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read().decode("utf-8", "surrogateescape")
+    except OSError:  # there are machines without
+        return ""
+
+
+def make_tmp(folder: str) -> None:
+    """An empty /tmp."""
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o1777)  # noqa: S103
+
+
+def _refused(message: str) -> StartError:
+    return StartError(reasons.CREATE_CONTAINER_CONFIG_ERROR, message, created=False)

@@ -1,0 +1,225 @@
+"""Volumes end to end: what containers find at their paths, and what is left of it on the host.
+
+The names in brackets are those of the acceptance scenarios.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.support import (
+    Manifest,
+    Place,
+    Way,
+    as_root,
+    in_group,
+    in_pidns,
+    pod,
+    sh,
+)
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+NEVER = {"restartPolicy": "Never"}
+
+
+def mount(name: str, path: str, **more: object) -> Manifest:
+    return {"name": name, "mountPath": path, **more}
+
+
+def empty(name: str, **more: object) -> Manifest:
+    return {"name": name, "emptyDir": more}
+
+
+@in_pidns
+def test_containers_share_what_a_pod_has_at_paths_of_its_own(place: Place, way: Way):
+    """§9.3.2, §9.3.4, H04"""
+    fields = [{"path": "etc/labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    source = os.path.join(place.folder, "given")
+    finished = place.run(
+        pod(
+            "web",
+            sh(
+                "app",
+                "cat /podvisor-work/made /podvisor-logs/made; cat /podvisor-me/etc/labels; echo;"
+                "echo no 2>/dev/null >/podvisor-me/x || echo read-only; ls -A /podvisor-none;"
+                "stat -c %a /podvisor-work; echo back >/podvisor-given/deep/file",
+                volumeMounts=[
+                    mount("work", "/podvisor-work"),
+                    mount("work", "/podvisor-logs", subPathExpr="logs/$(WHO)"),
+                    mount("me", "/podvisor-me"),
+                    mount("none", "/podvisor-none"),
+                    mount("given", "/podvisor-given"),
+                ],
+                env=[{"name": "WHO", "value": "app"}],
+            ),
+            init=(
+                sh(
+                    "first",
+                    "echo made >/podvisor-work/made; mkdir -p /podvisor-work/logs/app;"
+                    "echo sub >/podvisor-work/logs/app/made; mkdir /podvisor-given/deep",
+                    volumeMounts=[
+                        mount("work", "/podvisor-work"),
+                        mount("given", "/podvisor-given"),
+                    ],
+                ),
+            ),
+            metadata={"labels": {"app": "web"}},
+            volumes=[
+                {"name": "work"},
+                {"name": "me", "downwardAPI": {"items": fields}},
+                {"name": "none", "configMap": {"name": "absent", "optional": True}},
+                {"name": "given", "hostPath": {"path": source, "type": "DirectoryOrCreate"}},
+            ],
+            **NEVER,
+        ),
+        code=0,
+    )
+    lines = [line.split("| ", 1)[1] for line in finished.out.splitlines()]
+    data = [line for line in lines if line.startswith("..")]
+    assert lines[:4] == ["made", "sub", 'app="web"', "read-only"]
+    assert "..data" in data
+    assert lines[-1] == "777"
+    with open(f"{source}/deep/file") as file:
+        assert file.read() == "back\n"
+    assert not [name for name in os.listdir("/") if name.startswith("podvisor-")]
+
+
+@in_pidns
+def test_an_empty_volume_survives_a_restart_and_ends_with_its_pod(place: Place):
+    """§9.3.2, H19"""
+    session = place.start(
+        pod(
+            "web",
+            sh(
+                "app",
+                "echo x >>/podvisor-data/runs; [ $(wc -l </podvisor-data/runs) = 1 ] && exit 1;"
+                "chmod 0 /podvisor-data; echo twice; exec sleep 1000",
+                volumeMounts=[mount("data", "/podvisor-data")],
+            ),
+            volumes=[empty("data")],
+        ),
+        "--backoff-initial=10ms",
+        "--grace-period=0",
+    )
+    session.until_logged("twice")
+    session.signal(signal.SIGINT)
+    session.wait(130)  # and nothing is left, though the container has closed the volume
+
+
+@in_pidns
+def test_a_pod_waits_for_what_it_is_to_mount(place: Place):
+    """§9.3.1, A17"""
+    source = os.path.join(place.folder, "late")
+    session = place.start(
+        pod(
+            "web",
+            sh("app", "echo here", volumeMounts=[mount("late", "/podvisor-late")]),
+            volumes=[{"name": "late", "hostPath": {"path": source, "type": "Directory"}}],
+            **NEVER,
+        )
+    )
+    session.until_said(f"hostPath type check failed: {source} is not a directory")
+    os.mkdir(source)
+    finished = session.wait(0)
+    assert 'FailedMount: MountVolume.SetUp failed for volume "late" : ' in finished.err
+    assert finished.err.count("FailedMount") == 1
+
+
+@in_pidns
+@pytest.mark.parametrize("value", ["..", "/tmp"])
+def test_a_sub_path_that_leads_elsewhere_keeps_its_container_from_starting(
+    place: Place, value: str
+):
+    """§9.3.5, H05, H06"""
+    session = place.start(
+        pod(
+            "web",
+            sh(
+                "app",
+                "echo never",
+                env=[{"name": "WHERE", "value": value}],
+                volumeMounts=[mount("data", "/podvisor-data", subPathExpr="$(WHERE)")],
+            ),
+            volumes=[empty("data")],
+            **NEVER,
+        )
+    )
+    session.until_said("CreateContainerConfigError")
+    session.signal(signal.SIGINT)
+    assert "never" not in session.wait(130).out
+
+
+@in_pidns
+def test_the_hosts_file_has_the_pod_and_its_aliases(place: Place):
+    """H22"""
+    finished = place.run(
+        pod(
+            "web",
+            sh("app", "cat /etc/hosts; getent hosts web"),
+            hostAliases=[{"ip": "10.1.2.3", "hostnames": ["db", "db.shop"]}],
+            **NEVER,
+        ),
+        code=0,
+    )
+    lines = [line.partition("| ")[2] for line in finished.out.splitlines()]
+    assert lines[0] == "# Kubernetes-managed hosts file (host network)."
+    assert "127.0.0.1\tweb" in lines
+    assert "10.1.2.3\tdb\tdb.shop" in lines
+    assert lines[-1].split() == ["127.0.0.1", "web"]
+
+
+@in_pidns
+def test_a_private_tmp_is_empty_at_each_start(place: Place):
+    place.write("podvisor.toml", "private-tmp = true\n")
+    script = "ls -A /tmp; stat -c %a /tmp; echo x >/tmp/x"
+    session = place.start(
+        pod("web", sh("app", f"{script}; exit 1", workingDir="/"), restartPolicy="OnFailure"),
+        "--backoff-initial=10ms",
+    )
+    session.until(lambda: session.out.count("1777") >= 2, "two starts")
+    session.signal(signal.SIGINT)
+    assert "| x" not in session.wait(130).out
+
+
+@as_root
+def test_an_fs_group_may_write_and_what_it_writes_stays_its(place: Place, way: Way):
+    """§9.4.1"""
+    if not way.namespaces:
+        pytest.skip("nothing is mounted in mode group")
+    finished = place.run(
+        pod(
+            "web",
+            sh(
+                "app",
+                "id -G; echo x >/podvisor-data/x; stat -c '%g %a' /podvisor-data /podvisor-data/x",
+                volumeMounts=[mount("data", "/podvisor-data")],
+            ),
+            volumes=[empty("data")],
+            securityContext={"runAsUser": 1234, "fsGroup": 4321},
+            **NEVER,
+        ),
+        code=0,
+    )
+    lines = [line.partition("| ")[2] for line in finished.out.splitlines()]
+    assert lines == ["0 4321", "4321 2777", "4321 644"]
+
+
+@in_group
+def test_without_namespaces_mounts_are_refused_by_name(place: Place):
+    finished = place.run(
+        pod(
+            "web",
+            sh("app", "true", volumeMounts=[mount("data", "/data")]),
+            volumes=[empty("data")],
+            hostAliases=[{"ip": "10.1.2.3", "hostnames": ["db"]}],
+        ),
+        code=3,
+    )
+    where = "spec.containers[0].volumeMounts[0]: mounting volume data at /data"
+    assert f"{where} is not possible in isolation mode group" in finished.err
+    assert "hostAliases is not possible" in finished.err
+    assert "podvisor doctor" in finished.err

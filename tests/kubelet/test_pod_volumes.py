@@ -1,0 +1,245 @@
+"""Pods and their volumes: what waits for them, what is rewritten, who is evicted. Exact times.
+
+The files are real, below tmp_path; the containers are not.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from msgspec.structs import replace
+
+from supervisor.api import v1, validation
+from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.volumes import VolumeManager
+from supervisor.kubelet.worker import PodWorker
+from supervisor.runtime.cri import Isolation
+from supervisor.runtime.spec import Configuration, NodeInfo
+
+from .conftest import Program, World, world
+
+pytestmark = pytest.mark.anyio
+
+
+class Machine:
+    """What pods need to know of it, and the configuration, which may change."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.maps: dict[str, dict[str, bytes]] = {}
+
+    def __call__(self, pod: v1.Pod) -> NodeInfo:
+        maps = {("shop", name): held for name, held in self.maps.items()}
+        return NodeInfo(
+            name="here",
+            host_ip="127.0.0.1",
+            isolation=Isolation.PIDNS,
+            state_dir=str(self.folder),
+            working_dir="/",
+            uid=os.geteuid(),
+            gid=os.getegid(),
+            groups=(),
+            cpu_millis=1000,
+            memory=1 << 30,
+            configuration=Configuration(config_maps=maps),
+        )
+
+    def volume(self, worker: PodWorker, kind: str) -> pathlib.Path:
+        return self.folder / "pods" / worker.pod.metadata.uid / "volumes" / f"kubernetes.io~{kind}"
+
+
+@pytest.fixture
+def machine(tmp_path: pathlib.Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def manager(machine: Machine) -> VolumeManager:
+    """Without threads: the clock of these tests jumps while one is waited for."""
+
+    async def here(work: Callable[[], Any]) -> Any:
+        return work()
+
+    return VolumeManager(machine, here)
+
+
+def pod(*volumes: v1.Volume, init: tuple[str, ...] = (), **spec: object) -> v1.Pod:
+    def named(name: str) -> v1.Container:
+        return v1.Container(name=name, command=(name,))
+
+    made = v1.Pod(
+        metadata=v1.ObjectMeta(name="web", namespace="shop"),
+        spec=v1.PodSpec(
+            containers=(named("app"),),
+            init_containers=tuple(map(named, init)),
+            volumes=volumes,
+            restart_policy="Never",
+            **spec,  # type: ignore[arg-type]
+        ),
+    )
+    return validation.with_defaults(made)
+
+
+def config(name: str = "conf") -> v1.Volume:
+    return v1.Volume(name="v", config_map=v1.ConfigMapVolumeSource(name=name))
+
+
+def events(w: World, reason: str) -> list[str]:
+    return [event.message for event in w.seen.recorded if event.reason == reason]
+
+
+def condition(status: v1.PodStatus, name: str) -> v1.PodCondition:
+    return next(c for c in status.conditions if c.type == name)
+
+
+async def test_nothing_starts_until_all_volumes_are_there(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """A17, §9.3.1"""
+    path = machine.folder / "data"
+    source = v1.HostPathVolumeSource(path=str(path), type="Directory")
+    wanted = pod(v1.Volume(name="data", host_path=source), config(), init=("first",))
+    machine.maps["conf"] = {}
+    programs: dict[str, Program | list[Program]] = {"first": Program(runs=1), "app": Program()}
+    async with world(fake_clock, programs, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(wanted)
+        await fake_clock.sleep(6.5)
+        status = worker.status
+        assert status.phase == "Pending"
+        text = f"hostPath type check failed: {path} is not a directory"
+        text = f'MountVolume.SetUp failed for volume "data" : {text}'
+        assert set(events(w, "FailedMount")) == {text}
+        assert condition(status, "PodScheduled").status == "True"
+        assert condition(status, "PodReadyToStartContainers").status == "False"
+        assert condition(status, "Initialized").status == "False"
+        [app] = status.container_statuses
+        assert app.state.waiting is not None
+        assert app.state.waiting.reason == "PodInitializing"
+        assert not w.runtime.times("start", "first")
+
+        path.mkdir()
+        await fake_clock.sleep(5)
+        # Tried again every other second (§9.3.1).
+        assert w.runtime.times("start", "first") == [8.0]
+        assert w.runtime.times("start", "app") == [9.0]
+        changed = [
+            condition(worker.status, name).last_transition_time or ""
+            for name in ("PodReadyToStartContainers", "Initialized", "ContainersReady")
+        ]
+        assert changed == sorted(changed)
+        w.runtime.end(next(iter(w.runtime.running)), 0)
+        await w.node.wait()
+    assert not machine.volume(worker, "configmap").exists()
+
+
+async def test_a_pod_without_its_config_map_starts_when_that_comes(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.1, §9.3.4"""
+    async with world(fake_clock, {"app": Program(runs=1)}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(pod(config()))
+        await fake_clock.sleep(0.5)
+        text = 'MountVolume.SetUp failed for volume "v" : configmap "conf" not found'
+        assert events(w, "FailedMount") == [text]
+        machine.maps["conf"] = {"key": b"1"}
+        w.node.configuration_changed()
+        await fake_clock.sleep(0.1)
+        assert w.runtime.times("start", "app") == [0.5]
+        assert (machine.volume(worker, "configmap") / "v" / "key").read_bytes() == b"1"
+        await w.node.wait()
+
+
+async def test_what_changes_is_rewritten_and_what_vanishes_stays(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.4"""
+    machine.maps["conf"] = {"key": b"1"}
+    async with world(fake_clock, {"app": Program(runs=10)}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(pod(config()))
+        await fake_clock.sleep(1)
+        file = machine.volume(worker, "configmap") / "v" / "key"
+        data = file.parent / "..data"
+        first = os.readlink(data)
+        w.node.configuration_changed()
+        await fake_clock.sleep(1)
+        assert os.readlink(data) == first
+        machine.maps["conf"] = {"key": b"2"}
+        w.node.configuration_changed()
+        await fake_clock.sleep(1)
+        assert file.read_bytes() == b"2"
+        del machine.maps["conf"]
+        w.node.configuration_changed()
+        await fake_clock.sleep(1)
+        assert file.read_bytes() == b"2"
+        assert len(events(w, "FailedMount")) == 1
+        await w.node.wait()
+        w.node.configuration_changed()  # nothing is made again of what has gone
+        await fake_clock.sleep(1)
+        assert not file.parent.exists()
+
+
+async def test_a_pod_whose_volume_grows_too_large_is_evicted(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.2"""
+    source = v1.EmptyDirVolumeSource(size_limit="1Mi")
+    async with world(fake_clock, {"app": Program(term=None)}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(pod(v1.Volume(name="v", empty_dir=source)))
+        await fake_clock.sleep(15)
+        assert worker.status.phase == "Running"
+        folder = machine.volume(worker, "empty-dir") / "v"
+        (folder / "file").write_bytes(b"x" * (1 << 20) + b"x")
+        await w.node.wait()
+        message = 'Usage of EmptyDir volume "v" exceeds the limit "1Mi". '
+        status = worker.status
+        assert (status.phase, status.reason, status.message) == ("Failed", "Evicted", message)
+        assert events(w, "Evicted") == [message]
+        assert w.runtime.times("TERM", "app") == [20.0]
+        assert w.runtime.times("KILL", "app") == [22.0]
+        assert not folder.exists()
+
+
+async def test_an_update_that_comes_late_makes_nothing_again(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.maps["conf"] = {"key": b"1"}
+    volumes, wanted = manager(machine), pod(config())
+    assert await volumes.set_up(wanted) == ()
+    await volumes.tear_down(wanted)
+    assert await volumes.update(wanted) == ()
+    assert not list(machine.folder.rglob("key"))
+
+
+async def test_a_deletion_does_not_wait_for_volumes(fake_clock: Clock, machine: Machine) -> None:
+    """§9.3.1"""
+    async with world(fake_clock, {"app": Program()}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(pod(config()))
+        await fake_clock.sleep(0.5)
+        w.node.delete(worker)
+        with anyio.fail_after(5):
+            await w.node.wait()
+        assert not w.runtime.times("start", "app")
+
+
+async def test_mounts_are_told_in_the_status(fake_clock: Clock, machine: Machine) -> None:
+    """§9.3.6"""
+    wanted = pod(v1.Volume(name="v"))
+    mounts = (
+        v1.VolumeMount(name="v", mount_path="/a"),
+        v1.VolumeMount(name="v", mount_path="/b", read_only=True),
+    )
+    [app] = wanted.spec.containers
+    spec = replace(wanted.spec, containers=(replace(app, volume_mounts=mounts),))
+    async with world(fake_clock, {"app": Program(runs=1)}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(replace(wanted, spec=spec))
+        await w.node.wait()
+        assert worker.status.container_statuses[0].volume_mounts == (
+            v1.VolumeMountStatus(name="v", mount_path="/a"),
+            v1.VolumeMountStatus(
+                name="v", mount_path="/b", read_only=True, recursive_read_only="Disabled"
+            ),
+        )
