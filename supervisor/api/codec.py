@@ -105,16 +105,17 @@ class Document:
     def items(self) -> Iterator[Document]:
         """The objects of a List, or this one object."""
         data = self.data
-        kind = data.get("kind") if isinstance(data, dict) else None
-        items = data.get("items", ()) if isinstance(kind, str) and kind.endswith("List") else ()
+        kind = str(data.get("kind")) if isinstance(data, dict) else ""
+        items = data.get("items", ()) if kind.endswith("List") else ()
         if items is None:
             return  # as empty as []
         if not isinstance(items, list):
             yield self
             return
         for index, item in enumerate(items):
-            if kind == "PodList" and isinstance(item, dict):  # items of typed lists are untyped
-                item = {"apiVersion": "v1", "kind": "Pod"} | item
+            if kind != "List" and isinstance(item, dict):  # items of typed lists are untyped
+                own = {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")}
+                item = own | item
             yield Document(item, self.source, self._item(index), (*self.prefix, "items", index))
 
     def _item(self, index: int) -> Callable[[], _Place]:
@@ -940,8 +941,25 @@ def encode_pods(pods: list[v1.Pod], form: str) -> str:
     return dump(pods[0] if len(pods) == 1 else as_list(tuple(pods)), form)
 
 
+_KINDS = [
+    "Pod",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+    "PodTemplate",
+    "ConfigMap",
+    "Secret",
+]
+
+
 def kind_finding(kind: str) -> Finding:
     """A kind that is read but not run."""
-    if kind.lower() in ("pod", "pods"):
-        return not_supported(("kind",), kind, ["Pod"])
-    return said(("kind",), f"{kind} is not run yet: Pod only")
+    lower = kind.lower()
+    meant = [known for known in _KINDS if lower in (known.lower(), f"{known.lower()}s")]
+    if meant and kind not in meant:
+        return not_supported(("kind",), kind, meant)
+    return said(("kind",), f"{kind} is not run here: only pods and workloads are")

@@ -61,7 +61,7 @@ def admit(
     if here is not None:
         broken = {finding.path for finding in found if finding.severity is Severity.ERROR}
         found += [finding for finding in here(judged) if finding.path not in broken]
-    findings = misread + [finding for finding in found if not _follows_from(finding, misread)]
+    findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     failed = any(finding.severity is Severity.ERROR for finding in findings)
     return (None if failed else judged), findings
 
@@ -102,7 +102,7 @@ def _check_kind(data: Any) -> Finding | None:
     return None if kind == "Pod" else codec.kind_finding(kind)
 
 
-def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
+def follows_from(finding: Finding, misread: list[Finding]) -> bool:
     """Whether a broken rule is only the shadow of something that could not be read."""
     for cause in misread:
         length = len(cause.path)
@@ -437,11 +437,11 @@ def _check_pod(pod: v1.Pod) -> Iterator[Finding]:
     if pod.api_version != "v1":
         path: Path = ("apiVersion",)
         yield (not_supported(path, pod.api_version, ["v1"]) if pod.api_version else required(path))
-    yield from _check_metadata(pod.metadata)
+    yield from check_metadata(pod.metadata)
     yield from _check_spec(pod.spec)
 
 
-def _check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
+def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     path: Path = ("metadata",)
     if not meta.name and not meta.generate_name:
         yield required((*path, "name"))

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.api import codec, v1, validation
+from supervisor.api import codec, v1, validation, workloads
 from supervisor.api.problems import (
     MAX_FINDINGS,
     Finding,
@@ -168,7 +168,7 @@ class _Loader:
         for document in documents:
             if len(problems) > MAX_FINDINGS:
                 break
-            pod, findings = validation.admit(document.data, partial(self._check_here, document))
+            pod, findings = self._admit(document)
             problems += [document.problem(finding) for finding in findings]
             if pod is not None:
                 self._pods.append(LoadedPod(pod, source, folder, project))
@@ -176,6 +176,12 @@ class _Loader:
         self._problems += problems[:MAX_FINDINGS]
         if len(problems) >= MAX_FINDINGS:
             self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
+
+    def _admit(self, document: codec.Document) -> tuple[v1.Pod | None, list[Finding]]:
+        admit_pod = partial(validation.admit, here=partial(self._check_here, document))
+        if workloads.is_workload(document.data):
+            return workloads.admit(document.data, admit_pod)
+        return admit_pod(document.data)
 
     def _check_here(self, document: codec.Document, pod: v1.Pod) -> Iterator[Finding]:
         meta = pod.metadata

@@ -110,12 +110,12 @@ def test_warnings_alone_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_other_files_are_checked_after_a_broken_one() -> None:
     broken = write("broken.yaml", "a: [\n")
-    wrong = write("wrong.json", '{\n\t"apiVersion": "v1",\n\t"kind": "Job"\n}\n')
+    wrong = write("wrong.json", '{\n\t"apiVersion": "v1",\n\t"kind": "Service"\n}\n')
     assert problems("missing.yaml", broken, wrong) == [
         "missing.yaml: error: cannot read: No such file or directory",
         "broken.yaml:2:1: error: not YAML: while parsing a flow node, "
         "did not find expected node content",
-        "wrong.json:3:2: error: kind Job is not run yet: Pod only",
+        "wrong.json:3:2: error: kind Service is not run here: only pods and workloads are",
     ]
 
 
@@ -169,7 +169,7 @@ def test_standard_input_starts_in_the_current_folder(here: Path) -> None:
     (pod,) = loaded.pods
     assert (pod.source, pod.directory) == ("stdin", str(here))
     assert problems("-", stdin=io.BytesIO(b"kind: x")) == [
-        "stdin:1:1: error: kind x is not run yet: Pod only"
+        "stdin:1:1: error: kind x is not run here: only pods and workloads are"
     ]
 
 
@@ -429,4 +429,49 @@ def test_an_unknown_field_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
     assert leaving.value.exit_code == 2
     assert capsys.readouterr().err == (
         "podvisor: cannot list spec.nodeSelektor: a Pod has no such field\n"
+    )
+
+
+# --- other kinds -------------------------------------------------------------------------------
+
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: x}}
+  template:
+    metadata: {labels: {app: x}}
+    spec:
+      containers:
+      - name: a
+        command: ["true"]
+"""
+
+
+def test_a_workload_is_a_pod_of_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(write("web.yaml", DEPLOYMENT.replace("NAME", "web"))) == 0
+    out, err = capsys.readouterr()
+    assert out == "web.yaml: pod default/web is valid\n"
+    assert err.splitlines() == [
+        "web.yaml:5:3: warning: spec.replicas is ignored: the pod template runs once, as pod web",
+        "1 warning",
+    ]
+
+
+def test_a_workload_and_a_pod_cannot_have_one_name() -> None:
+    pod, web = GOOD.replace("NAME", "web"), DEPLOYMENT.replace("NAME", "web")
+    found = problems(write("web.yaml", f"{pod}---\n{web}"))
+    assert found[0] == (
+        'web.yaml:12:18: error: metadata.name: Duplicate value: "web": '
+        "namespace default has it from web.yaml:4 already"
+    )
+
+
+def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
+    text = DEPLOYMENT.replace("NAME", "web") + "      securityContext: {runAsUser: 1000}\n"
+    found = problems(write("web.yaml", text), ids=manifests.Ids(7, 8, ()))
+    assert found[1].startswith(
+        "web.yaml:13:36: error: spec.template.spec.securityContext.runAsUser: Invalid value: 1000"
     )
