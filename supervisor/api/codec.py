@@ -3,7 +3,8 @@
 Reading is in two steps, so that everything wrong with a file is found at once. `read` turns text
 into `Document`s: plain data, plus where each value stands. `decode` turns plain data into the
 types of `v1`, strictly: an unknown field or a wrong type is a `Finding`, and the rest is read
-all the same. `dump` writes objects as kubectl prints them. Callers are the command line and the
+all the same. Mistakes of the text are told without what stands there: it may be a Secret's value.
+`dump` writes objects as kubectl prints them. Callers are the command line and the
 API; nobody else parses a manifest.
 
 Scalars are read with kubectl's YAML 1.1 (`yes` and `on` are booleans, `0777` is octal, a date
@@ -487,16 +488,16 @@ class _Composer:
 
     def alias(self, event: Any) -> None:
         if event.anchor not in self._anchors:
-            self._fail(event, f"unknown alias *{event.anchor}: put it in quotes if it is text")
+            self._fail(event, "unknown alias: put it in quotes if it is text")
         node = self._anchors[event.anchor]
         if node is None:
-            self._fail(event, f"alias *{event.anchor} stands inside its own anchor")
+            self._fail(event, "an alias stands inside its own anchor")
         self._add(node, event)
 
     def start(self, event: Any) -> None:
         is_mapping = type(event).__name__ == "MappingStartEvent"
         if event.tag not in (None, "!", _STANDARD + ("map" if is_mapping else "seq")):
-            self._fail(event, f"tag {event.tag} is not read here")
+            self._fail(event, "a tag that is not read here: put it in quotes if it is text")
         if len(self._stack) >= MAX_DEPTH:
             self._fail(event, _TOO_DEEP, kind="")
         if event.anchor:
@@ -601,9 +602,9 @@ class _Composer:
         value = _plain(text)
         expected = _TAGS.get(kind)
         if expected is None:
-            self._fail(event, f"tag {tag} is not read here")
+            self._fail(event, "a tag that is not read here: put it in quotes if it is text")
         if type(value) not in expected:
-            self._fail(event, f"{show(text)} is no !!{kind}")
+            self._fail(event, f"this is no !!{kind}")
         return value
 
     def _fail(self, event: Any, text: str, kind: str = "not YAML: ") -> NoReturn:

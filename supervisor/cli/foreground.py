@@ -73,16 +73,20 @@ class Options(Struct, frozen=True, kw_only=True):
     timeline: bool = False  # of every shutdown, not only of those that are worth a look
 
 
-def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
+def run(
+    files: list[str], launcher: Launcher, options: Options, *, strict: bool = False
+) -> ExitCode:
     """Run pods until they end; return the exit code. Raises ManifestError and NodeError."""
     gc.freeze()  # the modules are here to stay
     gc.enable()
     with SignalWatch() as signals:
-        loaded = manifests.load(files)
+        loaded = manifests.load(files, strict=strict)
         for problem in loaded.problems:
             complain(str(problem))
         if manifests.refused(loaded.problems):
             raise ManifestError(manifests.summary(loaded.problems))
+        if not loaded.pods:
+            raise ManifestError("nothing to run: the input has configuration, but no pod")
         signals.hold()
         with StateDir() as state:
             return on_loop(Session(loaded, launcher, state, signals, options))

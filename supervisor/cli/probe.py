@@ -26,6 +26,9 @@ def command(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A manifest, YAML or JSON.")],
     target: Annotated[str, typer.Argument(metavar="POD/CONTAINER", help="Whose probe.")],
     kind: Annotated[Kind, typer.Argument(help="Which of its probes.")],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Make one probe of a manifest now, and say what the kubelet would conclude.
 
@@ -40,7 +43,7 @@ def command(
     from supervisor.cli import manifests, probing
     from supervisor.lifecycle.facts import ProbeKind
 
-    loaded = manifests.load([file])
+    loaded = manifests.load([file], strict=strict)
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
     if manifests.refused(loaded.problems):

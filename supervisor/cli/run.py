@@ -72,6 +72,9 @@ def command(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the node's folder when a pod failed, and name it.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Run pods in the foreground, from their first process to their last.
 
@@ -85,6 +88,8 @@ def command(
       podvisor run deploy/ --grace-period 5 --timestamps
 
       cat pod.json | podvisor run - -o yaml
+
+      kustomize build overlays/dev | podvisor run -
     """
     from supervisor.runtime.launch import spawn_launcher
 
@@ -108,6 +113,7 @@ def command(
                 keep=keep,
                 timeline=timeline,
             ),
+            strict=strict,
         )
     finally:
         launcher.close()

@@ -60,6 +60,9 @@ def command(
     backoff_max: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Run a durable node: containers outlive it, and its next life takes them on again.
 
@@ -86,7 +89,12 @@ def command(
         backoff_max=manifests.duration("--backoff-max", backoff_max),
     )
     code = serving.serve(
-        files or [], state_dir, isolation.value, options, keep=on_exit is OnExit.KEEP
+        files or [],
+        state_dir,
+        isolation.value,
+        options,
+        keep=on_exit is OnExit.KEEP,
+        strict=strict,
     )
     if code is not ExitCode.OK:
         raise typer.Exit(int(code))

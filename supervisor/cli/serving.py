@@ -39,7 +39,13 @@ _LOOK_EVERY = 1.0  # seconds between two looks at the files
 
 
 def serve(
-    paths: list[str], state_dir: str | None, isolation: str, options: Options, *, keep: bool
+    paths: list[str],
+    state_dir: str | None,
+    isolation: str,
+    options: Options,
+    *,
+    keep: bool,
+    strict: bool = False,
 ) -> ExitCode:
     """Run a durable node until a signal ends it; return the exit code.
 
@@ -48,7 +54,7 @@ def serve(
     gc.freeze()
     gc.enable()
     with SignalWatch() as signals:
-        sources = Sources(paths)
+        sources = Sources(paths, strict=strict)
         problems = sources.look()
         for problem in problems:
             complain(str(problem))

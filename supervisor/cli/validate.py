@@ -16,6 +16,9 @@ def command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Check manifests and say everything that is wrong with them.
 
@@ -33,7 +36,7 @@ def command(
     from supervisor.api.problems import printable
     from supervisor.cli import manifests
 
-    loaded = manifests.load(files)
+    loaded = manifests.load(files, strict=strict)
     for problem in loaded.problems:
         complain(str(problem))
     if loaded.problems:
@@ -43,3 +46,9 @@ def command(
     for item in loaded.pods:
         meta = item.pod.metadata
         print(f"{printable(item.source)}: pod {meta.namespace}/{meta.name} is valid")
+    for kind, metas in (
+        ("ConfigMap", [each.metadata for each in loaded.config_maps]),
+        ("Secret", [each.metadata for each in loaded.secrets]),
+    ):
+        for meta in metas:
+            print(f"{kind} {meta.namespace}/{meta.name} is valid")

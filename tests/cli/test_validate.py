@@ -475,3 +475,122 @@ def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
     assert found[1].startswith(
         "web.yaml:13:36: error: spec.template.spec.securityContext.runAsUser: Invalid value: 1000"
     )
+
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n"
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\ndata: {a: b}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: NAME}\nstringData: {a: hunter2}\n"
+
+
+def named(text: str, name: str) -> str:
+    return text.replace("NAME", name)
+
+
+def rendered() -> str:
+    """What a chart's rendering looks like."""
+    account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: web}\n"
+    custom = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: x}\n"
+    return (
+        "---\n---\n# Source: shop/templates/account.yaml\n"
+        + account
+        + "---\n# Source: shop/templates/empty.yaml\n---\nnull\n---\n"
+        + named(SERVICE, "web")
+        + "---\n"
+        + named(SERVICE, "db")
+        + "---\n# Source: shop/templates/web.yaml\n"
+        + named(DEPLOYMENT, "web").replace("replicas: 2", "replicas: 1")
+        + "---\n"
+        + named(SECRET, "s")
+        + "---\n"
+        + custom
+        + "---\n"
+        + named(CONFIG, "c")
+        + "---\n"
+    )
+
+
+def test_other_kinds_beside_a_workload_are_skipped_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(write("all.yaml", rendered())) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "all.yaml: pod default/web is valid",
+        "ConfigMap default/c is valid",
+        "Secret default/s is valid",
+    ]
+    assert err.splitlines() == [
+        "all.yaml:5:1: warning: skipped, since only pods and workloads are run: "
+        "ServiceAccount web; Service web, db; Job x",
+        "1 warning",
+    ]
+
+
+def test_strict_refuses_other_kinds() -> None:
+    found = problems(write("all.yaml", rendered()), strict=True)
+    assert [line.partition(" is not run")[0] for line in found] == [
+        "all.yaml:5:1: error: kind ServiceAccount",
+        "all.yaml:13:1: error: kind Service",
+        "all.yaml:18:1: error: kind Service",
+        "all.yaml:42:1: error: kind Job",
+    ]
+
+
+def test_what_is_run_is_looked_for_in_all_files() -> None:
+    write("d/a-service.yaml", named(SERVICE, "web"))
+    write("d/b-config.yaml", named(CONFIG, "c"))
+    assert problems("d") == [
+        "d/a-service.yaml:2:1: error: kind Service is not run here: only pods and workloads are"
+    ]
+    write("d/c-more.yaml", named(SERVICE, "db"))
+    write("d/d-pod.yaml", named(GOOD, "web"))
+    assert problems("d") == [
+        "warning: skipped, since only pods and workloads are run: Service web, db"
+    ]
+    write("d/d-pod.yaml", named(GOOD, "web").replace("command", "comand"))
+    assert len(problems("d")) == 2, "it is meant to be run, broken as it is"
+
+
+def test_a_part_of_an_input_may_have_nothing_to_run() -> None:
+    name = write("service.yaml", named(SERVICE, "web"))
+    (found,) = problems(name, part=True)
+    assert found.startswith("service.yaml:2:1: warning: skipped")
+    (found,) = problems(name, part=True, strict=True)
+    assert "error: kind Service is not run here" in found
+
+
+def test_a_kind_that_is_only_written_wrongly_is_not_skipped() -> None:
+    text = named(GOOD, "web") + "---\n" + named(DEPLOYMENT, "api").replace("Deploy", "deploy")
+    (found,) = problems(write("pods.yaml", text))
+    assert found == (
+        'pods.yaml:11:7: error: kind: Unsupported value: "deployment": '
+        'supported values: "Deployment"'
+    )
+
+
+def test_configuration_is_collected_in_any_order_and_decoded() -> None:
+    items = "".join(
+        "- " + text.replace("\n", "\n  ").rstrip() + "\n"
+        for text in (named(SECRET, "s"), named(CONFIG, "c"))
+    )
+    listed = write("list.yaml", "apiVersion: v1\nkind: List\nitems:\n" + items)
+    pods = write("pods.yaml", named(GOOD, "web"))
+    binary = named(CONFIG, "d").replace("data: {a: b}", "binaryData: {a: /w==}")
+    other = write("other.yaml", binary.replace("{name: d}", "{name: d, namespace: shop}"))
+    loaded = manifests.load([listed, pods, other])
+    assert loaded.problems == ()
+    assert [each.metadata.name for each in loaded.config_maps] == ["c", "d"]
+    configuration = loaded.configuration()
+    assert configuration.config_maps == {
+        ("default", "c"): {"a": b"b"},
+        ("shop", "d"): {"a": b"\xff"},
+    }
+    assert configuration.secrets == {("default", "s"): {"a": b"hunter2"}}
+
+
+def test_two_objects_of_one_kind_and_name_are_refused() -> None:
+    text = "---\n".join([named(CONFIG, "x"), named(SECRET, "x"), named(CONFIG, "x")])
+    assert problems(write("x.yaml", named(GOOD, "x") + "---\n" + text)) == [
+        'x.yaml:22:18: error: metadata.name: Duplicate value: "x": '
+        "namespace default has it from x.yaml:12 already"
+    ]
