@@ -12,9 +12,9 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -45,6 +45,13 @@ MAX_CONFIG = 16 * 1024  # bytes of it
 STDIN = "stdin"
 
 refused = has_errors
+
+
+_Admit = Callable[[Any], tuple[v1.Pod | None, list[Finding]]]
+
+
+class Select(Protocol):
+    def __call__(self, data: Any, admit_pod: _Admit) -> tuple[v1.Pod | None, list[Finding]]: ...
 
 
 class Project(Struct, frozen=True, kw_only=True):
@@ -117,20 +124,24 @@ def load(
     *,
     strict: bool = False,
     part: bool = False,
+    select: Select | None = None,
 ) -> Loaded:
     """Read all manifests that the command line names. Raises nothing for what they hold.
 
     Kinds that are not run here are skipped with a warning where something is run beside them, and
-    refused where nothing is, or if `strict`. `part`: there are other files than these.
+    refused where nothing is, or if `strict`. `part`: there are other files than these. `select`
+    judges plain data of a pod by the function it is given, or a part of it.
     """
-    loader = _Loader(stdin, ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups())))
+    ids = ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+    loader = _Loader(stdin, ids, select)
     loaded = loader.load(paths)
     return replace(loaded, problems=loader.judge(strict=strict, part=part))
 
 
 class _Loader:
-    def __init__(self, stdin: BinaryIO | None, ids: Ids) -> None:
+    def __init__(self, stdin: BinaryIO | None, ids: Ids, select: Select | None = None) -> None:
         self._stdin = stdin
+        self._select = select
         self._ids = ids
         try:
             self._here = os.getcwd()
@@ -274,7 +285,9 @@ class _Loader:
         return findings
 
     def _admit(self, document: codec.Document) -> tuple[v1.Pod | None, list[Finding]]:
-        admit_pod = partial(validation.admit, here=partial(self._check_here, document))
+        admit_pod: _Admit = partial(validation.admit, here=partial(self._check_here, document))
+        if self._select is not None:
+            admit_pod = partial(self._select, admit_pod=admit_pod)
         if workloads.is_workload(document.data):
             return workloads.admit(document.data, admit_pod)
         return admit_pod(document.data)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from supervisor.cli.run import IsolationChoice
-from supervisor.errors import ExitCode, UsageError
+from supervisor.errors import UsageError
 
 NO_ARGS_IS_HELP = False
 
@@ -96,5 +96,5 @@ def command(
         keep=on_exit is OnExit.KEEP,
         strict=strict,
     )
-    if code is not ExitCode.OK:
-        raise typer.Exit(int(code))
+    if code:
+        raise typer.Exit(code)

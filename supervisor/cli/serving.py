@@ -46,7 +46,7 @@ def serve(
     *,
     keep: bool,
     strict: bool = False,
-) -> ExitCode:
+) -> int:
     """Run a durable node until a signal ends it; return the exit code.
 
     `keep`: its containers run on then. Raises ManifestError, NodeError.
@@ -104,7 +104,7 @@ class _Serving(Session):
         self._ending = anyio.Event()
         self._refused: set[str] = set()  # what was said about pods that are not taken on
 
-    async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
+    async def _run_pods(self, runtime: ProcessRuntime) -> int:
         async with SQLiteStore(self._database) as store:
             self._store = store
             return await super()._run_pods(runtime)
