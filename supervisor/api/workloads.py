@@ -240,7 +240,8 @@ def _check_selector(data: dict[str, Any], kind: _Kind) -> Iterator[Finding]:
 
 def _selects(selector: v1.LabelSelector, labels: dict[str, Any]) -> bool:
     for expression in selector.match_expressions:
-        value, values = labels.get(str(expression.get("key"))), expression.get("values") or ()
+        value, values = labels.get(str(expression.get("key"))), expression.get("values")
+        values = values if isinstance(values, list) else []
         chosen = {
             "In": value is not None and value in values,
             "NotIn": value not in values,

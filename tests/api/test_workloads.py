@@ -209,6 +209,16 @@ def test_what_only_a_controller_could_do_is_one_warning(data: dict[str, Any], na
             id="a selector with expressions",
         ),
         pytest.param(
+            workload(
+                selector={"matchExpressions": [{"key": "app", "operator": "In", "values": 0.5}]}
+            ),
+            [
+                'spec.template.metadata.labels: Invalid value: {"app":"web"}: '
+                "`selector` does not match template `labels`"
+            ],
+            id="a selector whose values are no list",
+        ),
+        pytest.param(
             workload("StatefulSet", selector={}),
             ["spec.selector: Invalid value: {}: empty selector is invalid for statefulset"],
             id="a selector that selects everything",
