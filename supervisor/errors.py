@@ -24,6 +24,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 3  # manifest or config refused; nothing was started
     NODE = 4  # the node cannot be reached or started
     BUG = 70  # our own bug
+    ITSELF = 125  # podvisor failed itself, where a container's code is passed through
     HANGUP = 129
     INTERRUPTED = 130
     BROKEN_PIPE = 141

@@ -3,7 +3,8 @@
 Reading is in two steps, so that everything wrong with a file is found at once. `read` turns text
 into `Document`s: plain data, plus where each value stands. `decode` turns plain data into the
 types of `v1`, strictly: an unknown field or a wrong type is a `Finding`, and the rest is read
-all the same. `dump` writes objects as kubectl prints them. Callers are the command line and the
+all the same. Mistakes of the text are told without what stands there: it may be a Secret's value.
+`dump` writes objects as kubectl prints them. Callers are the command line and the
 API; nobody else parses a manifest.
 
 Scalars are read with kubectl's YAML 1.1 (`yes` and `on` are booleans, `0777` is octal, a date
@@ -105,16 +106,17 @@ class Document:
     def items(self) -> Iterator[Document]:
         """The objects of a List, or this one object."""
         data = self.data
-        kind = data.get("kind") if isinstance(data, dict) else None
-        items = data.get("items", ()) if isinstance(kind, str) and kind.endswith("List") else ()
+        kind = str(data.get("kind")) if isinstance(data, dict) else ""
+        items = data.get("items", ()) if kind.endswith("List") else ()
         if items is None:
             return  # as empty as []
         if not isinstance(items, list):
             yield self
             return
         for index, item in enumerate(items):
-            if kind == "PodList" and isinstance(item, dict):  # items of typed lists are untyped
-                item = {"apiVersion": "v1", "kind": "Pod"} | item
+            if kind != "List" and isinstance(item, dict):  # items of typed lists are untyped
+                own = {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")}
+                item = own | item
             yield Document(item, self.source, self._item(index), (*self.prefix, "items", index))
 
     def _item(self, index: int) -> Callable[[], _Place]:
@@ -486,16 +488,16 @@ class _Composer:
 
     def alias(self, event: Any) -> None:
         if event.anchor not in self._anchors:
-            self._fail(event, f"unknown alias *{event.anchor}: put it in quotes if it is text")
+            self._fail(event, "unknown alias: put it in quotes if it is text")
         node = self._anchors[event.anchor]
         if node is None:
-            self._fail(event, f"alias *{event.anchor} stands inside its own anchor")
+            self._fail(event, "an alias stands inside its own anchor")
         self._add(node, event)
 
     def start(self, event: Any) -> None:
         is_mapping = type(event).__name__ == "MappingStartEvent"
         if event.tag not in (None, "!", _STANDARD + ("map" if is_mapping else "seq")):
-            self._fail(event, f"tag {event.tag} is not read here")
+            self._fail(event, "a tag that is not read here: put it in quotes if it is text")
         if len(self._stack) >= MAX_DEPTH:
             self._fail(event, _TOO_DEEP, kind="")
         if event.anchor:
@@ -600,9 +602,9 @@ class _Composer:
         value = _plain(text)
         expected = _TAGS.get(kind)
         if expected is None:
-            self._fail(event, f"tag {tag} is not read here")
+            self._fail(event, "a tag that is not read here: put it in quotes if it is text")
         if type(value) not in expected:
-            self._fail(event, f"{show(text)} is no !!{kind}")
+            self._fail(event, f"this is no !!{kind}")
         return value
 
     def _fail(self, event: Any, text: str, kind: str = "not YAML: ") -> NoReturn:
@@ -940,8 +942,25 @@ def encode_pods(pods: list[v1.Pod], form: str) -> str:
     return dump(pods[0] if len(pods) == 1 else as_list(tuple(pods)), form)
 
 
+_KINDS = [
+    "Pod",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+    "PodTemplate",
+    "ConfigMap",
+    "Secret",
+]
+
+
 def kind_finding(kind: str) -> Finding:
     """A kind that is read but not run."""
-    if kind.lower() in ("pod", "pods"):
-        return not_supported(("kind",), kind, ["Pod"])
-    return said(("kind",), f"{kind} is not run yet: Pod only")
+    lower = kind.lower()
+    meant = [known for known in _KINDS if lower in (known.lower(), f"{known.lower()}s")]
+    if meant and kind not in meant:
+        return not_supported(("kind",), kind, meant)
+    return said(("kind",), f"{kind} is not run here: only pods and workloads are")

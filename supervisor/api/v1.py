@@ -1,4 +1,4 @@
-"""The kinds of Kubernetes' core/v1 that podvisor speaks, as frozen data.
+"""The kinds of Kubernetes that podvisor speaks, as frozen data.
 
 Every layer above holds pods, statuses and events in these types. Attributes are the Kubernetes
 names in snake case; on the wire they are camel case. The whole PodSpec is modelled, also what
@@ -713,6 +713,140 @@ class PodStatus(Model, frozen=True, kw_only=True):
     resource_claim_statuses: tuple[Opaque, ...] = ()
     resources: ResourceRequirements | None = None
     start_time: Time | None = None
+
+
+# --- workloads ---------------------------------------------------------------------------------
+#
+# Kinds with a pod template. The template is read as a pod (`workloads.py`), so here it is opaque;
+# of the rest only the names and the types of fields matter.
+
+
+class PodTemplateSpec(Model, frozen=True, kw_only=True):
+    metadata: Opaque | None = None
+    spec: Opaque | None = None
+
+
+class DeploymentSpec(Model, frozen=True, kw_only=True):
+    min_ready_seconds: int = 0
+    paused: bool = False
+    progress_deadline_seconds: int | None = None
+    replicas: int | None = None
+    revision_history_limit: int | None = None
+    selector: LabelSelector | None = None
+    strategy: Opaque | None = None
+    template: PodTemplateSpec | None = None
+
+
+class StatefulSetSpec(Model, frozen=True, kw_only=True):
+    min_ready_seconds: int = 0
+    ordinals: Opaque | None = None
+    persistent_volume_claim_retention_policy: Opaque | None = None
+    pod_management_policy: str = ""
+    replicas: int | None = None
+    revision_history_limit: int | None = None
+    selector: LabelSelector | None = None
+    service_name: str = ""
+    template: PodTemplateSpec | None = None
+    update_strategy: Opaque | None = None
+    volume_claim_templates: tuple[Opaque, ...] = ()
+
+
+class DaemonSetSpec(Model, frozen=True, kw_only=True):
+    min_ready_seconds: int = 0
+    revision_history_limit: int | None = None
+    selector: LabelSelector | None = None
+    template: PodTemplateSpec | None = None
+    update_strategy: Opaque | None = None
+
+
+class ReplicaSetSpec(Model, frozen=True, kw_only=True):
+    min_ready_seconds: int = 0
+    replicas: int | None = None
+    selector: LabelSelector | None = None
+    template: PodTemplateSpec | None = None
+
+
+class ReplicationControllerSpec(Model, frozen=True, kw_only=True):
+    min_ready_seconds: int = 0
+    replicas: int | None = None
+    selector: dict[str, str] = {}
+    template: PodTemplateSpec | None = None
+
+
+class JobSpec(Model, frozen=True, kw_only=True):
+    active_deadline_seconds: int | None = None
+    backoff_limit: int | None = None
+    backoff_limit_per_index: int | None = None
+    completion_mode: str | None = None
+    completions: int | None = None
+    managed_by: str | None = None
+    manual_selector: bool | None = None
+    max_failed_indexes: int | None = None
+    parallelism: int | None = None
+    pod_failure_policy: Opaque | None = None
+    pod_replacement_policy: str | None = None
+    selector: LabelSelector | None = None
+    success_policy: Opaque | None = None
+    suspend: bool | None = None
+    template: PodTemplateSpec | None = None
+    ttl_seconds_after_finished: int | None = None
+
+
+class JobTemplateSpec(Model, frozen=True, kw_only=True):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: JobSpec | None = None
+
+
+class CronJobSpec(Model, frozen=True, kw_only=True):
+    concurrency_policy: str = ""
+    failed_jobs_history_limit: int | None = None
+    job_template: JobTemplateSpec | None = None
+    schedule: str = ""
+    starting_deadline_seconds: int | None = None
+    successful_jobs_history_limit: int | None = None
+    suspend: bool | None = None
+    time_zone: str | None = None
+
+
+class Workload(Model, frozen=True, kw_only=True):
+    """What they have in common."""
+
+    api_version: str = ""
+    kind: str = ""
+    metadata: ObjectMeta = ObjectMeta()
+    status: Opaque | None = None
+
+
+class Deployment(Workload, frozen=True, kw_only=True):
+    spec: DeploymentSpec | None = None
+
+
+class StatefulSet(Workload, frozen=True, kw_only=True):
+    spec: StatefulSetSpec | None = None
+
+
+class DaemonSet(Workload, frozen=True, kw_only=True):
+    spec: DaemonSetSpec | None = None
+
+
+class ReplicaSet(Workload, frozen=True, kw_only=True):
+    spec: ReplicaSetSpec | None = None
+
+
+class ReplicationController(Workload, frozen=True, kw_only=True):
+    spec: ReplicationControllerSpec | None = None
+
+
+class Job(Workload, frozen=True, kw_only=True):
+    spec: JobSpec | None = None
+
+
+class CronJob(Workload, frozen=True, kw_only=True):
+    spec: CronJobSpec | None = None
+
+
+class PodTemplate(Workload, frozen=True, kw_only=True):
+    template: PodTemplateSpec | None = None
 
 
 # --- the kinds ---------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ unprivileged user cannot take are found by whoever knows the user.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +65,7 @@ def admit(
     if here is not None:
         broken = {finding.path for finding in found if finding.severity is Severity.ERROR}
         found += [finding for finding in here(judged) if finding.path not in broken]
-    findings = misread + [finding for finding in found if not _follows_from(finding, misread)]
+    findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     failed = any(finding.severity is Severity.ERROR for finding in findings)
     return (None if failed else judged), findings
 
@@ -104,7 +106,7 @@ def _check_kind(data: Any) -> Finding | None:
     return None if kind == "Pod" else codec.kind_finding(kind)
 
 
-def _follows_from(finding: Finding, misread: list[Finding]) -> bool:
+def follows_from(finding: Finding, misread: list[Finding]) -> bool:
     """Whether a broken rule is only the shadow of something that could not be read."""
     for cause in misread:
         length = len(cause.path)
@@ -498,11 +500,11 @@ def _check_pod(pod: v1.Pod) -> Iterator[Finding]:
     if pod.api_version != "v1":
         path: Path = ("apiVersion",)
         yield (not_supported(path, pod.api_version, ["v1"]) if pod.api_version else required(path))
-    yield from _check_metadata(pod.metadata)
+    yield from check_metadata(pod.metadata)
     yield from _check_spec(pod.spec)
 
 
-def _check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
+def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     path: Path = ("metadata",)
     if not meta.name and not meta.generate_name:
         yield required((*path, "name"))
@@ -1272,3 +1274,109 @@ def _check_amount(name: str, text: str, path: Path) -> Iterator[Finding]:
             # The classic slip: 128m is 0.128 bytes, 128Mi was meant.
             said_text = f'fractional byte value "{text}" is invalid, must be an integer'
             yield Finding(Type.INVALID, path, said_text, Severity.WARNING)
+
+
+# --- ConfigMaps and Secrets --------------------------------------------------------------------
+
+_MAX_DATA = 1024 * 1024  # bytes of all values
+# Keys that a Secret of this type must have; of several lists, one.
+_SECRET_KEYS = {
+    "kubernetes.io/basic-auth": ("username", "password"),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+}
+
+
+def admit_config_map(data: Any) -> tuple[v1.ConfigMap | None, list[Finding]]:
+    """The ConfigMap if nothing is wrong, with its namespace, and all findings."""
+    read, misread = codec.decode(data, v1.ConfigMap)
+    read = replace(read, metadata=_own_metadata(read.metadata))
+    found = list(_check_object(read))
+    size = sum(len(text.encode()) for text in read.data.values())
+    for key in read.data:
+        path: Path = ("data", Key(key))
+        found += _all(path, key, _config_key(key))
+        if key in read.binary_data:
+            found.append(invalid(path, key, "duplicate of key present in binaryData"))
+    for key, text in read.binary_data.items():
+        path = ("binaryData", Key(key))
+        found += _all(path, key, _config_key(key))
+        content = unbase64(text)
+        size += len(content or b"")
+        if content is None:
+            found.append(_invalid_base64(path, "data"))
+    if size > _MAX_DATA:
+        found.append(too_long((), _MAX_DATA))
+    findings = misread + [finding for finding in found if not follows_from(finding, misread)]
+    return (None if findings else read), findings
+
+
+def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
+    """The Secret if nothing is wrong, with its namespace and `stringData` merged into `data`, and
+    all findings. No text has a value of the Secret in it, however wrong its type is."""
+    read, shown = codec.decode(data, v1.Secret)
+    misread = [_without_value(finding, data) for finding in shown]
+    meta = _own_metadata(read.metadata)
+    found = list(_check_object(replace(read, metadata=meta)))
+    values = {key: unbase64(text) for key, text in read.data.items()}
+    found += [
+        _invalid_base64(("data", Key(key)), "stringData")
+        for key, content in values.items()
+        if content is None
+    ]
+    values |= {key: text.encode() for key, text in read.string_data.items()}
+    for name, keys in (("data", read.data), ("stringData", read.string_data)):
+        for key in keys:
+            found += _all((name, Key(key)), key, _config_key(key))
+    if sum(len(content or b"") for content in values.values()) > _MAX_DATA:
+        found.append(too_long(("data",), _MAX_DATA))
+    needed = _SECRET_KEYS.get(read.type, ())
+    missing = [key for key in needed if key not in values]
+    if read.type != "kubernetes.io/basic-auth" or len(missing) == len(needed):
+        found += [required(("data", Key(key))) for key in missing]
+    findings = misread + [finding for finding in found if not follows_from(finding, misread)]
+    if findings:
+        return None, findings
+    merged = {key: base64.b64encode(content or b"").decode() for key, content in values.items()}
+    return replace(read, metadata=meta, data=merged, string_data={}), findings
+
+
+def unbase64(text: str) -> bytes | None:
+    """What a value of `data` of a Secret, or of `binaryData`, stands for; None if for nothing."""
+    try:
+        # As Go reads it: lines may be broken, and nothing else is forgiven.
+        return binascii.a2b_base64(text.replace("\n", "").replace("\r", ""), strict_mode=True)
+    except ValueError:
+        return None
+
+
+def _invalid_base64(path: Path, plain: str) -> Finding:
+    text = f"{Type.INVALID}: must be base64; text as it is belongs into {plain}"
+    return Finding(Type.INVALID, path, text)
+
+
+def _own_metadata(meta: v1.ObjectMeta) -> v1.ObjectMeta:
+    return replace(meta, namespace=meta.namespace or NAMESPACE_DEFAULT)
+
+
+def _check_object(read: v1.ConfigMap | v1.Secret) -> Iterator[Finding]:
+    if read.api_version != "v1":
+        yield not_supported(("apiVersion",), read.api_version, ["v1"])
+    yield from check_metadata(read.metadata)
+    if not read.metadata.name and read.metadata.generate_name:
+        yield said(
+            ("metadata", "generateName"), f"is refused: not yet: give the {read.kind} a name"
+        )
+
+
+def _without_value(finding: Finding, data: Any) -> Finding:
+    """Of a Secret: what is wrong, without what is there."""
+    if finding.type is not Type.INVALID:
+        return finding
+    for part in finding.path:
+        data = data[part]
+    prefix = invalid((), data, "").text
+    detail = finding.text.removeprefix(prefix) if finding.text.startswith(prefix) else ""
+    return replace(finding, text=f"{Type.INVALID}{detail}")

@@ -17,7 +17,7 @@ import traceback
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from supervisor._version import __version__
 from supervisor.errors import ExitCode, ManifestError, PodvisorError
@@ -46,9 +46,11 @@ class _LazyGroup(TyperGroup):
             return None
         module = importlib.import_module(f"supervisor.cli.{cmd_name}")
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, no_args_is_help=getattr(module, "NO_ARGS_IS_HELP", False))(
-            module.command
-        )
+        app.command(
+            cmd_name,
+            cls=getattr(module, "Parser", TyperCommand),
+            no_args_is_help=getattr(module, "NO_ARGS_IS_HELP", False),
+        )(module.command)
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -81,6 +83,16 @@ def _root(
 ) -> None: ...
 
 
+_failure: ExitCode | None = None  # instead of the code of any failure of ours
+
+
+def fail_with(code: ExitCode) -> None:
+    """From here on every failure of podvisor's own leaves with this code: the other codes are the
+    container's, which is passed through."""
+    global _failure
+    _failure = code
+
+
 def die_silently_on_signals(*, also_of_pipes: bool) -> None:
     """Let the signals that end a program do so without a traceback, also pending ones.
 
@@ -98,7 +110,8 @@ def die_silently_on_signals(*, also_of_pipes: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    if sys.argv[1:2] not in (["run"], ["serve"]) or not {"-h", "--help"}.isdisjoint(sys.argv):
+    ours = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    if sys.argv[1:2] not in (["run"], ["serve"]) or not {"-h", "--help"}.isdisjoint(ours):
         die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # others take them
         gc.enable()
     for stream in (sys.stdout, sys.stderr):
@@ -119,15 +132,15 @@ def _guarded() -> int:
         # What is wrong with manifests was told line by line; only the sum is left to say.
         prefix = "" if isinstance(error, ManifestError) else "podvisor: "
         complain(f"{prefix}{error}")
-        code = error.exit_code
+        code = _failure or error.exit_code
     except OSError as error:  # a full disk behind stdout, no descriptors, no processes
         complain(f"podvisor: cannot go on: {error}")
-        return ExitCode.NODE
+        return _failure or ExitCode.NODE
     except Exception:
         complain(traceback.format_exc())
         left = "its containers run on" if sys.argv[1:2] == ["serve"] else "nothing is left running"
         complain(f"podvisor: this is a bug of podvisor's own; {left}")
-        code = ExitCode.BUG
+        code = _failure or ExitCode.BUG
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

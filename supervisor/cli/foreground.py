@@ -13,7 +13,7 @@ import os
 import pwd
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import codec, v1
-from supervisor.cli import complain, envfile, hints, manifests, narration, waterfall
+from supervisor.cli import complain, envfile, hints, manifests, narration, selection, waterfall
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
@@ -34,7 +34,7 @@ from supervisor.lifecycle.decide import AFTER_SIGNAL, Awaited, waiting_for, wait
 from supervisor.lifecycle.facts import ContainerId, HookKind, ProbeKind
 from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
-from supervisor.lifecycle.status import missing_gates
+from supervisor.lifecycle.status import missing_gates, runs_again
 from supervisor.runtime import mounts, procfs, spec
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from supervisor.runtime.launch import Launcher, ProcessRuntime
@@ -73,24 +73,29 @@ class Options(Struct, frozen=True, kw_only=True):
     backoff_max: float | None = None
     keep: bool = False
     maps: manifests.Maps = ()
+    exit_code_from: str = ""  # a container, whose exit code is that of the run
+    ends_with_it: bool = True  # whether the run ends when that container does
     timeline: bool = False  # of every shutdown, not only of those that are worth a look
 
 
-def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
-    """Run pods until they end; return the exit code. Raises ManifestError and NodeError."""
+def run(load: Callable[[], manifests.Loaded], launcher: Launcher, options: Options) -> int:
+    """Run pods until they end; return the exit code. Raises ManifestError and NodeError, and what
+    `load` raises."""
     gc.freeze()  # the modules are here to stay
     gc.enable()
     with SignalWatch() as signals:
-        loaded = manifests.load(files, maps=options.maps)
+        loaded = load()
         configuration = loaded.configuration()
         given, problems = envfile.read_all(options.env_file)
         # Nothing comes after the documents: what is missing in them would be waited for in vain.
         missing = manifests.unconfigured(loaded.pods, configuration)
-        problems = [*problems, *loaded.problems, *missing]
-        for problem in problems:
-            complain(str(problem))
-        if manifests.refused(problems):
-            raise ManifestError(manifests.summary(problems))
+        loaded = checked(replace(loaded, problems=(*problems, *loaded.problems, *missing)))
+        if options.exit_code_from:
+            home, container = selection.find(
+                loaded.pods, "--exit-code-from", options.exit_code_from
+            )
+            if options.ends_with_it:
+                loaded = replace(loaded, pods=_ending(loaded.pods, home, container))
         signals.hold()
         with StateDir() as state:
             session = Session(loaded, launcher, state, signals, options)
@@ -98,7 +103,36 @@ def run(files: list[str], launcher: Launcher, options: Options) -> ExitCode:
             return on_loop(session)
 
 
-def on_loop(session: Session) -> ExitCode:
+def checked(loaded: manifests.Loaded) -> manifests.Loaded:
+    """What was loaded, after saying what is wrong with it. Raises ManifestError."""
+    for problem in loaded.problems:
+        complain(str(problem))
+    if manifests.refused(loaded.problems):
+        raise ManifestError(manifests.summary(loaded.problems))
+    if not loaded.pods:
+        raise ManifestError("nothing to run: the input has configuration, but no pod")
+    return loaded
+
+
+def _ending(
+    pods: tuple[manifests.LoadedPod, ...], home: manifests.LoadedPod, container: v1.Container
+) -> tuple[manifests.LoadedPod, ...]:
+    """Pods in which this container, if always restarted, is not: the run ends with its first end.
+
+    A sidecar cannot be had without its restarts.
+    """
+    spec = home.pod.spec
+    if (container.restart_policy or spec.restart_policy) != "Always":
+        return pods
+    once = tuple(
+        replace(each, restart_policy="Never") if each is container else each
+        for each in spec.containers
+    )
+    other = replace(home, pod=replace(home.pod, spec=replace(spec, containers=once)))
+    return tuple(other if each is home else each for each in pods)
+
+
+def on_loop(session: Session) -> int:
     """Run a session on an event loop of its own."""
     try:
         return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
@@ -132,6 +166,8 @@ class Session:
         self._options = options
         self._asked = 0  # how often the end was asked for
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
+        self._passed: int | None = None  # exit code of the container that the run ends with
+        self._followed = False  # whether that container has ended
         self._homes: dict[str, manifests.LoadedPod] = {}  # by pod uid
         self._labels: dict[str, str] = {}  # by pod uid
         self._specs: dict[ContainerId, LaunchSpec] = {}
@@ -155,14 +191,14 @@ class Session:
         """Before `run`: what containers get that comes from no manifest of a pod."""
         self._configuration, self._given = configuration, given
 
-    async def run(self) -> ExitCode:
+    async def run(self) -> int:
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._take_signals)
             code = await self._live()
             self._tasks.cancel_scope.cancel()
         return code
 
-    async def _live(self) -> ExitCode:
+    async def _live(self) -> int:
         async with ProcessRuntime(self._launcher, self._state.path) as runtime:
             self._output = Output(
                 log_event=runtime.logs_fd,
@@ -180,7 +216,7 @@ class Session:
                     self._output.close()
         return code
 
-    async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
+    async def _run_pods(self, runtime: ProcessRuntime) -> int:
         self._info = node_info(runtime.isolation, self._state.path)
         if self._loaded.pods:
             self._say_what_mode()
@@ -282,7 +318,7 @@ class Session:
         meta = pod.metadata
         return f"{meta.namespace}/{meta.name}" if self._several else meta.name
 
-    def _conclude(self, node: Node, lost: NodeError | None) -> ExitCode:
+    def _conclude(self, node: Node, lost: NodeError | None) -> int:
         records = [worker.record for worker in self._taken_on]
         if records:
             self._output.print("\n" + narration.final_table(records, self._labels))
@@ -296,13 +332,16 @@ class Session:
             self._output.say("podvisor", f"logs and files are kept in {self._state.path}")
         for bug in node.bugs:
             self._output.print(f"podvisor: a bug of podvisor's own: {bug}\n")
+        passes = bool(self._options.exit_code_from)
         if node.bugs:
-            return ExitCode.BUG
+            return ExitCode.ITSELF if passes else ExitCode.BUG
         if lost is not None:
             self._output.say("podvisor", str(lost))
-            return lost.exit_code
+            return ExitCode.ITSELF if passes else lost.exit_code
         if self._code is not None:
             return self._code
+        if passes and self._passed is not None:
+            return self._passed
         return ExitCode.NEGATIVE if failed else ExitCode.OK
 
     def _tell_shutdowns(self, records: Iterable[PodRecord]) -> None:
@@ -440,9 +479,36 @@ class Session:
             if was is not now:
                 hook = hooks.find(now.hooks, HookKind.POST_START)
                 self._hint(f"{pod}/{now.name}", hints.post_start_refused(hook))
+        if self._options.exit_code_from:
+            self._follow_code(worker)
         status = worker.status
         if status.conditions != before.status.conditions and _waits_for_gates(status):
             self._hint(pod, hints.readiness_gates(missing_gates(worker.record)))
+
+    def _follow_code(self, worker: PodWorker) -> None:
+        """Keep the exit code that is asked for; end the run once the container has ended."""
+        target = self._options.exit_code_from
+        home, container = selection.find(self._loaded.pods, "--exit-code-from", target)
+        meta, record = worker.pod.metadata, worker.record
+        if (meta.namespace, meta.name) != _full_name(home.pod):
+            return
+        state = next(c for c in record.containers if c.name == container.name)
+        over = record.status.phase in reasons.TERMINAL_PHASES
+        if not self._options.ends_with_it:
+            self._passed = state.ended.exit_code if state.ended is not None else None
+            return
+        if self._followed or (state.ended is None and not over):
+            return
+        if state.ended is not None:
+            is_sidecar = v1.is_sidecar(container)
+            if not over and not is_sidecar and runs_again(record, container, state):
+                return
+            self._passed = state.ended.exit_code
+        self._followed = True
+        node = self._node
+        if node is not None and not self._asked:
+            self._output.say(self._labels[meta.uid], f"{container.name} has ended: stopping all")
+            self._stop(node, self._options.grace_period)
 
     def event(self, event: v1.Event) -> None:
         if event.type != reasons.WARNING or event.reason in _TOLD:
@@ -557,6 +623,10 @@ class Session:
         longest = options.backoff_max or project.backoff_max or policy.backoff_max
         # Who asks for a long first delay has not asked for a shorter longest one.
         return replace(policy, backoff_initial=first, backoff_max=max(first, longest))
+
+
+def _full_name(pod: v1.Pod) -> tuple[str, str]:
+    return pod.metadata.namespace, pod.metadata.name
 
 
 def _spec(record: PodRecord, id: ContainerId) -> v1.Container:

@@ -14,20 +14,21 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.api import codec, v1, validation
+from supervisor.api import codec, v1, validation, workloads
 from supervisor.api.problems import (
     MAX_FINDINGS,
     Finding,
     Path,
     Problem,
     Severity,
+    Type,
     duplicate,
     has_errors,
     invalid,
@@ -52,6 +53,13 @@ MAX_CONFIG_LINE = 4096  # reading a key of many parts takes the square of their 
 STDIN = "stdin"
 
 refused = has_errors
+
+
+_Admit = Callable[[Any], tuple[v1.Pod | None, list[Finding]]]
+
+
+class Select(Protocol):
+    def __call__(self, data: Any, admit_pod: _Admit) -> tuple[v1.Pod | None, list[Finding]]: ...
 
 
 class Project(Struct, frozen=True, kw_only=True):
@@ -82,12 +90,36 @@ class Loaded(Struct, frozen=True):
     pods: tuple[LoadedPod, ...]
     problems: tuple[Problem, ...]
     project: Project  # the first manifest's
+    config_maps: tuple[v1.ConfigMap, ...] = ()
+    secrets: tuple[v1.Secret, ...] = ()
 
     def configuration(self) -> Configuration:
-        """What the ConfigMaps and Secrets among the documents hold."""
-        from supervisor.runtime.spec import Configuration
+        """What they hold, in bytes."""
+        return configuration(self.config_maps, self.secrets)
 
-        return Configuration()
+
+def configuration(
+    config_maps: Iterable[v1.ConfigMap], secrets: Iterable[v1.Secret]
+) -> Configuration:
+    """By namespace and name; of two with one name, the first."""
+    from supervisor.runtime.spec import Configuration
+
+    maps: dict[tuple[str, str], dict[str, bytes]] = {}
+    for each in config_maps:
+        texts = {key: text.encode() for key, text in each.data.items()}
+        maps.setdefault(_key(each.metadata), texts | _decoded(each.binary_data))
+    hidden: dict[tuple[str, str], dict[str, bytes]] = {}
+    for secret in secrets:
+        hidden.setdefault(_key(secret.metadata), _decoded(secret.data))
+    return Configuration(maps, hidden)
+
+
+def _key(meta: v1.ObjectMeta) -> tuple[str, str]:
+    return meta.namespace, meta.name
+
+
+def _decoded(data: dict[str, str]) -> dict[str, bytes]:
+    return {key: validation.unbase64(text) or b"" for key, text in data.items()}
 
 
 class Ids(Struct, frozen=True):
@@ -107,21 +139,36 @@ def load(
     ids: Ids | None = None,
     *,
     maps: Maps = (),
+    strict: bool = False,
+    part: bool = False,
+    select: Select | None = None,
     without_programs: bool = False,
 ) -> Loaded:
     """Read all manifests that the command line names. Raises nothing for what they hold.
 
-    `without_programs`: also pods whose images stand for nothing that could be run.
+    Kinds that are not run here are skipped with a warning where something is run beside them, and
+    refused where nothing is, or if `strict`. `part`: there are other files than these. `select`
+    judges plain data of a pod by the function it is given, or a part of it. `without_programs`:
+    also pods whose images stand for nothing that could be run.
     """
     ids = ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))
-    return _Loader(stdin, ids, maps, without_programs=without_programs).load(paths)
+    loader = _Loader(stdin, ids, maps, select, without_programs=without_programs)
+    loaded = loader.load(paths)
+    return replace(loaded, problems=loader.judge(strict=strict, part=part))
 
 
 class _Loader:
     def __init__(
-        self, stdin: BinaryIO | None, ids: Ids, maps: Maps, *, without_programs: bool = False
+        self,
+        stdin: BinaryIO | None,
+        ids: Ids,
+        maps: Maps = (),
+        select: Select | None = None,
+        *,
+        without_programs: bool = False,
     ) -> None:
         self._stdin = stdin
+        self._select = select
         self._ids = ids
         self._maps = maps
         self._without_programs = without_programs
@@ -131,7 +178,11 @@ class _Loader:
             self._here = ""  # was deleted: good enough for files with absolute names
         self._pods: list[LoadedPod] = []
         self._problems: list[Problem] = []
-        self._places: dict[tuple[str, str], str] = {}  # namespace and name -> where it was first
+        self._config_maps: list[v1.ConfigMap] = []
+        self._secrets: list[v1.Secret] = []
+        self._others: list[_Others] = []
+        self._runs = False  # whether anything is there to be run, good or not
+        self._places: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: where first
         self._projects: dict[str, Project] = {}  # by folder
 
     def load(self, paths: list[str]) -> Loaded:
@@ -144,7 +195,26 @@ class _Loader:
                     home = project.root if project.found else folder
                     self._read(content, source, home, project)
         project = first or self._project(self._here or "/")
-        return Loaded(tuple(self._pods), tuple(self._problems), project)
+        return Loaded(
+            tuple(self._pods), (), project, tuple(self._config_maps), tuple(self._secrets)
+        )
+
+    def judge(self, *, strict: bool, part: bool) -> tuple[Problem, ...]:
+        """All problems, once it is known what is there."""
+        if not strict and (part or self._runs):
+            documents = [document for others in self._others for document in others.documents]
+            if documents:
+                self._problems.append(_skipped(documents))
+            return tuple(self._problems)
+        for others in reversed(self._others):
+            found = [
+                document.problem(codec.kind_finding(document.data["kind"]))
+                for document in others.documents[:MAX_FINDINGS]
+            ]
+            among = self._problems[others.start : others.end] + found
+            among.sort(key=_in_order)
+            self._problems[others.start : others.end] = among
+        return tuple(self._problems)
 
     # --- files --------------------------------------------------------------------------------
 
@@ -205,38 +275,77 @@ class _Loader:
         documents, problems = codec.read(content, source)
         if not documents and not problems:
             self._complain(source, "no documents")
+        others = []
         for document in documents:
             if len(problems) > MAX_FINDINGS:
                 break
-            pod, findings = validation.admit(
-                document.data, partial(self._check_here, document, project.images)
-            )
+            if _is_other(document.data):
+                others.append(document)
+                continue
+            findings = self._take(document, LoadedPod(v1.Pod(), source, folder, project))
             problems += [document.problem(finding) for finding in findings]
-            if pod is not None:
-                self._pods.append(LoadedPod(pod, source, folder, project, document))
-        problems.sort(key=lambda problem: (problem.line, problem.col))
+        problems.sort(key=_in_order)
+        start = len(self._problems)
         self._problems += problems[:MAX_FINDINGS]
+        if others:
+            self._others.append(_Others(others, start, len(self._problems)))
         if len(problems) >= MAX_FINDINGS:
             self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
+
+    def _take(self, document: codec.Document, home: LoadedPod) -> list[Finding]:
+        data = document.data
+        kind = data.get("kind") if isinstance(data, dict) else None
+        findings: list[Finding]
+        if kind == "ConfigMap":
+            config_map, findings = validation.admit_config_map(data)
+            if config_map is not None:
+                findings = list(self._check_name(document, "ConfigMap", config_map.metadata))
+                self._config_maps += [config_map] if not findings else []
+        elif kind == "Secret":
+            secret, findings = validation.admit_secret(data)
+            if secret is not None:
+                findings = list(self._check_name(document, "Secret", secret.metadata))
+                self._secrets += [secret] if not findings else []
+        else:
+            self._runs = True
+            pod, findings = self._admit(document, home.project.images)
+            if pod is not None:
+                self._pods.append(replace(home, pod=pod, document=document))
+        return findings
+
+    def _admit(
+        self, document: codec.Document, known: Images
+    ) -> tuple[v1.Pod | None, list[Finding]]:
+        here = partial(self._check_here, document, known)
+        admit_pod: _Admit = partial(validation.admit, here=here)
+        if self._select is not None:
+            admit_pod = partial(self._select, admit_pod=admit_pod)
+        if workloads.is_workload(document.data):
+            return workloads.admit(document.data, admit_pod)
+        return admit_pod(document.data)
 
     def _check_here(
         self, document: codec.Document, known: Images, pod: v1.Pod
     ) -> Iterator[Finding]:
-        meta = pod.metadata
+        yield from self._check_name(document, "Pod", pod.metadata)
+        yield from unobtainable_ids(pod, self._ids)
+        if not self._without_programs:
+            yield from unusable_images(pod, known, self._ids)
+
+    def _check_name(
+        self, document: codec.Document, kind: str, meta: v1.ObjectMeta
+    ) -> Iterator[Finding]:
         path = ("metadata", "name")
-        first = self._places.get((meta.namespace, meta.name))
+        first = self._places.get((kind, meta.namespace, meta.name))
         if not meta.name:
             pass  # which is said already
         elif first is None:
             place = f"{document.source}:{document.locate(path)[0]}"
-            self._places[meta.namespace, meta.name] = place
+            self._places[kind, meta.namespace, meta.name] = place
         else:  # also the same file named twice: its pods would run twice
             clash = duplicate(path, meta.name)
             text = f"{clash.text}: namespace {meta.namespace} has it from {first} already"
             yield Finding(clash.type, path, text)
-        yield from unobtainable_ids(pod, self._ids)
-        if not self._without_programs:
-            yield from unusable_images(pod, known, self._ids)
 
     # --- podvisor.toml ------------------------------------------------------------------------
 
@@ -278,6 +387,47 @@ class _Loader:
         return replace(project, given=tuple(given.items()))
 
 
+class _Others(Struct, frozen=True):
+    """Documents of one file that are not run here, and the file's place among the problems."""
+
+    documents: list[codec.Document]
+    start: int
+    end: int
+
+
+def _is_other(data: Any) -> bool:
+    """Whether this is of a kind that is neither run here nor meant to be."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or not kind or kind in ("List", "Pod", "PodList"):
+        return False
+    if kind in ("ConfigMap", "Secret"):
+        return not workloads.is_builtin(data)
+    return not workloads.is_workload(data) and codec.kind_finding(kind).type is Type.SAID
+
+
+def _skipped(documents: list[codec.Document]) -> Problem:
+    """One warning about all of them; at the first, if they are in one file."""
+    names: dict[str, list[str]] = {}
+    for document in documents:
+        meta = document.data.get("metadata")
+        name = meta.get("name") if isinstance(meta, dict) else None
+        names.setdefault(document.data["kind"], []).append(str(name or "(unnamed)"))
+    listed = "; ".join(f"{kind} {', '.join(of_kind)}" for kind, of_kind in names.items())
+    text = f"skipped, since only pods and workloads are run: {listed}"
+    source, (line, col) = documents[0].source, documents[0].locate(("kind",), name=True)
+    if any(document.source != source for document in documents):
+        source, line, col = "", 0, 0
+    return Problem(Severity.WARNING, source, line, col, "", text)
+
+
+def _in_order(problem: Problem) -> tuple[int, int]:
+    return problem.line, problem.col
+
+
+def _open_now(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _short(path: str, here: str) -> str:
     """A path as one would type it here."""
     short = os.path.relpath(path, here or "/")
@@ -294,7 +444,7 @@ def unconfigured(pods: Iterable[LoadedPod], configuration: Configuration) -> lis
     return [
         Problem(finding.severity, home.source, 0, 0, "", str(finding))
         if home.document is None
-        else home.document.problem(finding)
+        else home.document.problem(workloads.placed(finding, home.document.data))
         for home in pods
         for finding in missing_configuration(home.pod, configuration)
     ]

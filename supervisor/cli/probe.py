@@ -30,6 +30,9 @@ def command(
         list[str] | None,
         typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Make one probe of a manifest now, and say what the kubelet would conclude.
 
@@ -44,7 +47,7 @@ def command(
     from supervisor.cli import manifests, probing
     from supervisor.lifecycle.facts import ProbeKind
 
-    loaded = manifests.load([file], maps=manifests.parse_maps(maps))
+    loaded = manifests.load([file], maps=manifests.parse_maps(maps), strict=strict)
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
     if manifests.refused(loaded.problems):

@@ -8,14 +8,48 @@ What happens then is foreground.py.
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from supervisor.errors import ExitCode
+from supervisor.cli import fail_with
+from supervisor.errors import ExitCode, UsageError
 from supervisor.runtime.cri import Isolation
 
+if TYPE_CHECKING:
+    from supervisor.cli import manifests
+
 NO_ARGS_IS_HELP = True
+
+
+_ARGV = "podvisor.argv"  # of the command after `--`
+
+
+class Parser(TyperCommand):
+    """Takes what follows `--` for a command, which typer would take for more files."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" not in args:
+            return super().parse_args(ctx, args)
+        at = args.index("--")
+        ctx.meta[_ARGV] = args[at + 1 :]
+        fail_with(ExitCode.ITSELF)
+        if not at:
+            raise UsageError("cannot run a command without --name, which its pod gets")
+        try:
+            return super().parse_args(ctx, args[:at])
+        except Exception as error:
+            # Of typer's errors only the common base has no public name.
+            if getattr(error, "exit_code", None) == ExitCode.USAGE:
+                vars(error)["exit_code"] = ExitCode.ITSELF
+            raise
+
+
+class Restart(enum.StrEnum):
+    NEVER = "Never"
+    ON_FAILURE = "OnFailure"
+    ALWAYS = "Always"
 
 
 class Output(enum.StrEnum):
@@ -31,9 +65,15 @@ class IsolationChoice(enum.StrEnum):
 
 
 def command(
+    ctx: typer.Context,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE|DIR|-",
+            help="Manifests, YAML or JSON; or none and, after --, a command.",
+            show_default=False,
+        ),
+    ] = None,
     grace_period: Annotated[
         int | None,
         typer.Option(
@@ -80,11 +120,49 @@ def command(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the node's folder when a pod failed, and name it.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[POD/]C", help="Run this container, and no others but more --only."),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--except", metavar="[POD/]C", help="Leave this container out."),
+    ] = None,
+    exit_code_from: Annotated[
+        str,
+        typer.Option(
+            metavar="[POD/]C",
+            help="End when this container has ended for good, with its exit code; where "
+            "restartPolicy is Always, it is not restarted.",
+        ),
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the pods (-o yaml or json); start nothing.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="Of the pod of `-- CMD`.")] = "",
+    restart: Annotated[
+        Restart | None, typer.Option(help="Restart policy of `-- CMD` (default Never).")
+    ] = None,
+    port: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="A port that `-- CMD` listens at.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A variable of `-- CMD`.")
+    ] = None,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE", help="Of `-- CMD`: named in its pod, not run.")
+    ] = "",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Run pods in the foreground, from their first process to their last.
 
     Lines of the containers go to stdout, what happens to them to stderr. Ctrl-C deletes the pods
     gracefully and says what it waits for; a second one shortens the grace to 1 s, a third kills.
+
+    With `-- CMD` and --exit-code-from the exit code is the container's, and 125 stands for every
+    failure of podvisor itself.
 
     Examples:
 
@@ -93,7 +171,47 @@ def command(
       podvisor run deploy/ --grace-period 5 --timestamps
 
       cat pod.json | podvisor run - -o yaml
+
+      kustomize build overlays/dev | podvisor run -
+
+      podvisor run shop.yaml --except web --exit-code-from tests
+
+      podvisor run --name web --port 8000 -- python3 -m http.server 8000
+
+      podvisor run --name web --dry-run -o yaml -- python3 -m http.server 8000 > web.yaml
     """
+    argv: list[str] | None = ctx.meta.get(_ARGV)
+    if exit_code_from:
+        fail_with(ExitCode.ITSELF)
+    own = (bool(name), restart is not None, bool(port), bool(env), bool(image))
+    if argv is None and any(own):
+        option = ("--name", "--restart", "--port", "--env", "--image")[own.index(True)]
+        raise UsageError(f"cannot use {option} without a command: put it after --")
+    if argv is not None and (files or only or without or exit_code_from):
+        raise UsageError(
+            "cannot run a command together with FILEs, --only, --except or --exit-code-from"
+        )
+    if argv is None and not files:
+        raise UsageError("cannot run nothing: name a FILE, a folder or -, or a command after --")
+    made = _made(argv, name, restart, port, env, image)
+
+    def load() -> manifests.Loaded:
+        from supervisor.cli import manifests, oneoff, selection
+
+        if made is not None:
+            return oneoff.load(made)
+        chosen = selection.Selection(only or (), without or ())
+        loaded = manifests.load(
+            files or [], maps=manifests.parse_maps(maps), strict=strict, select=chosen.admit
+        )
+        if not manifests.refused(loaded.problems):
+            chosen.check(loaded.pods)
+        return loaded
+
+    if dry_run:
+        _print(load(), made, (output or Output.YAML).value)
+        return
+
     from supervisor.runtime.launch import spawn_launcher
 
     launcher = spawn_launcher(isolation.value)
@@ -104,7 +222,7 @@ def command(
         longest = manifests.duration("--backoff-max", backoff_max)
         maps_given = manifests.parse_maps(maps)
         code = foreground.run(
-            files,
+            load,
             launcher,
             foreground.Options(
                 grace_period=grace_period,
@@ -118,9 +236,37 @@ def command(
                 backoff_max=longest,
                 keep=keep,
                 timeline=timeline,
+                exit_code_from=exit_code_from or (f"{name}/{name}" if made else ""),
+                ends_with_it=made is None,
             ),
         )
     finally:
         launcher.close()
-    if code is not ExitCode.OK:
+    if code:
         raise typer.Exit(int(code))
+
+
+def _made(
+    argv: list[str] | None,
+    name: str,
+    restart: Restart | None,
+    port: list[int] | None,
+    env: list[str] | None,
+    image: str,
+) -> dict[str, Any] | None:
+    """The manifest of a command, if there is one."""
+    if argv is None:
+        return None
+    from supervisor.cli import oneoff
+
+    policy = (restart or Restart.NEVER).value
+    return oneoff.manifest(name, argv, policy, port or [], env or [], image)
+
+
+def _print(loaded: manifests.Loaded, made: dict[str, Any] | None, form: str) -> None:
+    """The manifest of a command as one would write it, pods of files as they would be run."""
+    from supervisor.api import codec
+    from supervisor.cli import foreground
+
+    pods = [home.pod for home in foreground.checked(loaded).pods]
+    print(codec.encode_pods(pods, form) if made is None else codec.dump(made, form), end="")

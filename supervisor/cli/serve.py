@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from supervisor.cli.run import IsolationChoice
-from supervisor.errors import ExitCode, UsageError
+from supervisor.errors import UsageError
 
 NO_ARGS_IS_HELP = False
 
@@ -64,6 +64,9 @@ def command(
     backoff_max: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Run a durable node: containers outlive it, and its next life takes them on again.
 
@@ -91,7 +94,12 @@ def command(
         backoff_max=manifests.duration("--backoff-max", backoff_max),
     )
     code = serving.serve(
-        files or [], state_dir, isolation.value, options, keep=on_exit is OnExit.KEEP
+        files or [],
+        state_dir,
+        isolation.value,
+        options,
+        keep=on_exit is OnExit.KEEP,
+        strict=strict,
     )
-    if code is not ExitCode.OK:
-        raise typer.Exit(int(code))
+    if code:
+        raise typer.Exit(code)

@@ -40,8 +40,14 @@ _LOOK_EVERY = 1.0  # seconds between two looks at the files
 
 
 def serve(
-    paths: list[str], state_dir: str | None, isolation: str, options: Options, *, keep: bool
-) -> ExitCode:
+    paths: list[str],
+    state_dir: str | None,
+    isolation: str,
+    options: Options,
+    *,
+    keep: bool,
+    strict: bool = False,
+) -> int:
     """Run a durable node until a signal ends it; return the exit code.
 
     `keep`: its containers run on then. Raises ManifestError, NodeError.
@@ -49,7 +55,7 @@ def serve(
     gc.freeze()
     gc.enable()
     with SignalWatch() as signals:
-        sources = Sources(paths, options.maps)
+        sources = Sources(paths, options.maps, strict=strict)
         problems = sources.look()
         for problem in problems:
             complain(str(problem))
@@ -100,7 +106,7 @@ class _Serving(Session):
         self._refused: set[str] = set()  # what was said about pods that are not taken on
         self._missing: frozenset[str] = frozenset()  # ConfigMaps and Secrets, as was said last
 
-    async def _run_pods(self, runtime: ProcessRuntime) -> ExitCode:
+    async def _run_pods(self, runtime: ProcessRuntime) -> int:
         async with SQLiteStore(self._database) as store:
             self._store = store
             return await super()._run_pods(runtime)

@@ -2,7 +2,8 @@
 
 As the kubelet treats its folder of static pods: what stands in the files is what should run. A new
 file brings its pods, a removed one takes them away, a changed one replaces those that differ, and
-a file that is broken says so and changes nothing: its pods stay as it described them last.
+a file that is broken says so and changes nothing: its pods stay as it described them last. A file
+may as well hold only configuration for the pods of others, or only what is not run.
 
 `look` reads what has changed since the last look, by size, times and inode, and nothing else. It
 starts and stops nothing; serving.py does, by what `wanted` and `knows` say.
@@ -12,9 +13,10 @@ from __future__ import annotations
 
 import os
 
+from supervisor.api import v1
 from supervisor.api.problems import Problem, Severity
 from supervisor.cli import manifests
-from supervisor.cli.manifests import LoadedPod
+from supervisor.cli.manifests import Loaded, LoadedPod
 from supervisor.runtime.spec import Configuration
 
 # Which file a pod came from, kept with it: another life of the node must know whether a pod has
@@ -27,17 +29,20 @@ _Stamp = tuple[int, int, int]  # size, time of change in ns, inode
 class Sources:
     """What the files and folders of a command line hold, as of the last `look`."""
 
-    def __init__(self, paths: list[str], maps: manifests.Maps = ()) -> None:
+    def __init__(
+        self, paths: list[str], maps: manifests.Maps = (), *, strict: bool = False
+    ) -> None:
         self.paths = [os.path.abspath(path) for path in paths]
         self._maps = maps
+        self._strict = strict  # whether what is not run is refused
         self._stamps: dict[str, _Stamp] | None = None  # none: nobody has looked yet
-        self._good: dict[str, tuple[LoadedPod, ...]] = {}  # by file: what it held last
+        self._good: dict[str, Loaded] = {}  # by file: what it held last
         self._broken: dict[str, list[Problem]] = {}  # files and folders, with what was told
         self._missed: set[str] = set()  # files that were gone when looked for last
         self._absent: set[str] = set()  # paths that were never there
         self._clashes: set[str] = set()  # those that were told
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
-        self.configuration = Configuration()  # what their ConfigMaps and Secrets hold
+        self.configuration = Configuration()  # of all files
 
     def look(self) -> list[Problem]:
         """Read what has changed; return what is newly wrong."""
@@ -123,28 +128,38 @@ class Sources:
             # Of a FIFO, reading alone would wait for somebody who writes.
             self._broken[file] = [_problem(file, "cannot read: not a regular file")]
             return self._broken[file]
-        loaded = manifests.load([file], maps=self._maps)
+        loaded = manifests.load([file], maps=self._maps, strict=self._strict, part=True)
         if manifests.refused(loaded.problems):
             self._broken[file] = list(loaded.problems)
         else:
-            self._good[file] = loaded.pods
+            self._good[file] = loaded
         return list(loaded.problems)
 
     def _merge(self) -> list[Problem]:
-        """One pod for each name; return the clashes that are new."""
+        """One object for each kind and name; return the clashes that are new."""
         problems: dict[str, Problem] = {}
-        self.wanted = {}
-        for file in sorted(self._good, key=self._place):
-            for home in self._good[file]:
-                meta = home.pod.metadata
-                key = meta.namespace, meta.name
-                other = self.wanted.get(key)
-                if other is None:
-                    self.wanted[key] = home
-                    continue
-                text = f"pod {meta.namespace}/{meta.name} is not taken: {other.source} has it"
-                problem = _problem(home.source, text)
+        taken: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: by which file
+
+        def takes(file: str, kind: str, meta: v1.ObjectMeta) -> bool:
+            other = taken.setdefault((kind, meta.namespace, meta.name), file)
+            if other != file:
+                text = f"{kind} {meta.namespace}/{meta.name} is not taken: {other} has it"
+                problem = _problem(file, text)
                 problems[str(problem)] = problem
+            return other == file
+
+        self.wanted = {}
+        maps: list[v1.ConfigMap] = []
+        secrets: list[v1.Secret] = []
+        for file in sorted(self._good, key=self._place):
+            held = self._good[file]
+            for home in held.pods:
+                meta = home.pod.metadata
+                if takes(file, "pod", meta):
+                    self.wanted[meta.namespace, meta.name] = home
+            maps += [each for each in held.config_maps if takes(file, each.kind, each.metadata)]
+            secrets += [each for each in held.secrets if takes(file, each.kind, each.metadata)]
+        self.configuration = manifests.configuration(maps, secrets)
         new = [problem for text, problem in problems.items() if text not in self._clashes]
         self._clashes = set(problems)
         return new

@@ -20,6 +20,9 @@ def command(
         list[str] | None,
         typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+    ] = False,
 ) -> None:
     """Check manifests and say everything that is wrong with them.
 
@@ -37,7 +40,7 @@ def command(
     from supervisor.api.problems import printable
     from supervisor.cli import manifests
 
-    loaded = manifests.load(files, maps=manifests.parse_maps(maps))
+    loaded = manifests.load(files, maps=manifests.parse_maps(maps), strict=strict)
     # What is missing here may be there where the manifest is used.
     missing = manifests.unconfigured(loaded.pods, loaded.configuration())
     problems = [*loaded.problems, *manifests.as_warnings(missing)]
@@ -50,3 +53,9 @@ def command(
     for item in loaded.pods:
         meta = item.pod.metadata
         print(f"{printable(item.source)}: pod {meta.namespace}/{meta.name} is valid")
+    for kind, metas in (
+        ("ConfigMap", [each.metadata for each in loaded.config_maps]),
+        ("Secret", [each.metadata for each in loaded.secrets]),
+    ):
+        for meta in metas:
+            print(f"{kind} {meta.namespace}/{meta.name} is valid")

@@ -162,7 +162,7 @@ def warnings(data: object) -> list[str]:
         ),
         pytest.param(
             {"apiVersion": "apps/v1", "kind": "Deployment"},
-            ["kind Deployment is not run yet: Pod only"],
+            ["kind Deployment is not run here: only pods and workloads are"],
             id="another kind",
         ),
         pytest.param(
@@ -1350,7 +1350,9 @@ def test_a_pod_built_in_python_is_judged_alike() -> None:
             id="kinds are written as they are",
         ),
         pytest.param(
-            pod() | {"kind": "Job"}, ["kind Job is not run yet: Pod only"], id="another kind"
+            pod() | {"kind": "Service"},
+            ["kind Service is not run here: only pods and workloads are"],
+            id="another kind",
         ),
         pytest.param(
             {"kind": "List", "items": {}},

@@ -241,3 +241,49 @@ def test_a_path_that_was_never_there_takes_no_pods_away(tmp_path: pathlib.Path) 
     (tmp_path / "wrong").mkdir()
     look(sources)
     assert not sources.is_broken(elsewhere)
+
+
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: VALUE}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n"
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+
+
+def test_configuration_is_that_of_all_files(folder: pathlib.Path) -> None:
+    put(folder / "a.yaml", pod("a"))
+    put(folder / "c.yaml", CONFIG.replace("VALUE", "one"))
+    put(folder / "s.yaml", SECRET)
+    sources = Sources([str(folder)])
+    assert look(sources) == []
+    assert sources.configuration.config_maps == {("default", "c"): {"a": b"one"}}
+    assert sources.configuration.secrets == {("default", "s"): {"a": b"b"}}
+    put(folder / "c.yaml", CONFIG.replace("VALUE", "other"))
+    (folder / "s.yaml").unlink()
+    assert look(sources) == look(sources) == []
+    assert sources.configuration.config_maps == {("default", "c"): {"a": b"other"}}
+    assert sources.configuration.secrets == {}
+    put(folder / "c.yaml", CONFIG.replace("a: VALUE", "a: [1]"))
+    assert len(look(sources)) == 1
+    assert sources.configuration.config_maps == {("default", "c"): {"a": b"other"}}
+
+
+def test_of_two_config_maps_of_one_name_the_first_stays(folder: pathlib.Path) -> None:
+    first = put(folder / "a.yaml", CONFIG.replace("VALUE", "first"))
+    second = put(folder / "b.yaml", CONFIG.replace("VALUE", "second") + "---\n" + pod("c"))
+    sources = Sources([str(folder)])
+    assert look(sources) == [f"{second}: error: ConfigMap default/c is not taken: {first} has it"]
+    assert sources.configuration.config_maps == {("default", "c"): {"a": b"first"}}
+    assert wanted(sources) == {"c": "one"}
+    assert look(sources) == []
+
+
+def test_a_file_may_hold_only_what_is_not_run(folder: pathlib.Path) -> None:
+    path = put(folder / "service.yaml", SERVICE)
+    put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    (said,) = look(sources)
+    assert said.startswith(f"{path}:2:1: warning: skipped")
+    assert (sources.is_broken(path), look(sources)) == (False, [])
+    strict = Sources([str(folder)], strict=True)
+    (said,) = look(strict)
+    assert said.startswith(f"{path}:2:1: error: kind Service is not run here")
+    assert strict.is_broken(path)

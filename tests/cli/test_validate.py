@@ -110,12 +110,12 @@ def test_warnings_alone_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_other_files_are_checked_after_a_broken_one() -> None:
     broken = write("broken.yaml", "a: [\n")
-    wrong = write("wrong.json", '{\n\t"apiVersion": "v1",\n\t"kind": "Job"\n}\n')
+    wrong = write("wrong.json", '{\n\t"apiVersion": "v1",\n\t"kind": "Service"\n}\n')
     assert problems("missing.yaml", broken, wrong) == [
         "missing.yaml: error: cannot read: No such file or directory",
         "broken.yaml:2:1: error: not YAML: while parsing a flow node, "
         "did not find expected node content",
-        "wrong.json:3:2: error: kind Job is not run yet: Pod only",
+        "wrong.json:3:2: error: kind Service is not run here: only pods and workloads are",
     ]
 
 
@@ -169,7 +169,7 @@ def test_standard_input_starts_in_the_current_folder(here: Path) -> None:
     (pod,) = loaded.pods
     assert (pod.source, pod.directory) == ("stdin", str(here))
     assert problems("-", stdin=io.BytesIO(b"kind: x")) == [
-        "stdin:1:1: error: kind x is not run yet: Pod only"
+        "stdin:1:1: error: kind x is not run here: only pods and workloads are"
     ]
 
 
@@ -467,3 +467,167 @@ def test_an_unknown_field_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == (
         "podvisor: cannot list spec.nodeSelektor: a Pod has no such field\n"
     )
+
+
+# --- other kinds -------------------------------------------------------------------------------
+
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: x}}
+  template:
+    metadata: {labels: {app: x}}
+    spec:
+      containers:
+      - name: a
+        command: ["true"]
+"""
+
+
+def test_a_workload_is_a_pod_of_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(write("web.yaml", DEPLOYMENT.replace("NAME", "web"))) == 0
+    out, err = capsys.readouterr()
+    assert out == "web.yaml: pod default/web is valid\n"
+    assert err.splitlines() == [
+        "web.yaml:5:3: warning: spec.replicas is ignored: the pod template runs once, as pod web",
+        "1 warning",
+    ]
+
+
+def test_a_workload_and_a_pod_cannot_have_one_name() -> None:
+    pod, web = GOOD.replace("NAME", "web"), DEPLOYMENT.replace("NAME", "web")
+    found = problems(write("web.yaml", f"{pod}---\n{web}"))
+    assert found[0] == (
+        'web.yaml:12:18: error: metadata.name: Duplicate value: "web": '
+        "namespace default has it from web.yaml:4 already"
+    )
+
+
+def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
+    text = DEPLOYMENT.replace("NAME", "web") + "      securityContext: {runAsUser: 1000}\n"
+    found = problems(write("web.yaml", text), ids=manifests.Ids(7, 8, ()))
+    assert found[1].startswith(
+        "web.yaml:13:36: error: spec.template.spec.securityContext.runAsUser: Invalid value: 1000"
+    )
+
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n"
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\ndata: {a: b}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: NAME}\nstringData: {a: hunter2}\n"
+
+
+def named(text: str, name: str) -> str:
+    return text.replace("NAME", name)
+
+
+def rendered() -> str:
+    """What a chart's rendering looks like."""
+    account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: web}\n"
+    custom = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: x}\n"
+    return (
+        "---\n---\n# Source: shop/templates/account.yaml\n"
+        + account
+        + "---\n# Source: shop/templates/empty.yaml\n---\nnull\n---\n"
+        + named(SERVICE, "web")
+        + "---\n"
+        + named(SERVICE, "db")
+        + "---\n# Source: shop/templates/web.yaml\n"
+        + named(DEPLOYMENT, "web").replace("replicas: 2", "replicas: 1")
+        + "---\n"
+        + named(SECRET, "s")
+        + "---\n"
+        + custom
+        + "---\n"
+        + named(CONFIG, "c")
+        + "---\n"
+    )
+
+
+def test_other_kinds_beside_a_workload_are_skipped_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(write("all.yaml", rendered())) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "all.yaml: pod default/web is valid",
+        "ConfigMap default/c is valid",
+        "Secret default/s is valid",
+    ]
+    assert err.splitlines() == [
+        "all.yaml:5:1: warning: skipped, since only pods and workloads are run: "
+        "ServiceAccount web; Service web, db; Job x",
+        "1 warning",
+    ]
+
+
+def test_strict_refuses_other_kinds() -> None:
+    found = problems(write("all.yaml", rendered()), strict=True)
+    assert [line.partition(" is not run")[0] for line in found] == [
+        "all.yaml:5:1: error: kind ServiceAccount",
+        "all.yaml:13:1: error: kind Service",
+        "all.yaml:18:1: error: kind Service",
+        "all.yaml:42:1: error: kind Job",
+    ]
+
+
+def test_what_is_run_is_looked_for_in_all_files() -> None:
+    write("d/a-service.yaml", named(SERVICE, "web"))
+    write("d/b-config.yaml", named(CONFIG, "c"))
+    assert problems("d") == [
+        "d/a-service.yaml:2:1: error: kind Service is not run here: only pods and workloads are"
+    ]
+    write("d/c-more.yaml", named(SERVICE, "db"))
+    write("d/d-pod.yaml", named(GOOD, "web"))
+    assert problems("d") == [
+        "warning: skipped, since only pods and workloads are run: Service web, db"
+    ]
+    write("d/d-pod.yaml", named(GOOD, "web").replace("command", "comand"))
+    assert len(problems("d")) == 2, "it is meant to be run, broken as it is"
+
+
+def test_a_part_of_an_input_may_have_nothing_to_run() -> None:
+    name = write("service.yaml", named(SERVICE, "web"))
+    (found,) = problems(name, part=True)
+    assert found.startswith("service.yaml:2:1: warning: skipped")
+    (found,) = problems(name, part=True, strict=True)
+    assert "error: kind Service is not run here" in found
+
+
+def test_a_kind_that_is_only_written_wrongly_is_not_skipped() -> None:
+    text = named(GOOD, "web") + "---\n" + named(DEPLOYMENT, "api").replace("Deploy", "deploy")
+    (found,) = problems(write("pods.yaml", text))
+    assert found == (
+        'pods.yaml:11:7: error: kind: Unsupported value: "deployment": '
+        'supported values: "Deployment"'
+    )
+
+
+def test_configuration_is_collected_in_any_order_and_decoded() -> None:
+    items = "".join(
+        "- " + text.replace("\n", "\n  ").rstrip() + "\n"
+        for text in (named(SECRET, "s"), named(CONFIG, "c"))
+    )
+    listed = write("list.yaml", "apiVersion: v1\nkind: List\nitems:\n" + items)
+    pods = write("pods.yaml", named(GOOD, "web"))
+    binary = named(CONFIG, "d").replace("data: {a: b}", "binaryData: {a: /w==}")
+    other = write("other.yaml", binary.replace("{name: d}", "{name: d, namespace: shop}"))
+    loaded = manifests.load([listed, pods, other])
+    assert loaded.problems == ()
+    assert [each.metadata.name for each in loaded.config_maps] == ["c", "d"]
+    configuration = loaded.configuration()
+    assert configuration.config_maps == {
+        ("default", "c"): {"a": b"b"},
+        ("shop", "d"): {"a": b"\xff"},
+    }
+    assert configuration.secrets == {("default", "s"): {"a": b"hunter2"}}
+
+
+def test_two_objects_of_one_kind_and_name_are_refused() -> None:
+    text = "---\n".join([named(CONFIG, "x"), named(SECRET, "x"), named(CONFIG, "x")])
+    assert problems(write("x.yaml", named(GOOD, "x") + "---\n" + text)) == [
+        'x.yaml:22:18: error: metadata.name: Duplicate value: "x": '
+        "namespace default has it from x.yaml:12 already"
+    ]

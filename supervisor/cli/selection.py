@@ -1,0 +1,111 @@
+"""Which containers of a manifest are meant: `--only C`, `--except C`, `--exit-code-from C`.
+
+A container is named by its own name, by POD/C or by NAMESPACE/POD/C. What is left out is left out
+before the pod is judged, so what cannot run here does not have to; what is said about the rest is
+moved to where it stands in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from supervisor.api import v1
+from supervisor.api.problems import Finding, Path
+from supervisor.cli.manifests import LoadedPod
+from supervisor.errors import UsageError
+
+_LISTS = ("initContainers", "containers")
+
+
+class Selection:
+    """What `--only` and `--except` leave of the pods that it is shown."""
+
+    def __init__(self, only: Iterable[str] = (), without: Iterable[str] = ()) -> None:
+        self._only = tuple(only)
+        self._without = tuple(without)
+        self._known: list[str] = []
+        self._met: set[str] = set()  # those that named something
+
+    def admit(
+        self,
+        data: Any,
+        admit_pod: Callable[[Any], tuple[v1.Pod | None, list[Finding]]],
+    ) -> tuple[v1.Pod | None, list[Finding]]:
+        """`admit_pod` with what is left; a pod without app containers is none, and not wrong."""
+        spec = data.get("spec") if isinstance(data, dict) else None
+        if not (self._only or self._without) or not isinstance(spec, dict):
+            return admit_pod(data)
+        if not isinstance(spec.get("containers"), list):
+            return admit_pod(data)
+        left: dict[str, list[Any]] = {}
+        places: dict[str, list[int]] = {}
+        for field in _LISTS:
+            items = spec.get(field)
+            if isinstance(items, list):
+                places[field] = [at for at, item in enumerate(items) if self._is_left(data, item)]
+                left[field] = [items[at] for at in places[field]]
+        if spec["containers"] and not left["containers"]:
+            return None, []
+        pod, findings = admit_pod({**data, "spec": {**spec, **left}})
+
+        def moved(path: Path) -> Path:
+            if len(path) > 2 and path[0] == "spec" and path[1] in places:
+                return (*path[:2], places[str(path[1])][int(path[2])], *path[3:])
+            return path
+
+        return pod, [
+            replace(f, path=moved(f.path), place=None if f.place is None else moved(f.place))
+            for f in findings
+        ]
+
+    def check(self, pods: Iterable[LoadedPod]) -> None:
+        """Raises UsageError for a name that named nothing, and where no pod is left."""
+        for option, names in (("--only", self._only), ("--except", self._without)):
+            for name in names:
+                if name not in self._met:
+                    raise UsageError(f"cannot use {option} {name}: {_those(self._known)}")
+        if not tuple(pods) and (self._only or self._without):
+            raise UsageError(f"cannot run what is left: no app container of {_list(self._known)}")
+
+    def _is_left(self, data: dict[str, Any], item: Any) -> bool:
+        meta = data.get("metadata")
+        meta = meta if isinstance(meta, dict) else {}
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            return True  # which is wrong, and has to be said
+        pod = f"{meta.get('name')}/{name}"
+        names = {name, pod, f"{meta.get('namespace') or 'default'}/{pod}"}
+        self._known.append(pod)
+        met = names & {*self._only, *self._without}
+        self._met |= met
+        return not met & {*self._without} and (not self._only or bool(met))
+
+
+def find(pods: Iterable[LoadedPod], option: str, target: str) -> tuple[LoadedPod, v1.Container]:
+    """The one container of that name. Raises UsageError."""
+    known: list[str] = []
+    found: list[tuple[str, LoadedPod, v1.Container]] = []
+    for home in pods:
+        meta, spec = home.pod.metadata, home.pod.spec
+        for container in (*spec.init_containers, *spec.containers):
+            name = f"{meta.name}/{container.name}"
+            known.append(name)
+            if target in (container.name, name, f"{meta.namespace}/{name}"):
+                found.append((f"{meta.namespace}/{name}", home, container))
+    if len(found) > 1:
+        names = " or ".join(name for name, _, _ in found)
+        raise UsageError(f"cannot use {option} {target}: say {names}")
+    if not found:
+        raise UsageError(f"cannot use {option} {target}: {_those(known)}")
+    return found[0][1:]
+
+
+def _those(known: list[str]) -> str:
+    return f"there is {_list(known)}"
+
+
+def _list(known: list[str]) -> str:
+    return ", ".join(known) or "no container"
