@@ -54,7 +54,6 @@ _NO_WINDOWS = "containers are Linux processes"
 _NODE_SETS = "set by the node, not by the manifest"
 _VOLUMES = "not yet: there are no volumes"
 _CONFIG = "not yet: there are no ConfigMaps and Secrets"
-_STDIN = "not yet: containers read from /dev/null"
 _DEVICES = "there are no device drivers"
 
 _METADATA = (
@@ -272,11 +271,11 @@ _CONTAINER = (
     Row("securityContext.seccompProfile", IGNORED, _NO_CONFINEMENT),
     Row("securityContext.windowsOptions", IGNORED, _NO_WINDOWS),
     *_probe("startupProbe"),
-    Row("stdin", REFUSED, _STDIN),
-    Row("stdinOnce", REFUSED, _STDIN),
+    Row("stdin", HONOURED, "`run -i` writes to it; without, it stays open and empty"),
+    Row("stdinOnce", EMULATED, "`run -i` is the only one that ever writes"),
     Row("terminationMessagePath", HONOURED),
     Row("terminationMessagePolicy", HONOURED),
-    Row("tty", REFUSED, "not yet: containers have no terminal"),
+    Row("tty", HONOURED, "`run -i -t` types at it; without, nobody does"),
     Row("volumeDevices", REFUSED, _VOLUMES),
     Row("volumeMounts", REFUSED, _VOLUMES),
     Row("workingDir", HONOURED, "default: podvisor.toml's folder, else the manifest's"),

@@ -117,6 +117,8 @@ def launch_spec(
         uid=identity.uid,
         gid=identity.gid,
         groups=identity.groups,
+        stdin=container.stdin,
+        tty=container.tty,
     )
 
 
