@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.errors import ExitCode
+from supervisor.errors import ExitCode, UsageError
 from supervisor.runtime.cri import Isolation
 
 NO_ARGS_IS_HELP = True
@@ -66,6 +66,12 @@ def command(
     backoff_max: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
     ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Give one container our stdin.")
+    ] = False,
+    tty: Annotated[
+        bool, typer.Option("--tty", "-t", help="With -i: and a terminal, so that a debugger works.")
+    ] = False,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Show how every pod ended, not only slow ends.")
     ] = False,
@@ -84,6 +90,8 @@ def command(
 
       podvisor run deploy/ --grace-period 5 --timestamps
 
+      podvisor run -it debug.yaml
+
       cat pod.json | podvisor run - -o yaml
     """
     from supervisor.runtime.launch import spawn_launcher
@@ -94,6 +102,10 @@ def command(
 
         initial = manifests.duration("--backoff-initial", backoff_initial)
         longest = manifests.duration("--backoff-max", backoff_max)
+        if tty and not stdin:
+            raise UsageError("cannot use -t without -i")
+        if stdin and "-" in files:
+            raise UsageError("cannot read manifests from the stdin that -i gives to a container")
         code = foreground.run(
             files,
             launcher,
@@ -106,6 +118,8 @@ def command(
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,
+                stdin=stdin,
+                tty=tty,
                 timeline=timeline,
             ),
         )
