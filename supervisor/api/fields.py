@@ -55,7 +55,6 @@ _NODE_SETS = "set by the node, not by the manifest"
 _NO_CLAIM = "not yet: use hostPath for what must stay, emptyDir for what may go with the pod"
 _NO_DRIVER = "there are no volume drivers: use hostPath, with what it would bring already there"
 _NO_CLOUD = "it needs a cloud, or a storage system, that is not here: use hostPath"
-_STDIN = "not yet: containers read from /dev/null"
 _DEVICES = "there are no device drivers"
 
 _METADATA = (
@@ -383,11 +382,11 @@ _CONTAINER = (
     Row("securityContext.seccompProfile", IGNORED, _NO_CONFINEMENT),
     Row("securityContext.windowsOptions", IGNORED, _NO_WINDOWS),
     *_probe("startupProbe"),
-    Row("stdin", REFUSED, _STDIN),
-    Row("stdinOnce", REFUSED, _STDIN),
+    Row("stdin", HONOURED, "`run -i` writes to it; without, it stays open and empty"),
+    Row("stdinOnce", EMULATED, "`run -i` is the only one that ever writes"),
     Row("terminationMessagePath", HONOURED),
     Row("terminationMessagePolicy", HONOURED),
-    Row("tty", REFUSED, "not yet: containers have no terminal"),
+    Row("tty", HONOURED, "`run -i -t` types at it; without, nobody does"),
     Row("volumeDevices", REFUSED, "there are no block volumes"),
     Row("volumeMounts", HONOURED, "not in isolation mode group"),
     Row("volumeMounts[].mountPath", HONOURED),

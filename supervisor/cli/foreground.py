@@ -8,12 +8,13 @@ the session of a durable node.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pwd
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 from anyio.abc import TaskGroup
@@ -24,6 +25,7 @@ from supervisor.api import codec, v1
 from supervisor.cli import complain, envfile, hints, manifests, narration, selection, waterfall
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
+from supervisor.cli.terminal import Attachment, attach
 from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DurableStateDir, StateDir
@@ -75,6 +77,8 @@ class Options(Struct, frozen=True, kw_only=True):
     maps: manifests.Maps = ()
     exit_code_from: str = ""  # a container, whose exit code is that of the run
     ends_with_it: bool = True  # whether the run ends when that container does
+    stdin: bool = False  # one container gets ours
+    tty: bool = False  # with a terminal
     timeline: bool = False  # of every shutdown, not only of those that are worth a look
 
 
@@ -96,9 +100,12 @@ def run(load: Callable[[], manifests.Loaded], launcher: Launcher, options: Optio
             )
             if options.ends_with_it:
                 loaded = replace(loaded, pods=_ending(loaded.pods, home, container))
+        attachment: Attachment | None = None
+        if options.stdin:
+            loaded, attachment = attach(loaded, tty=options.tty)
         signals.hold()
-        with StateDir() as state:
-            session = Session(loaded, launcher, state, signals, options)
+        with StateDir() as state, attachment or contextlib.nullcontext():
+            session = Session(loaded, launcher, state, signals, options, attachment)
             session.configure(configuration, given)
             return on_loop(session)
 
@@ -158,8 +165,10 @@ class Session:
         state: StateDir | DurableStateDir,
         signals: SignalWatch,
         options: Options,
+        attachment: Attachment | None = None,
     ) -> None:
         self._loaded = loaded
+        self._attachment = attachment
         self._launcher = launcher
         self._state = state
         self._signals = signals
@@ -194,12 +203,14 @@ class Session:
     async def run(self) -> int:
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._take_signals)
+            if self._attachment is not None:
+                self._tasks.start_soon(self._attachment.run)
             code = await self._live()
             self._tasks.cancel_scope.cancel()
         return code
 
     async def _live(self) -> int:
-        async with ProcessRuntime(self._launcher, self._state.path) as runtime:
+        async with ProcessRuntime(self._launcher, self._state.path, self._lend) as runtime:
             self._output = Output(
                 log_event=runtime.logs_fd,
                 logs_to_stderr=self._options.output is not None,
@@ -469,6 +480,8 @@ class Session:
             if line.closes is not None:
                 ended = ContainerId(uid, line.container, line.closes)
                 self._output.end(ended)
+                if (attachment := self._attached(ended)) is not None:
+                    attachment.take_back()
                 self._specs.pop(ended, None)
                 self._explained = {told for told in self._explained if told[0] != ended}
                 self._hint_about_end(worker, line.container)
@@ -556,8 +569,9 @@ class Session:
 
     def _opened(self, id: ContainerId, label: str, *, from_end: bool = False) -> None:
         launched = self._specs[id]
-        self._output.open(id, label, launched.log_path, from_end=from_end)
-        if from_end:
+        terminal = self._attached(id) if launched.tty else None
+        self._output.open(id, label, launched.log_path, from_end=from_end, terminal=terminal)
+        if from_end or launched.tty:
             return
         text = hints.python_buffers(launched)
         if text is not None:
@@ -580,6 +594,17 @@ class Session:
             uid = worker.pod.metadata.uid
             label = f"{self._labels[uid]}/{name}"
             self._hint(label, hints.always_restarts(container, worker.pod))
+
+    def _attached(self, id: ContainerId) -> Attachment | None:
+        """What is lent to this instance, if it is the one."""
+        attachment = self._attachment
+        if attachment is None or not attachment.is_about(self._homes[id.pod_uid].pod, id.name):
+            return None
+        return attachment
+
+    def _lend(self, id: ContainerId) -> Sequence[int]:
+        attachment = self._attached(id)
+        return () if attachment is None else attachment.lend()
 
     def _label(self, id: ContainerId) -> str:
         return f"{self._labels[id.pod_uid]}/{id.name}"

@@ -4,6 +4,9 @@ Container lines come from the CRI log files that the logger writes (the logger a
 pipes), our own lines from the session. Both go through one queue, so that a container's last
 lines stand before the line that says how it ended. Writing happens on a thread of its own: a slow
 terminal or a stopped pager delays only what is shown, never a container, a signal or a deadline.
+
+While a container has the terminal (`run -i -t`), it is shown as it writes, to the byte; all else
+waits until it has ended, other containers' lines in their log files.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import os
 import queue
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import anyio
 from msgspec import Struct
 
+from supervisor.cli.terminal import Attachment
 from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.logs import Follower, Joiner, Record
@@ -39,22 +43,28 @@ class _Opened(Struct, frozen=True):
     label: str
     path: str
     from_end: bool
+    terminal: Attachment | None
 
 
 class _Ended(Struct, frozen=True):
     id: ContainerId
 
 
-class _Source:
-    """One container instance whose log is being shown."""
+# Bytes for a descriptor, or a deed that has its place between what is written.
+_Chunk = tuple[int, bytes] | Callable[[], None]
 
-    def __init__(self, path: str, prefix: bytes, *, timestamps: bool) -> None:
+
+class _Source:
+    """One container instance whose log is being shown; `raw`: to the byte."""
+
+    def __init__(self, path: str, prefix: bytes, *, timestamps: bool, raw: bool = False) -> None:
         self.follower = Follower(path)
         self.silent = True  # nothing has been read yet
         self.unreadable = False  # that was said
         self._joiner = Joiner()
         self._prefix = prefix
         self._timestamps = timestamps
+        self._raw = raw
 
     def read(self) -> bytes:
         """New lines, ready to be written; empty when there are none."""
@@ -69,6 +79,8 @@ class _Source:
 
     def _lines(self, records: list[Record]) -> bytes:
         self.silent = self.silent and not records
+        if self._raw:
+            return b"".join([x.content if x.partial else x.content + b"\n" for x in records])
         return self._format(self._joiner.feed(records))
 
     def _format(self, lines: list[Record]) -> bytes:
@@ -93,6 +105,7 @@ class Output:
         self._prefix = prefix
         self._colour = {fd: _wants_colour(fd) for fd in (_STDOUT, _STDERR)}
         self._sources: dict[ContainerId, _Source] = {}
+        self._attached: tuple[ContainerId, Attachment] | None = None  # who has the terminal
         self._queue: list[_Said | _Opened | _Ended] = []
         self._wake = anyio.Event()
         self._closing = False
@@ -115,9 +128,20 @@ class Output:
         """Whole lines as they are."""
         self._put(_Said(text, _STDOUT if stdout else _STDERR))
 
-    def open(self, id: ContainerId, label: str, path: str, *, from_end: bool = False) -> None:
-        """Show the log of this instance; `from_end`: only what comes from now on."""
-        self._put(_Opened(id, label, path, from_end))
+    def open(
+        self,
+        id: ContainerId,
+        label: str,
+        path: str,
+        *,
+        from_end: bool = False,
+        terminal: Attachment | None = None,
+    ) -> None:
+        """Show the log of this instance; `from_end`: only what comes from now on.
+
+        `terminal`: until its end it has that for itself.
+        """
+        self._put(_Opened(id, label, path, from_end, terminal))
 
     def end(self, id: ContainerId) -> None:
         """This instance has ended and its log is complete: show the rest of it."""
@@ -169,15 +193,22 @@ class Output:
                 continue
             self._wake.set()
 
-    def _collect(self) -> list[tuple[int, bytes]]:
+    def _collect(self) -> list[_Chunk]:
         """What is to be written next, in order; about a MiB per container at most."""
-        chunks: list[tuple[int, bytes]] = []
+        chunks: list[_Chunk] = []
+        if self._attached is not None and not self._show_attached(*self._attached, chunks):
+            return chunks
         queue, self._queue = self._queue, []
         self._read_sources(chunks)
-        for item in queue:
+        for place, item in enumerate(queue):
             match item:
                 case _Said(text=text, fd=fd):
                     chunks.append((fd, text.encode("utf-8", "surrogateescape")))
+                case _Opened(id=id, path=path, terminal=Attachment() as terminal):
+                    self._sources[id] = _Source(path, b"", timestamps=False, raw=True)
+                    self._attached = id, terminal
+                    self._queue = queue[place + 1 :]
+                    return [*chunks, terminal.raw]
                 case _Opened(id=id, label=label, path=path, from_end=from_end):
                     opened = self._sources[id] = _Source(
                         path, self._log_prefix(label), timestamps=self._timestamps
@@ -190,19 +221,34 @@ class Output:
                         self._finish(source, chunks)
         return chunks
 
-    def _read_sources(self, chunks: list[tuple[int, bytes]]) -> None:
-        for source in self._sources.values():
-            try:
-                data = source.read()
-            except OSError as error:
-                if not source.unreadable:
-                    source.unreadable = True
-                    chunks.append(_complaint(source, f"cannot read: {error.strerror}"))
-                continue
-            if data:
-                chunks.append((self._log_fd, data))
+    def _show_attached(self, id: ContainerId, terminal: Attachment, chunks: list[_Chunk]) -> bool:
+        """What the container at the terminal wrote; True when the terminal is ours again."""
+        end = _Ended(id)
+        if end not in self._queue and not self._closing:
+            self._read(self._sources[id], chunks)
+            return False
+        self._queue = [item for item in self._queue if item != end]
+        self._finish(self._sources.pop(id), chunks)
+        chunks.append(terminal.restore)
+        self._attached = None
+        return True
 
-    def _finish(self, source: _Source, chunks: list[tuple[int, bytes]]) -> None:
+    def _read_sources(self, chunks: list[_Chunk]) -> None:
+        for source in self._sources.values():
+            self._read(source, chunks)
+
+    def _read(self, source: _Source, chunks: list[_Chunk]) -> None:
+        try:
+            data = source.read()
+        except OSError as error:
+            if not source.unreadable:
+                source.unreadable = True
+                chunks.append(_complaint(source, f"cannot read: {error.strerror}"))
+            return
+        if data:
+            chunks.append((self._log_fd, data))
+
+    def _finish(self, source: _Source, chunks: list[_Chunk]) -> None:
         try:
             chunks += ((self._log_fd, data) for data in source.finish() if data)
         except OSError as error:
@@ -222,9 +268,9 @@ class Output:
     def _colour_of(self, label: str) -> str:
         return self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
 
-    async def _write(self, chunks: list[tuple[int, bytes]]) -> None:
+    async def _write(self, chunks: list[_Chunk]) -> None:
         if self.reader_gone.is_set():
-            chunks = [chunk for chunk in chunks if chunk[0] != _STDOUT]
+            chunks = [chunk for chunk in chunks if callable(chunk) or chunk[0] != _STDOUT]
         number = await self._writer.write(chunks)
         if number:
             self.hung_up = number == errno.EIO
@@ -239,7 +285,7 @@ class _Writer:
     """
 
     def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[list[tuple[int, bytes]] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[list[_Chunk] | None] = queue.SimpleQueue()
         self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._answer = 0
         self._busy = False
@@ -250,7 +296,7 @@ class _Writer:
             os.close(self._done)
             raise NodeError(f"cannot start: {error}") from error
 
-    async def write(self, chunks: list[tuple[int, bytes]]) -> int:
+    async def write(self, chunks: list[_Chunk]) -> int:
         """Write everything; return the errno if that ended because stdout's reader is gone."""
         self._busy = True
         self._orders.put(chunks)
@@ -272,7 +318,7 @@ class _Writer:
         os.close(self._done)
 
 
-def _complaint(source: _Source, text: str) -> tuple[int, bytes]:
+def _complaint(source: _Source, text: str) -> _Chunk:
     return _STDERR, f"{source.follower.path}: {text}\n".encode()
 
 
@@ -280,10 +326,14 @@ def _wants_colour(fd: int) -> bool:
     return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
 
 
-def _write_all(chunks: list[tuple[int, bytes]]) -> int:
+def _write_all(chunks: list[_Chunk]) -> int:
     """Write everything; return the errno that stdout answered, or 0. Runs on the thread."""
     gone: dict[int, int] = {}
-    for fd, data in chunks:
+    for chunk in chunks:
+        if callable(chunk):
+            chunk()
+            continue
+        fd, data = chunk
         view = memoryview(data)
         while view and fd not in gone:
             try:

@@ -114,6 +114,12 @@ def command(
     backoff_max: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
     ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Give one container our stdin.")
+    ] = False,
+    tty: Annotated[
+        bool, typer.Option("--tty", "-t", help="With -i: and a terminal, so that a debugger works.")
+    ] = False,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Show how every pod ended, not only slow ends.")
     ] = False,
@@ -170,6 +176,8 @@ def command(
 
       podvisor run deploy/ --grace-period 5 --timestamps
 
+      podvisor run -it debug.yaml
+
       cat pod.json | podvisor run - -o yaml
 
       kustomize build overlays/dev | podvisor run -
@@ -193,6 +201,10 @@ def command(
         )
     if argv is None and not files:
         raise UsageError("cannot run nothing: name a FILE, a folder or -, or a command after --")
+    if tty and not stdin:
+        raise UsageError("cannot use -t without -i")
+    if stdin and "-" in (files or ()):
+        raise UsageError("cannot read manifests from the stdin that -i gives to a container")
     made = _made(argv, name, restart, port, env, image)
 
     def load() -> manifests.Loaded:
@@ -235,6 +247,8 @@ def command(
                 backoff_initial=initial,
                 backoff_max=longest,
                 keep=keep,
+                stdin=stdin,
+                tty=tty,
                 timeline=timeline,
                 exit_code_from=exit_code_from or (f"{name}/{name}" if made else ""),
                 ends_with_it=made is None,

@@ -55,6 +55,8 @@ class LaunchSpec(Struct, frozen=True):
     gid: int | None = None
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
+    stdin: bool = False  # it stays open, and somebody may write to it; else it is /dev/null
+    tty: bool = False  # a terminal for stdin, stdout and stderr
     stop_signal: str = ""  # that the image asks for, for whoever stops it; empty: none
     veiled: tuple[str, ...] = ()  # values of Secrets that stand in argv: said in no text of ours
 

@@ -46,7 +46,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
@@ -618,11 +618,21 @@ class _Minder:
 
 
 class ProcessRuntime:
-    """cri.Runtime on top of a launcher. An async context manager; see the module's story."""
+    """cri.Runtime on top of a launcher. An async context manager; see the module's story.
 
-    def __init__(self, launcher: Launcher, state_dir: str) -> None:
+    `attached` is asked, at each start of a container with stdin or tty, what somebody gives it:
+    its stdin, or master and slave of its terminal, to be closed here; nothing if nobody is there.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        state_dir: str,
+        attached: Callable[[ContainerId], Sequence[int]] = lambda _: (),
+    ) -> None:
         self._launcher = launcher
         self._state_dir = state_dir
+        self._attached = attached
         self._isolation: Isolation | None = None
         self.trials: tuple[Trial, ...] = ()
         self._instances: dict[ContainerId, _Instance] = {}
@@ -1310,7 +1320,13 @@ class ProcessRuntime:
     # --- to the launcher ----------------------------------------------------------------------
 
     def _request_start(self, spec: LaunchSpec) -> None:
-        self._post_order("start", spec)
+        given: Sequence[int] = ()
+        if spec.stdin or spec.tty:
+            try:
+                given = self._attached(spec.id)
+            except OSError as error:
+                raise _cannot_create(error) from error
+        self._post_order("start", spec, fds=given)
 
     def _request_adoption(
         self, spec: LaunchSpec, record: Spawned, at: Instant, main: int, reaper: int
@@ -1327,13 +1343,13 @@ class ProcessRuntime:
             "has_reaper": reaper >= 0,
         }
         spec = replace(spec, argv=(), mounts=())
-        self._post_order("adopt", spec, survivor, *[fd for fd in (main, reaper) if fd >= 0])
+        fds = [fd for fd in (main, reaper) if fd >= 0]
+        self._post_order("adopt", spec, survivor, fds=fds)
 
-    def _post_order(self, verb: str, spec: LaunchSpec, *rest: Any) -> None:
+    def _post_order(self, verb: str, spec: LaunchSpec, *words: Any, fds: Sequence[int]) -> None:
         # What waits for a launcher that is being replaced may be about what it has to be told of.
         first = verb == "adopt"
         key = _key(spec.id)
-        words, fds = rest[:1], rest[1:]
         try:
             fields = {
                 "argv": [_encode(word) for word in spec.argv],
@@ -1351,6 +1367,8 @@ class ProcessRuntime:
                 "uid": spec.uid,
                 "gid": spec.gid,
                 "groups": None if spec.groups is None else list(spec.groups),
+                "stdin": spec.stdin,
+                "tty": spec.tty,
             }
             packet = marshal.dumps((verb, key, fields, *words), 2)
             if len(packet) <= _INLINE:
@@ -1359,11 +1377,7 @@ class ProcessRuntime:
             memfd = _memfd(marshal.dumps(fields, 2))
         except (OSError, ValueError) as error:  # ValueError: not encodable
             _close(*fds)
-            raise StartError(
-                reasons.CREATE_CONTAINER_ERROR,
-                f"cannot create the container: {error}",
-                created=False,
-            ) from error
+            raise _cannot_create(error) from error
         self._post(marshal.dumps((verb, key, None, *words), 2), memfd, *fds, first=first)
 
     def _exec_request(
@@ -1830,6 +1844,11 @@ def _exec_result(
         raise ExecError(_explain(spec, argv, *answer))
     code = _KILLED if answer is None and not stopped else answer
     return ExecResult(code, output)
+
+
+def _cannot_create(error: Exception) -> StartError:
+    text = f"cannot create the container: {error}"
+    return StartError(reasons.CREATE_CONTAINER_ERROR, text, created=False)
 
 
 def _start_error(

@@ -22,7 +22,8 @@ parent then: their exits come from pidfds, their codes from whoever still knows 
 It decides nothing: no restart, no deadline (but for the wait for the logger), no policy.
 
 Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET socket. To us:
-``("start", key, fields or None when they travel in a memfd)``, ``("signal", key, signum)``,
+``("start", key, fields or None when they travel in a memfd)``, perhaps with the main's stdin or
+with both ends of its terminal, ``("signal", key, signum)``,
 ``("ack", key)``, ``("mind", key)`` with a socket, ``("exec", key, name, limit, request or None)``,
 ``("end-exec", key, name)``, ``("forget-exec", key, name)``, ``("adopt", key, fields or None,
 survivor)`` with pidfds, ``("end", None)``. From us: ``("hello", version, isolation or None,
@@ -98,6 +99,7 @@ O_PATH = 0o10000000
 P_PIDFD = 3
 SIGKILL, SIGCONT, SIGSTOP = 9, 18, 19
 FIONREAD, F_SETPIPE_SZ = 0x541B, 1031
+TIOCSCTTY = 0x540E
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # Linux 6.13; the exit code since 6.15
 
 _exit = posix._exit  # noqa: SLF001
@@ -333,7 +335,7 @@ class Order:
 
     __slots__ = (
         "argv", "cwd", "env", "gid", "groups", "log", "mounts", "record",
-        "state_dir", "termination_file", "termination_path", "uid",
+        "state_dir", "stdin", "termination_file", "termination_path", "tty", "uid",
     )  # fmt: skip
 
     argv: "list[bytes]"
@@ -348,6 +350,8 @@ class Order:
     uid: "int | None"
     gid: "int | None"
     groups: "list[int] | None"
+    stdin: bool  # has one that somebody may write to
+    tty: bool  # has a terminal for all three
 
     def __init__(self, fields: "dict[str, object]") -> None:
         for name in self.__slots__:
@@ -455,8 +459,7 @@ def run_main(
     order: Order,
     isolation: str,
     origin: Origin,
-    out: int,
-    err: int,
+    streams: "list[int]",
     status: int,
     release: int,
 ) -> None:
@@ -466,16 +469,18 @@ def run_main(
     """
     stage = "setup"
     try:
-        close_all_but({out, err, status, release})
+        close_all_but({*streams, status, release})
         posix.setsid()
+        if order.tty:
+            fcntl.ioctl(streams[0], TIOCSCTTY, 0)
         if isolation != GROUP:
             stage = "mount"
             arrange(order)
             stage = "proc"
             mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         stage = "setup"
-        posix.dup2(out, 1)
-        posix.dup2(err, 2)
+        for number, fd in enumerate(streams):
+            posix.dup2(fd, number)
         env = environment(order, isolation, posix.getpid())
         origin.restore()
         stage = "user"
@@ -880,7 +885,9 @@ def prepare_dev() -> None:
 # --- group mode: a reaper per container ---------------------------------------------------------
 
 
-def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, status: int) -> None:
+def run_reaper(
+    order: Order, origin: Origin, control: int, streams: "list[int]", status: int
+) -> None:
     """Parent of one main process where there are no namespaces. Never returns.
 
     It is a sub-reaper: whatever the container forks, daemonises or puts into another session
@@ -889,7 +896,7 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
     node it goes on then, and leaves the exit code in a file for the next launcher.
     """
     try:
-        close_all_but({control, out, err, status})
+        close_all_but({control, *streams, status})
         set_process_name(b"podvisor-reaper")
         call(_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # The container may have stopped us by the time that the launcher dies.
@@ -901,8 +908,8 @@ def run_reaper(order: Order, origin: Origin, control: int, out: int, err: int, s
             report(status, "fork", error)
             _exit(127)
         if main == 0:
-            run_main(order, GROUP, origin, out, err, status, release)
-        close(out, err, status, release)
+            run_main(order, GROUP, origin, streams, status, release)
+        close(*streams, status, release)
         wake, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         _signal.signal(SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -1360,17 +1367,22 @@ def stamp(moment: float) -> bytes:
 
 
 class Stream:
-    __slots__ = ("fd", "file", "index", "name")
+    """A pipe, or the master of a terminal. What a terminal shows is logged to the byte and at
+    once: somebody may look on, and a prompt has no end of line."""
 
-    def __init__(self, fd: int, file: LogFile, index: int, name: bytes) -> None:
-        self.fd, self.file, self.index, self.name = fd, file, index, name
+    __slots__ = ("fd", "file", "index", "name", "tty")
+
+    def __init__(self, fd: int, file: LogFile, index: int, name: bytes, tty: bool) -> None:
+        self.fd, self.file, self.index, self.name, self.tty = fd, file, index, name, tty
 
 
-def format_records(data: bytes, prefix: bytes, final: bool) -> "tuple[bytes, bytes]":
+def format_records(
+    data: bytes, prefix: bytes, final: bool, tty: bool = False
+) -> "tuple[bytes, bytes]":
     """Turn raw output into log records; return them and the unfinished last line."""
     cut = data.rfind(b"\n") + 1
     lines, rest = data[:cut], data[cut:]
-    if b"\r\n" in lines:
+    if not tty and b"\r\n" in lines:
         lines = lines.replace(b"\r\n", b"\n")
     full, part = prefix + b"F ", prefix + b"P "
     if has_long_line(lines):
@@ -1386,7 +1398,7 @@ def format_records(data: bytes, prefix: bytes, final: bool) -> "tuple[bytes, byt
         records = full + lines[:-1].replace(b"\n", b"\n" + full) + b"\n"
     else:
         records = b""
-    while len(rest) > MAX_LINE or (final and rest):
+    while len(rest) > MAX_LINE or ((final or tty) and rest):
         records += part + rest[:MAX_LINE] + b"\n"
         rest = rest[MAX_LINE:]
     return records, rest
@@ -1443,7 +1455,7 @@ class Logger:
         area[0] = READING
         try:
             got = posix.readv(stream.fd, [self.view[AREA_BUFFER:end]])
-        except BlockingIOError:
+        except OSError:  # EAGAIN; EIO: nobody has the terminal any more
             got = 0
         if got <= 0:
             area[0] = IDLE
@@ -1454,6 +1466,8 @@ class Logger:
         return got
 
     def available(self, stream: Stream) -> int:
+        if stream.tty:
+            self.closed(stream.fd)  # has the kernel deliver what is still on its way through it
         answer = fcntl.ioctl(stream.fd, FIONREAD, b"\0\0\0\0")
         return int.from_bytes(answer, sys.byteorder)
 
@@ -1486,7 +1500,7 @@ class Logger:
         if length:
             place = self.tail_at(stream, selected)
             data = area[place : place + length] + data
-        records, rest = format_records(data, self.prefix(stream), final)
+        records, rest = format_records(data, self.prefix(stream), final, stream.tty)
         if records:
             offset = stream.file.size()
             area[16:24] = offset.to_bytes(8, "little")
@@ -1555,13 +1569,21 @@ class Logger:
     # -- the loop --
 
     def attach(
-        self, slot: int, path: bytes, mark: bytes, size: int, files: int, out: int, err: int
+        self,
+        slot: int,
+        path: bytes,
+        mark: bytes,
+        tty: bool,
+        size: int,
+        files: int,
+        out: int,
+        err: int,
     ) -> None:
         self.complete.pop(slot, None)
         file = self.files[slot] = LogFile(slot, path, size, files)
         file.mark = mark
         for index, fd, name in ((0, out, b" stdout "), (1, err, b" stderr ")):
-            self.streams[fd] = Stream(fd, file, slot * 2 + index, name)
+            self.streams[fd] = Stream(fd, file, slot * 2 + index, name, tty)
             self.poll.register(fd, select.EPOLLIN)
 
     def detach(self, stream: Stream) -> None:
@@ -1677,7 +1699,8 @@ class Container:
         self.mark = b""  # tells what one launcher has started from everything else
         self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
         self.main, self.main_pidfd = 0, -1  # the same descriptor as above but in group mode
-        self.out = self.err = -1  # read ends of the log pipes
+        # Read ends of the log pipes; with a terminal its master, and a pipe that stays empty.
+        self.out = self.err = -1
         self.status = -1  # ends when the program is executed, else tells what failed
         self.release = -1  # write end of the pipe that the main waits on (not in group mode)
         self.control = -1  # socket to the reaper (group mode)
@@ -1967,6 +1990,8 @@ class Launcher:
             return  # else the answer is on its way
         try:
             container = Container(key, self.order(fields, fds, truncated))
+            if truncated:
+                raise OSError(errno.EMFILE, "")
         except OSError as error:
             self.tell(("failed", key, False, "prepare", error.errno or 0, b""))
             return
@@ -1984,7 +2009,7 @@ class Launcher:
         stage = "prepare"
         ends: list[int] = []  # descriptors that only the child needs
         try:
-            self.prepare(container, ends)
+            self.prepare(container, fds, ends)
             stage = "fork"
             self.fork(container, ends)
             stage = "record"
@@ -2018,8 +2043,12 @@ class Launcher:
                 posix.close(memfd)
         return Order(fields)  # type: ignore[arg-type]
 
-    def prepare(self, container: Container, ends: "list[int]") -> None:
-        """Make all that the child needs, while a failure still costs nothing."""
+    def prepare(self, container: Container, given: "list[int]", ends: "list[int]") -> None:
+        """Make all that the child needs, while a failure still costs nothing.
+
+        Into `ends` come its stdin, stdout, stderr, the pipe or socket that it answers by, and what
+        it waits on.
+        """
         order = container.order
         for path in (order.log, order.termination_file):
             make_folders(parent(path))
@@ -2032,22 +2061,15 @@ class Launcher:
             let_pass(parent(order.termination_file), order.state_dir)
         if not self.free:
             raise OSError(errno.EMFILE, "")
-        container.out, out = posix.pipe2(posix.O_CLOEXEC)
-        ends.append(out)
-        container.err, err = posix.pipe2(posix.O_CLOEXEC)
-        ends.append(err)
+        if order.tty:
+            self.open_terminal(container, given, ends)
+        else:
+            self.open_pipes(container, given, ends)
         container.status, status = posix.pipe2(posix.O_CLOEXEC)
-        ends.append(status)
         # The read ends of the log pipes too: a container may have read them empty itself.
         for end in (container.out, container.err, container.status):
             posix.set_blocking(end, False)
-        for end in (out, err):
-            give(end, order)
-            if len(self.slots) < 32:  # the kernel allows a user 64 MiB, then gives 8 KiB pipes
-                try:
-                    fcntl.fcntl(end, F_SETPIPE_SZ, READ_SIZE)
-                except OSError:  # EPERM: over the budget; the default does
-                    pass
+        ends.append(status)
         if self.isolation == GROUP:
             ours, theirs = _socket.socketpair(
                 _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
@@ -2059,17 +2081,50 @@ class Launcher:
             release, container.release = posix.pipe2(posix.O_CLOEXEC)
             ends.append(release)
 
+    def open_pipes(self, container: Container, given: "list[int]", ends: "list[int]") -> None:
+        if given:
+            ends.append(given.pop())
+        elif container.order.stdin:
+            ends.append(endless_pipe())
+            give(ends[0], container.order)
+        else:
+            ends.append(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+        container.out, out = posix.pipe2(posix.O_CLOEXEC)
+        ends.append(out)
+        container.err, err = posix.pipe2(posix.O_CLOEXEC)
+        ends.append(err)
+        for end in (out, err):
+            give(end, container.order)
+            if len(self.slots) < 32:  # the kernel allows a user 64 MiB, then gives 8 KiB pipes
+                try:
+                    fcntl.fcntl(end, F_SETPIPE_SZ, READ_SIZE)
+                except OSError:  # EPERM: over the budget; the default does
+                    pass
+
+    def open_terminal(self, container: Container, given: "list[int]", ends: "list[int]") -> None:
+        """Its master may have come with the request, from somebody who types there."""
+        container.out, slave = (given.pop(0), given.pop()) if given else posix.openpty()
+        try:
+            ends.append(find_terminal(slave))
+        finally:
+            posix.close(slave)
+        slave = ends[0]
+        give(slave, container.order)
+        ends += [fcntl.fcntl(slave, fcntl.F_DUPFD_CLOEXEC, 3) for _ in (1, 2)]
+        container.err, nobody = posix.pipe2(posix.O_CLOEXEC)
+        posix.close(nobody)
+
     def fork(self, container: Container, ends: "list[int]") -> None:
-        out, err, status, hold = ends
+        *streams, status, hold = ends
         order, origin = container.order, self.origin
         if self.isolation == GROUP:
             pid, pidfd = fork_into(0)
             if pid == 0:
-                run_reaper(order, origin, hold, out, err, status)
+                run_reaper(order, origin, hold, streams, status)
         else:
             pid, pidfd = fork_into(CLONE_NEWPID | CLONE_NEWNS)
             if pid == 0:
-                run_main(order, self.isolation, origin, out, err, status, hold)
+                run_main(order, self.isolation, origin, streams, status, hold)
             container.main, container.main_pidfd = pid, pidfd
         container.child, container.child_pidfd = pid, pidfd
         slot = container.slot = self.free.pop()
@@ -2085,7 +2140,7 @@ class Launcher:
             self.watch(container.control, lambda: self.on_reaper(container))
         if self.logger_channel is not None:
             self.logger_channel.send(
-                ("attach", slot, order.log, container.mark, *self.rotation),
+                ("attach", slot, order.log, container.mark, order.tty, *self.rotation),
                 container.out,
                 container.err,
             )
@@ -2700,8 +2755,9 @@ class Launcher:
                 except OSError:  # a full disk: then nobody knows, and a crash ends containers
                     pass
             for container in self.slots.values():
-                log, ends = container.order.log, (container.out, container.err)
-                logger.attach(container.slot, log, container.mark, *self.rotation, *ends)
+                what = (container.order.log, container.mark, container.order.tty)
+                ends = (container.out, container.err)
+                logger.attach(container.slot, *what, *self.rotation, *ends)
             logger.recover()
             for container in self.slots.values():
                 if container.exit is not None:
@@ -2819,6 +2875,26 @@ def spare_of(record: bytes) -> bytes:
 def beside(path: bytes, suffix: bytes) -> bytes:
     """What else is written down about an attempt, next to its log and its spawn record."""
     return path[: path.rfind(b".") + 1] + suffix
+
+
+def endless_pipe() -> int:
+    """A pipe that nobody writes to and that does not end: who reads it is its writer, too."""
+    reader, writer = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        return posix.open(f"/proc/self/fd/{reader}", posix.O_RDWR | posix.O_CLOEXEC)
+    finally:
+        close(reader, writer)
+
+
+def find_terminal(slave: int) -> int:
+    """Open it where containers find it too: our multiplexer may stand elsewhere."""
+    found = posix.ttyname(slave)
+    path = "/dev/pts" + found[found.rfind("/") :]
+    fd = posix.open(path, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+    if posix.fstat(fd).st_rdev == posix.fstat(slave).st_rdev:
+        return fd
+    posix.close(fd)
+    raise OSError(errno.ENXIO, "")
 
 
 def give(pipe: int, order: Order) -> None:

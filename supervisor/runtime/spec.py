@@ -146,6 +146,8 @@ def launch_spec(
         stop_signal=image.stop_signal,
         # A value that holds another one is taken out first.
         veiled=tuple(sorted((v for v in secrets if _stands_in(v, argv)), key=len, reverse=True)),
+        stdin=container.stdin,
+        tty=container.tty,
     )
 
 

@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
@@ -219,6 +219,8 @@ class Node:
         gid: int | None = None,
         groups: tuple[int, ...] | None = None,
         mounts: tuple[Mount, ...] = (),
+        stdin: bool = False,
+        tty: bool = False,
     ) -> LaunchSpec:
         self._count += 1
         id = ContainerId("uid", f"c{self._count}", 0)
@@ -234,6 +236,8 @@ class Node:
             gid=gid,
             groups=groups,
             mounts=mounts,
+            stdin=stdin,
+            tty=tty,
         )
 
     async def start(self, spec: LaunchSpec) -> int:
@@ -295,10 +299,15 @@ class Node:
 
 
 @asynccontextmanager
-async def open_node(way: Way, folder: str, **options: int) -> AsyncIterator[Node]:
+async def open_node(
+    way: Way,
+    folder: str,
+    attached: Callable[[ContainerId], Sequence[int]] = lambda _: (),
+    **options: int,
+) -> AsyncIterator[Node]:
     launcher = spawn_launcher(way.isolation.value, **options)
     pid = launcher.pid
-    async with ProcessRuntime(launcher, folder) as runtime:
+    async with ProcessRuntime(launcher, folder, attached) as runtime:
         assert runtime.isolation is way.isolation
         yield Node(runtime, pid, folder)
     launcher.close()

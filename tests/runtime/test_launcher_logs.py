@@ -416,7 +416,7 @@ def logger(tmp_path: Path) -> Iterator[launcher.Logger]:
     area[launcher.AREA_BUFFER : launcher.AREA_TAILS] = b"S" * launcher.READ_SIZE
     logger = launcher.Logger(launcher.Channel(ours.detach()), area, durable=False)
     ends = [os.pipe2(os.O_NONBLOCK) for _ in range(2)]
-    logger.attach(0, bytes(tmp_path / "0.log"), b"", 0, 5, ends[0][0], ends[1][0])
+    logger.attach(0, bytes(tmp_path / "0.log"), b"", False, 0, 5, ends[0][0], ends[1][0])
     logger.writer = ends[0][1]  # type: ignore[attr-defined]
     yield logger
     logger.files[0].close()
