@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from supervisor.api import v1, validation
 from supervisor.cli.foreground import node_info
 from supervisor.kubelet.node import Node
+from supervisor.kubelet.volumes import VolumeManager
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import NodePolicy
 from supervisor.runtime import spec
@@ -40,7 +41,9 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
         ) -> LaunchSpec:
             return spec.launch_spec(pod, container, id, info)
 
-        async with Node(runtime, make_spec, policy=NodePolicy(node_name="here")) as node:
+        volumes = VolumeManager(lambda _: info)
+        policy = NodePolicy(node_name="here")
+        async with Node(runtime, make_spec, policy=policy, volumes=volumes) as node:
             node.run_pod(admitted)
             with anyio.fail_after(30):
                 await node.wait()
