@@ -157,7 +157,8 @@ class PodWorker:
 
         `running` and `ended`: programs of hooks that an earlier life of the node has begun.
         """
-        results = [await self._hooks.collect(target) for target in ended]
+        collected = [await self._hooks.collect(target) for target in ended]
+        results = [result for result in collected if result is not None]
         self._hooks.expect(running)
         # What was heard while it was being found out comes after it.
         first, *others = facts

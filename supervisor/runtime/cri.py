@@ -135,6 +135,10 @@ class ExecError(Exception):
     """A program could not be started in a container; it says nothing about the container."""
 
 
+class ContainerGoneError(ExecError):
+    """There is no such instance, or it has ended: that is news, or was, or is about to be."""
+
+
 class ExecInterruptedError(ExecError):
     """A program was begun, or may have been, and was ended for a reason on our side."""
 

@@ -56,6 +56,7 @@ from supervisor.errors import NodeError, UsageError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
+    ContainerGoneError,
     ExecError,
     ExecInterruptedError,
     ExecResult,
@@ -1214,7 +1215,7 @@ class ProcessRuntime:
     def _running(self, id: ContainerId, argv: tuple[str, ...]) -> _Instance:
         instance = self._instances.get(id)
         if instance is None or instance.ended or self._closing:
-            raise ExecError(f'container "{id.name}" is not running')
+            raise ContainerGoneError(f'container "{id.name}" is not running')
         if not argv:
             raise ExecError("cannot run a program in the container: no command")
         return instance
@@ -1840,7 +1841,7 @@ def _exec_result(
 ) -> ExecResult:
     if isinstance(answer, tuple):
         if answer[0] == "gone":
-            raise ExecError(f'container "{id.name}" is not running')
+            raise ContainerGoneError(f'container "{id.name}" is not running')
         raise ExecError(_explain(spec, argv, *answer))
     code = _KILLED if answer is None and not stopped else answer
     return ExecResult(code, output)
