@@ -1671,16 +1671,16 @@ def leave_word(log: bytes, mark: bytes, dropped: int) -> None:
 class Container:
     """One instance: from its fork until its exit is acknowledged and its log is complete."""
 
-    def __init__(self, key: "Any", order: Order) -> None:
-        self.key, self.order = key, order
+    def __init__(self, key: "Any", order: Order, has_reaper: bool) -> None:
+        self.key, self.order, self.has_reaper = key, order, has_reaper
         self.slot = -1
         self.mark = b""  # tells what one launcher has started from everything else
-        self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
-        self.main, self.main_pidfd = 0, -1  # the same descriptor as above but in group mode
+        self.child, self.child_pidfd = 0, -1  # the main, or its reaper if it has one
+        self.main, self.main_pidfd = 0, -1  # the same descriptor as above without a reaper
         self.out = self.err = -1  # read ends of the log pipes
         self.status = -1  # ends when the program is executed, else tells what failed
-        self.release = -1  # write end of the pipe that the main waits on (not in group mode)
-        self.control = -1  # socket to the reaper (group mode)
+        self.release = -1  # write end of the pipe that the main waits on (without a reaper)
+        self.control = -1  # socket to the reaper
         self.started: tuple[float, float] | None = None
         self.failure: tuple[bool, str, int, bytes] | None = None
         self.exit: tuple[int, float, float] | None = None
@@ -1738,14 +1738,14 @@ class Launcher:
         self.kept: dict[tuple[object, str], KeptExec] = {}  # until forgotten
         self.held_back: set[KeptExec] = set()  # until another run of it has ended
         self.slots: dict[int, Container] = {}  # until drained
-        # By pidfd: pid and container (not in group mode, where reapers have them).
+        # By pidfd: pid and container (those of containers with a reaper are below that).
         self.minders: dict[int, tuple[int, object]] = {}
         self.dying: dict[Container, float] = {}  # adopted, ended; until when its code is looked for
         self.draining: set[Container] = set()  # adopted, its code known, its log not complete yet
         # By pidfd of a joining child: where it tells the minder, and the container.
         self.joining: dict[int, tuple[int, object]] = {}
         self.free = list(range(SLOTS - 1, -1, -1))
-        self.headless: set[Container] = set()  # group mode: the main has ended, the reaper not
+        self.headless: set[Container] = set()  # the main has ended, its reaper not
         self.ending = False
         self.boot_id = b""
         self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
@@ -1966,18 +1966,19 @@ class Launcher:
                 self.tell_started(known)
             return  # else the answer is on its way
         try:
-            container = Container(key, self.order(fields, fds, truncated))
+            order = self.order(fields, fds, truncated)
         except OSError as error:
             self.tell(("failed", key, False, "prepare", error.errno or 0, b""))
             return
-        if self.durable and (past := read_if_there(container.order.record)) is not None:
+        container = Container(key, order, self.needs_reaper(order))
+        if self.durable and (past := read_if_there(order.record)) is not None:
             # It has run, or how it failed has been said before and not been heard.
             failure = past.partition(b"\nfailed ")[2].split()
             told = marshal.loads(bytes.fromhex(failure[0].decode())) if failure else None
             self.tell(("failed", key, *(told or (False, "spawned", 0, b""))))
             return
-        if self.isolation == GROUP and container.order.mounts:
-            target = container.order.mounts[0][1]
+        if self.isolation == GROUP and order.mounts:
+            target = order.mounts[0][1]
             words = b'"%s": there are no namespaces in mode group' % target
             self.tell(("failed", key, False, "mount", 0, words))
             return
@@ -1990,7 +1991,7 @@ class Launcher:
             stage = "record"
             if failpoints:
                 pass_failpoint("after-clone", "StartContainer")
-            if self.isolation != GROUP:
+            if not container.has_reaper:
                 self.record(container)
                 try:
                     posix.write(container.release, b"r")
@@ -2006,6 +2007,10 @@ class Launcher:
             self.abandon(container)
         finally:
             close(*ends)
+
+    def needs_reaper(self, order: Order) -> bool:
+        """Whether the kernel would not end all of that container's processes with its main."""
+        return self.isolation == GROUP
 
     def order(self, fields: object, fds: "list[int]", truncated: bool) -> Order:
         if fields is None:
@@ -2048,7 +2053,7 @@ class Launcher:
                     fcntl.fcntl(end, F_SETPIPE_SZ, READ_SIZE)
                 except OSError:  # EPERM: over the budget; the default does
                     pass
-        if self.isolation == GROUP:
+        if container.has_reaper:
             ours, theirs = _socket.socketpair(
                 _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
             )
@@ -2062,7 +2067,7 @@ class Launcher:
     def fork(self, container: Container, ends: "list[int]") -> None:
         out, err, status, hold = ends
         order, origin = container.order, self.origin
-        if self.isolation == GROUP:
+        if container.has_reaper:
             pid, pidfd = fork_into(0)
             if pid == 0:
                 run_reaper(order, origin, hold, out, err, status)
@@ -2104,7 +2109,7 @@ class Launcher:
         text += b"uid %s\nname %s\nattempt %d\n" % (uid.encode(), name.encode(), attempt)
         now = (self.isolation.encode(), time.time(), boottime(), self.generation)
         text += b"mode %s\nat %.6f %.6f\nlogger %s\nmark %s\n" % (*now, container.mark)
-        if self.isolation == GROUP:
+        if container.has_reaper:
             text += b"reaper %d %s\n" % (container.child, start_time(container.child))
         path = container.order.record
         temporary, spare = path + b".tmp", spare_of(path)
@@ -2163,7 +2168,7 @@ class Launcher:
         self.tell(("failed", container.key, *container.failure))
 
     def on_reaper(self, container: Container) -> None:
-        """Group mode: the reaper says the main's pid and waits for our word."""
+        """The reaper says the main's pid and waits for our word."""
         try:
             answer = posix.read(container.control, 64)
         except BlockingIOError:
@@ -2184,7 +2189,7 @@ class Launcher:
             container.control = -1
 
     def on_main(self, container: Container) -> None:
-        """Group mode: the main has ended. Its reaper ends next, if nobody keeps it stopped."""
+        """The main has ended. Its reaper ends next, if nobody keeps it stopped."""
         self.unwatch(container.main_pidfd)
         self.headless.add(container)
         self.nudge(container)
@@ -2212,7 +2217,7 @@ class Launcher:
         elif container.failure is None and container.main_pidfd >= 0:
             container.started = (time.time(), boottime())
             container.order.argv = []  # may be large
-            if self.isolation == GROUP:  # else programs run in it later get it too
+            if container.has_reaper:  # else programs run in it later get it from us
                 container.order.env = []
             self.tell_started(container)
             if failpoints:
@@ -2232,7 +2237,7 @@ class Launcher:
             report(fd, "gone", ProcessLookupError())
             return
         try:
-            if self.isolation != GROUP:
+            if not container.has_reaper:
                 self.fork_joining(container, fd)
             elif container.survivor is None:
                 self.ask_reaper(container, fd)
@@ -2244,7 +2249,7 @@ class Launcher:
             report(fd, "gone" if error.errno == errno.EPIPE else "fork", error)
 
     def ask_reaper(self, container: Container, fd: int) -> None:
-        """Group mode: all of a container's processes are below its reaper."""
+        """All of a container's processes are to be below its reaper."""
         reaper = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, container.control)
         try:
             rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
@@ -2487,24 +2492,25 @@ class Launcher:
         truncated: bool,
     ) -> None:
         """Take on a container that is not our child. With it come pidfds, as far as there are any,
-        of the main and, in group mode, of the reaper: they were opened while it lived."""
+        of the main and of the reaper, if it has one: they were opened while it lived."""
         known = self.containers.get(key)
         if known is not None:
             self.tell_started(known)
             return
         try:
-            container = Container(key, self.order(fields, fds, truncated))
+            order = self.order(fields, fds, truncated)
             if truncated:
                 raise OSError(errno.EMFILE, "")
         except OSError as error:
             self.tell(("failed", key, False, "adopt", error.errno or 0, b""))
             return
+        container = Container(key, order, self.needs_reaper(order))
         container.survivor = survivor
         container.started = survivor["started"]
         container.main = survivor["main"]
         container.main_pidfd = fds.pop(0) if survivor["has_main"] else -1
         container.child, container.child_pidfd = container.main, container.main_pidfd
-        if self.isolation == GROUP:
+        if container.has_reaper:
             container.child = survivor["reaper"]
             container.child_pidfd = fds.pop(0) if survivor["has_reaper"] else -1
             if container.main_pidfd >= 0:
@@ -2525,7 +2531,7 @@ class Launcher:
         self.unwatch(container.main_pidfd)
         self.headless.discard(container)
         for pid, key in self.minders.values():
-            if key == container.key and self.isolation == GROUP:
+            if key == container.key and container.has_reaper:
                 end_tree(pid)
         if container.main_pidfd >= 0 and not readable(container.main_pidfd, 0.0):
             # Its reaper was killed. Who has left the main's tree cannot be found any more.
@@ -2548,7 +2554,7 @@ class Launcher:
 
     def look_for_code(self, container: Container) -> "int | None":
         assert container.survivor is not None
-        if self.isolation == GROUP:
+        if container.has_reaper:
             word = read_if_there(beside(container.order.record, b"exit"))
             if word is not None:
                 return int(word)
@@ -2775,7 +2781,7 @@ class Launcher:
             send_by(container.main_pidfd, SIGKILL)
             close(container.control)
             container.control = -1
-            send_by(container.child_pidfd, SIGCONT if self.isolation == GROUP else SIGKILL)
+            send_by(container.child_pidfd, SIGCONT if container.has_reaper else SIGKILL)
         for container in live:
             while not readable(container.child_pidfd, min(deadline, boottime() + NUDGE)):
                 if boottime() >= deadline:
