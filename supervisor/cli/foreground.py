@@ -373,7 +373,8 @@ class Session:
         elif signalled is not None:
             if now - signalled.boot < _PATIENCE or not self._is_new(id, "end"):
                 return
-            is_pid1 = self._info.isolation is not Isolation.GROUP
+            shares = bool(record.pod.spec.share_process_namespace)
+            is_pid1 = not shares and self._info.isolation is not Isolation.GROUP
             why = procfs.explain_deaf(awaited.pid, spec.signal_number(stop), is_pid1=is_pid1)
             if why is not None:
                 text = f"{why}; SIGKILL in {max(0.0, awaited.kill_at - now):.0f} s"
