@@ -2262,7 +2262,12 @@ class Launcher:
         pid, number = marshal.loads(data) if data else (0, errno.ENOMEM)
         if not pid:
             raise OSError(number, posix.strerror(number))
-        return pid, posix.pidfd_open(pid, 0)  # our child, not reaped: the pid is its own
+        try:
+            return pid, posix.pidfd_open(pid, 0)  # our child, not reaped: the pid is its own
+        except OSError:  # what cannot be watched must not be
+            posix.kill(pid, SIGKILL)
+            posix.waitpid(pid, 0)
+            raise
 
     def record(self, container: Container) -> None:
         """The spawn record: written before the program runs, so that no instance that might have

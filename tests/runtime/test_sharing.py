@@ -213,3 +213,37 @@ async def test_where_there_are_no_namespaces_nothing_is_made(way: Way, folder: s
         assert not os.path.exists(survivors.pause_path(folder, "uid"))
         with anyio.fail_after(PATIENCE):
             await node.runtime.remove_sandbox("uid")
+
+
+async def test_a_neighbour_that_stops_a_reaper_delays_no_end(namespaces: Way, folder: str) -> None:
+    """§9.4.5"""
+    async with sharing_node(namespaces, folder) as node:
+        spec = node.spec(*FOREVER, shares=True)
+        pid = inner(await node.start(spec))
+        script = f"set -- $(cat /proc/{pid}/stat); kill -STOP $4; kill -KILL {pid}"
+        await run(node, script)
+        assert (await node.exit(spec)).exit_code == 137
+        node.runtime.acknowledge(spec.id)
+
+
+async def test_killing_everybody_ends_all_but_the_sandbox(namespaces: Way, folder: str) -> None:
+    """§9.4.5"""
+    async with sharing_node(namespaces, folder) as node:
+        other = node.spec(*FOREVER, shares=True)
+        await node.start(other)
+        spec = shell(node, "kill -9 -1; kill -9 1; kill -9 $$")
+        await node.start(spec)
+        for each in (spec, other):
+            assert (await node.exit(each)).exit_code == 137
+            node.runtime.acknowledge(each.id)
+        assert node.gone == []
+        assert await run(node, f"{NAMED}; cat /proc/1/comm") == "pause\n"
+
+
+async def test_a_start_that_fails_in_there_says_why(namespaces: Way, folder: str) -> None:
+    async with sharing_node(namespaces, folder) as node:
+        with pytest.raises(StartError, match="executable file not found"):
+            await node.start(node.spec("no-such-program", shares=True))
+        with pytest.raises(StartError, match="working directory"):
+            await node.start(node.spec("true", cwd="/nowhere", shares=True))
+        assert await run(node, "echo well") == "well\n"
