@@ -238,7 +238,7 @@ _SPEC = (
     Row("spec.serviceAccount", EMULATED, "old name of serviceAccountName"),
     Row("spec.serviceAccountName", EMULATED, "a name only: there are no tokens"),
     Row("spec.setHostnameAsFQDN", IGNORED, _HOST_NAME),
-    Row("spec.shareProcessNamespace", REFUSED, "not yet: a container sees its own processes only"),
+    Row("spec.shareProcessNamespace", HONOURED, "in mode group they see each other anyway"),
     Row("spec.subdomain", IGNORED, _HOST_NAME),
     Row("spec.terminationGracePeriodSeconds", HONOURED),
     Row("spec.tolerations", IGNORED, _ONE_NODE),

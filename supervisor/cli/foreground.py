@@ -448,7 +448,8 @@ class Session:
         elif signalled is not None:
             if now - signalled.boot < _PATIENCE or not self._is_new(id, "end"):
                 return
-            is_pid1 = self._info.isolation is not Isolation.GROUP
+            shares = bool(record.pod.spec.share_process_namespace)
+            is_pid1 = not shares and self._info.isolation is not Isolation.GROUP
             launched = self._specs.get(id)
             why = procfs.explain_deaf(
                 awaited.pid,

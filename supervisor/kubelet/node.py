@@ -40,13 +40,14 @@ from supervisor.lifecycle.facts import (
     Fact,
     HookTarget,
     NodeStopping,
+    SandboxDied,
     SandboxLost,
     StartContainer,
     VolumeOverLimit,
     rfc3339,
 )
 from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord, Sandbox, new_record
-from supervisor.runtime.cri import LaunchSpec, Presence, Runtime, StartError
+from supervisor.runtime.cri import LaunchSpec, Presence, Runtime, SandboxGone, StartError
 from supervisor.runtime.volumes import size_limits
 from supervisor.store.contract import Change, Store
 from supervisor.store.memory import MemoryStore
@@ -248,6 +249,9 @@ class Node:
         resumed = [t for t in _owed(record) if (t.id, str(t.which)) in runtime.kept_execs]
         ended = [t for t in resumed if (t.id, str(t.which)) in runtime.ended_execs]
         facts: list[Fact] = [Adopted(at=now, resumed=frozenset(resumed))]
+        shares = record.sandbox is Sandbox.READY and worker.pod.spec.share_process_namespace
+        if shares and not await runtime.adopt_sandbox(record.pod.metadata.uid):
+            facts.append(SandboxDied(at=now))
         known = {c.name: c.attempt for c in record.containers if c.running is not None}
         runs = set()
         for id in _instances(record):
@@ -396,7 +400,8 @@ class Node:
     async def _pump_news(self) -> None:
         try:
             async for news in self.runtime.news():
-                worker = self._workers.get(news.id.pod_uid)
+                uid = news.pod_uid if isinstance(news, SandboxGone) else news.id.pod_uid
+                worker = self._workers.get(uid)
                 if worker is not None:
                     worker.hear(news)
         except NodeError as error:

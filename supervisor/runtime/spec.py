@@ -148,6 +148,7 @@ def launch_spec(
         veiled=tuple(sorted((v for v in secrets if _stands_in(v, argv)), key=len, reverse=True)),
         stdin=container.stdin,
         tty=container.tty,
+        shares=shares(pod, node),
     )
 
 
@@ -165,7 +166,13 @@ def bare_spec(pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeI
         log_path=log_path(node.state_dir, meta.namespace, meta.name, id),
         termination_path=container.termination_message_path or "/dev/termination-log",
         termination_file=termination_file(node.state_dir, id),
+        shares=shares(pod, node),
     )
+
+
+def shares(pod: v1.Pod, node: NodeInfo) -> bool:
+    """Whether a pod's containers have one pid namespace. In mode group all have the host's."""
+    return bool(pod.spec.share_process_namespace) and node.isolation is not Isolation.GROUP
 
 
 def log_path(state_dir: str, namespace: str, pod_name: str, id: ContainerId) -> str:

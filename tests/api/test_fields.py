@@ -117,15 +117,6 @@ def said_about(**spec: object) -> list[str]:
             [],
             id="what makes no difference here is quiet",
         ),
-        pytest.param({"shareProcessNamespace": False}, [], id="false asks for nothing"),
-        pytest.param(
-            {"shareProcessNamespace": True},
-            [
-                "error: spec.shareProcessNamespace is refused: not yet: "
-                "a container sees its own processes only"
-            ],
-            id="true asks for something",
-        ),
         pytest.param({"hostUsers": True}, [], id="hostUsers true is so"),
         pytest.param(
             {"hostUsers": False},

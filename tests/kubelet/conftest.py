@@ -110,10 +110,13 @@ class FakeRuntime:
     def times(self, what: str, name: str) -> list[float]:
         return [at for at, did, who in self.log if (did, who) == (what, name)]
 
-    async def create_sandbox(self, pod_uid: str) -> None:
+    async def create_sandbox(self, pod_uid: str, *, shares: bool = False) -> None:
         if self.broken_sandbox is not None:
             raise self.broken_sandbox
         self.sandboxes.add(pod_uid)
+
+    async def adopt_sandbox(self, pod_uid: str) -> bool:
+        return pod_uid in self.sandboxes
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         self.sandboxes.discard(pod_uid)
