@@ -18,7 +18,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -628,7 +628,7 @@ _PROJECTIONS = tuple(
 
 
 def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
-    known: set[str] = set()
+    known: dict[str, v1.Volume] = {}
     names: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = (*at, index)
@@ -647,9 +647,10 @@ def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
             wrong += _check_volume(volume, path)
         yield from wrong
         if not wrong:
-            known.add(volume.name)
+            known[volume.name] = volume
     for place, index, container in _containers(spec):
         yield from _check_mounts(container, ("spec", place, index, "volumeMounts"), known)
+        yield from _check_file_volumes(container, ("spec", place, index, "env"), known)
 
 
 def _check_volume(volume: v1.Volume, at: Path) -> Iterator[Finding]:
@@ -800,7 +801,25 @@ def _once(
         taken.add(item.path)
 
 
-def _check_mounts(container: v1.Container, at: Path, known: set[str]) -> Iterator[Finding]:
+def _check_file_volumes(
+    container: v1.Container, at: Path, known: Mapping[str, v1.Volume]
+) -> Iterator[Finding]:
+    """Where the env files are."""
+    for index, variable in enumerate(container.env):
+        ref = variable.value_from.file_key_ref if variable.value_from is not None else None
+        if ref is None or not ref.volume_name:
+            continue
+        path = (*at, index, "valueFrom", "fileKeyRef", "volumeName")
+        volume = known.get(ref.volume_name)
+        if volume is None:
+            yield not_found(path, ref.volume_name)
+        elif volume.empty_dir is None:
+            yield invalid(path, ref.volume_name, "referenced volume must be of type emptyDir")
+
+
+def _check_mounts(
+    container: v1.Container, at: Path, known: Mapping[str, v1.Volume]
+) -> Iterator[Finding]:
     paths: set[str] = set()
     for number, mount in enumerate(container.volume_mounts):
         path = (*at, number)
@@ -1163,6 +1182,12 @@ def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Ite
         if ref is not None:
             yield from _all((*at, name, "name"), ref.name, _subdomain(ref.name))
             yield from _named((*at, name, "key"), ref.key, _config_key(ref.key))
+    if source.file_key_ref is not None:
+        file, path = source.file_key_ref, (*at, "fileKeyRef")
+        yield from _named((*path, "key"), file.key, _env_name(file.key))
+        if not file.volume_name:
+            yield required((*path, "volumeName"))
+        yield from _file_of_volume((*path, "path"), file.path)
     if count == 0:
         names = [f"`{wire}`" for wire, _ in _SOURCES]
         detail = f"must specify one of: {', '.join(names[:-1])} or {names[-1]}"

@@ -91,7 +91,7 @@ class Host(Protocol):
     @property
     def run_hook(self) -> RunHook: ...
 
-    def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
+    async def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
         """Raises StartError when the container's configuration cannot be honoured."""
         ...
 
@@ -336,7 +336,7 @@ class PodWorker:
                 return SandboxReady(at=clock.now())
             case StartContainer(id=id):
                 try:
-                    spec = self.host.launch_spec(self.pod, id)
+                    spec = await self.host.launch_spec(self.pod, id)
                     if volumes is not None:
                         spec = await volumes.open(self.pod, spec)
                     self._specs[id] = spec

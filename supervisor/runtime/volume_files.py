@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from supervisor.api import v1
 from supervisor.lifecycle import reasons
 from supervisor.runtime.cri import Mount, StartError
+from supervisor.runtime.env_files import MAX_BYTES
 from supervisor.runtime.volumes import File, VolumeError
 
 _DATA = "..data"
@@ -275,6 +276,28 @@ def _make_within(base: str, path: str) -> None:
         path = os.path.join(path, name)
         os.mkdir(path)
         os.chmod(path, mode)
+
+
+def read_env_file(folder: str, path: str) -> bytes:
+    """What a file of a volume holds, which containers may have put there as they like."""
+    base = os.path.realpath(folder)
+    real = os.path.realpath(os.path.join(base, native(path)), strict=True)
+    with open(real, "rb", opener=_at_once) as stream:
+        # Folders above it may have become links meanwhile: what counts is what was opened.
+        opened = os.readlink(f"/proc/self/fd/{stream.fileno()}")
+        if not opened.startswith(base + "/"):
+            raise OSError("it lies outside the volume")
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError("not a regular file")
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES // 1024} KiB")
+    return content
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Nobody is waited for, as by opening a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY)
 
 
 def write_hosts(path: str, text: str) -> None:

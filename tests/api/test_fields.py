@@ -65,7 +65,7 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.initContainers[].env[].valueFrom.secretKeyRef", HONOURED),
         ("spec.containers[].env[].valueFrom.configMapKeyRef.optional", HONOURED),
         ("spec.containers[].envFrom[].prefix", HONOURED),
-        ("spec.containers[].env[].valueFrom.fileKeyRef", REFUSED),
+        ("spec.containers[].env[].valueFrom.fileKeyRef.optional", HONOURED),
     ],
 )
 def test_what_this_release_does(path: str, support: fields.Support) -> None:

@@ -16,6 +16,7 @@ from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import NodePolicy
 from supervisor.runtime import spec
 from supervisor.runtime.cri import LaunchSpec
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
 from tests.support import PATH, Manifest, Place, Way, container, one_way, pod
 
@@ -37,7 +38,12 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
         info = replace(node_info(runtime.isolation, folder), environ=(("PATH", PATH),))
 
         def make_spec(
-            pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+            pod: v1.Pod,
+            container: v1.Container,
+            id: ContainerId,
+            files: EnvFiles | None,
+            *,
+            runs: bool,
         ) -> LaunchSpec:
             return spec.launch_spec(pod, container, id, info)
 

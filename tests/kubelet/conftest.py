@@ -36,6 +36,7 @@ from supervisor.runtime.cri import (
     Presence,
     StartError,
 )
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.store.contract import Store
 
 START = 1_700_000_000.0
@@ -275,7 +276,12 @@ class FakeRuntime:
 
 
 def make_spec(
-    pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool = False
+    pod: v1.Pod,
+    container: v1.Container,
+    id: ContainerId,
+    files: EnvFiles | None = None,
+    *,
+    runs: bool = False,
 ) -> LaunchSpec:
     return LaunchSpec(
         id=id,
