@@ -18,8 +18,9 @@ from supervisor.api import v1, validation
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import Isolation
-from supervisor.runtime.spec import Configuration, NodeInfo
+from supervisor.runtime.spec import Configuration, NodeInfo, launch_spec
 
 from .conftest import Program, World, world
 
@@ -31,6 +32,7 @@ class Machine:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
+        self.private_tmp = False
         self.maps: dict[str, dict[str, bytes]] = {}
 
     def __call__(self, pod: v1.Pod) -> NodeInfo:
@@ -47,6 +49,7 @@ class Machine:
             cpu_millis=1000,
             memory=1 << 30,
             configuration=Configuration(config_maps=maps),
+            private_tmp=self.private_tmp,
         )
 
     def volume(self, worker: PodWorker, kind: str) -> pathlib.Path:
@@ -243,3 +246,19 @@ async def test_mounts_are_told_in_the_status(fake_clock: Clock, machine: Machine
                 name="v", mount_path="/b", read_only=True, recursive_read_only="Disabled"
             ),
         )
+
+
+async def test_an_instance_with_a_tmp_of_its_own_takes_away_that_of_the_one_before(
+    machine: Machine,
+) -> None:
+    wanted = replace(pod(), metadata=v1.ObjectMeta(name="web", namespace="shop", uid="u-1"))
+    machine.private_tmp = True
+    volumes = manager(machine)
+    for attempt in range(3):
+        id = ContainerId("u-1", "app", attempt)
+        await volumes.open(
+            wanted, launch_spec(wanted, wanted.spec.containers[0], id, machine(wanted))
+        )
+        (machine.folder / f"pods/u-1/containers/app/{attempt}/tmp/file").touch()
+    left = machine.folder.glob("pods/u-1/containers/app/*/tmp/*")
+    assert [path.parts[-3:-1] for path in left] == [("2", "tmp")]
