@@ -177,6 +177,7 @@ def used(folder: str) -> int:
 
 def remove(folder: str) -> None:
     """Remove a folder, also what a container has closed to its own user."""
+    shutil.rmtree(folder, ignore_errors=True)
     if os.path.isdir(folder):
         for parent, folders, _ in os.walk(folder):
             for name in folders:
