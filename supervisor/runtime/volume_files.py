@@ -279,19 +279,29 @@ def resolve(mount: Mount, volume: str, container: str) -> str:
 
 
 def _make_within(base: str, path: str) -> None:
-    """Folders below a volume, each with the volume's own mode."""
+    """Folders below a volume, each with the volume's own mode.
+
+    By handles: we may be root, and whoever has the volume may exchange what lies in it meanwhile.
+    """
     mode = stat.S_IMODE(os.stat(base).st_mode)
     missing = []
     while not os.path.lexists(path):
         missing.append(os.path.basename(path))
         path = os.path.dirname(path)
-    path = os.path.realpath(path, strict=True)
-    if path != base and not path.startswith(base.rstrip("/") + "/"):
-        raise OSError("it lies outside the volume")
-    for name in reversed(missing):
-        path = os.path.join(path, name)
-        os.mkdir(path)
-        os.chmod(path, mode)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    handle = os.open(path, flags)
+    try:
+        real = os.readlink(f"/proc/self/fd/{handle}")
+        if real != base and not real.startswith(base.rstrip("/") + "/"):
+            raise OSError("it lies outside the volume")
+        for name in reversed(missing):
+            os.mkdir(name, dir_fd=handle)
+            made = os.open(name, flags | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = made
+            os.chmod(f"/proc/self/fd/{handle}", mode)
+    finally:
+        os.close(handle)
 
 
 def write_hosts(path: str, text: str) -> None:

@@ -485,6 +485,27 @@ def test_a_sub_path_never_leads_out_of_its_volume(tmp_path: pathlib.Path, sub_pa
     assert os.listdir(tmp_path / "x") == []
 
 
+def test_what_is_exchanged_while_a_sub_path_is_made_leads_nowhere(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """§9.3.5"""
+    (tmp_path / "v").mkdir(mode=0o777)
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim").chmod(0o700)
+    make = os.mkdir
+
+    def make_and_lose(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        make(path, mode, dir_fd=dir_fd)
+        os.rename(tmp_path / "v" / "a", tmp_path / "v" / "away")
+        os.symlink(tmp_path / "victim", tmp_path / "v" / "a")
+
+    monkeypatch.setattr(os, "mkdir", make_and_lose)
+    with pytest.raises(StartError, match="failed to create subPath directory"):
+        resolved(tmp_path / "v", "a/b")
+    assert os.listdir(tmp_path / "victim") == []
+    assert stat.S_IMODE((tmp_path / "victim").stat().st_mode) == 0o700
+
+
 def test_what_a_volume_takes_is_counted_once_for_each_file(tmp_path: pathlib.Path) -> None:
     empty = volume_files.used(str(tmp_path))
     (tmp_path / "a").write_bytes(b"x" * 100_000)
