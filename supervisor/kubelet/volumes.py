@@ -186,6 +186,9 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
                 text = volumes.hosts(host_file, node.host_ip, hostname(pod), aliases)
                 volume_files.write_hosts(hosts_file, text)
             elif mount.source == mounts.as_mounted(tmp_folder):
+                # It may be much: else the runtime would have to remove it, and not on a thread.
+                earlier = replace(spec.id, attempt=spec.id.attempt - 1)
+                volume_files.remove(mounts.tmp_folder(node.state_dir, earlier))
                 volume_files.make_tmp(tmp_folder)
             if mount.sub_path:
                 volume = mounts.volume_at(container, mount.target)

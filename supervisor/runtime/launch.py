@@ -1883,10 +1883,12 @@ async def _remove_tree(path: str) -> None:
     """In a thread: it may hold many files."""
     import anyio
 
+    from supervisor.runtime import volume_files
+
     try:
-        await anyio.to_thread.run_sync(shutil.rmtree, path, True)
+        await anyio.to_thread.run_sync(volume_files.remove, path)
     except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must go anyway
-        shutil.rmtree(path, ignore_errors=True)
+        volume_files.remove(path)
 
 
 def _now() -> Instant:

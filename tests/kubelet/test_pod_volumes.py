@@ -33,6 +33,7 @@ class Machine:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
+        self.private_tmp = False
         self.maps: dict[str, dict[str, bytes]] = {}
 
     def __call__(self, pod: v1.Pod) -> NodeInfo:
@@ -49,6 +50,7 @@ class Machine:
             cpu_millis=1000,
             memory=1 << 30,
             configuration=Configuration(config_maps=maps),
+            private_tmp=self.private_tmp,
         )
 
     def volume(self, worker: PodWorker, kind: str) -> pathlib.Path:
@@ -289,3 +291,19 @@ async def test_a_container_waits_for_its_env_file_and_starts_when_that_says_it(
         assert seen == ["1", "2"]
         w.node.delete_all()
         await w.node.wait()
+
+
+async def test_an_instance_with_a_tmp_of_its_own_takes_away_that_of_the_one_before(
+    machine: Machine,
+) -> None:
+    wanted = replace(pod(), metadata=v1.ObjectMeta(name="web", namespace="shop", uid="u-1"))
+    machine.private_tmp = True
+    volumes = manager(machine)
+    for attempt in range(3):
+        id = ContainerId("u-1", "app", attempt)
+        await volumes.open(
+            wanted, launch_spec(wanted, wanted.spec.containers[0], id, machine(wanted))
+        )
+        (machine.folder / f"pods/u-1/containers/app/{attempt}/tmp/file").touch()
+    left = machine.folder.glob("pods/u-1/containers/app/*/tmp/*")
+    assert [path.parts[-3:-1] for path in left] == [("2", "tmp")]
