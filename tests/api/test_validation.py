@@ -195,8 +195,13 @@ def warnings(data: object) -> list[str]:
         ),
         pytest.param(
             ["x"],
-            ['Invalid value: ["x"]: must be a mapping with apiVersion, kind, metadata and spec'],
-            id="no object",
+            ["Invalid value: must be a mapping with apiVersion, kind, metadata and spec"],
+            id="no object: it may be a list of Secrets",
+        ),
+        pytest.param(
+            "PASSWORD=hunter2",
+            ["Invalid value: must be a mapping with apiVersion, kind, metadata and spec"],
+            id="no object: it may be a file of variables",
         ),
     ],
 )  # fmt: skip
@@ -1412,8 +1417,13 @@ def test_a_pod_built_in_python_is_judged_alike() -> None:
         ),
         pytest.param(
             {"kind": "List", "items": {}},
-            ["items: Invalid value: {}: must be a list"],
-            id="items that are no list",
+            ["items: Invalid value: must be a list"],
+            id="items that are no list: they may be a Secret",
+        ),
+        pytest.param(
+            {"kind": "List", "items": [{"kind": "Secret"}]},
+            ["kind List is not read inside a List: only the outer one's items are"],
+            id="a List inside a List",
         ),
         pytest.param({"kind": "PodList"}, ["items: Required value"], id="a list without items"),
         pytest.param(
