@@ -670,8 +670,9 @@ class Durable:
             ours = set(_children()) - self._before
             for pid in ours:
                 os.kill(pid, signal.SIGKILL)  # a child of ours
-                os.waitpid(pid, 0)
-            Session._alive -= ours
+            # Not one after the other: pid 1 of a namespace ends when all else in it is reaped.
+            gone = {pid for pid in ours if os.waitpid(pid, os.WNOHANG)[0]}
+            Session._alive -= gone
             return not ours
 
         wait_for(are_gone, "the end of all processes")

@@ -98,8 +98,9 @@ async def test_an_end_takes_what_the_container_left_and_nothing_else(
         mine = f"{folder}/logs"
         assert os.path.isdir(mine)
         count = "grep -l ^sleep /proc/[0-9]*/comm | wc -l"
-        before = int(await run(node, count))
-        assert before >= 3
+        with anyio.fail_after(PATIENCE):
+            while int(await run(node, count)) != 3:
+                await anyio.sleep(0.02)
         node.runtime.signal(spec.id, signal.SIGKILL)
         assert (await node.exit(spec)).exit_code == 137
         node.runtime.acknowledge(spec.id)
