@@ -159,9 +159,8 @@ def _text(content: bytes | str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line = before.count(b"\n") + 1
-        col = len(before) - (before.rfind(b"\n") + 1) + 1
+        before = error.object[: error.start].decode()
+        line, col = _position(before, len(before))
         raise _SyntaxError(line, col, "cannot read: not UTF-8") from None
 
 
@@ -264,8 +263,9 @@ def _position(text: str, index: int) -> tuple[int, int]:
 class _Lines:
     """Turns increasing indexes of a text into lines and columns."""
 
-    def __init__(self, text: str) -> None:
-        self._text, self._line, self._start, self._seen = text, 1, 0, 0
+    def __init__(self, text: str, first: int = 0) -> None:
+        line, col = _position(text, first)
+        self._text, self._line, self._start, self._seen = text, line, first - col + 1, first
 
     def at(self, index: int) -> tuple[int, int]:
         while (newline := self._text.find("\n", self._seen, index)) >= 0:
@@ -287,7 +287,7 @@ def _json_places(text: str, start: int, end: int) -> Callable[[], _Place]:
 
 
 def _scan_json(text: str, start: int, end: int) -> _Place:
-    lines = _Lines(text)
+    lines = _Lines(text, start)
     root = _Place(0, 0, {}, [])
     stack: list[tuple[_Place, bool]] = [(root, False)]  # container, whether it is an object
     key: tuple[str, tuple[int, int]] | None = None
@@ -365,6 +365,8 @@ _INFINITE = {
 _INT = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _STANDARD = "tag:yaml.org,2002:"
+_LINE_ENDS = ("\n", "\r", "\x85", "\u2028", "\u2029")
+_LINE_END = re.compile("[\n\r\x85\u2028\u2029]")
 
 
 def _plain(text: str) -> Any:
@@ -442,6 +444,9 @@ def _read_yaml(text: str, source: str) -> tuple[list[Document], list[Problem]]:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            if mark and mark.index >= len(text) and not text.endswith(_LINE_ENDS):
+                # The parser ends a last line that has no end, and looks for more in the next one.
+                line, col = mark.line, len(_LINE_END.split(text)[-1]) + 1
             message = ", ".join(part for part in (error.context, error.problem) if part)
             lines = text.split("\n")
             if line <= len(lines) and lines[line - 1][col - 1 : col] == "\t":
@@ -467,6 +472,7 @@ class _Composer:
         self._stack: list[_Open] = []
         self._anchors: dict[str, _Node | None] = {}  # None: still being read
         self._nodes = 0
+        self._followed = 0  # nodes of the documents that are read, aliases followed
 
     def take(self, event: Any) -> None:
         handler = _HANDLERS.get(type(event).__name__)
@@ -529,6 +535,7 @@ class _Composer:
         if self._nodes > MAX_NODES:
             self._fail(event, _TOO_MANY, kind="")
         if not self._stack:
+            self._followed += node.size
             if node.data is not None:  # an empty document between two "---" is nothing
                 place = node.place
                 self.documents.append(Document(node.data, self._source, lambda: place))
@@ -537,7 +544,7 @@ class _Composer:
         parent.sizes.append(node.size)
         if len(parent.sizes) > 256:
             parent.sizes[:] = [sum(parent.sizes)]
-        if node.size + self._nodes > MAX_NODES or sum(parent.sizes) > MAX_NODES:
+        if self._followed + sum(parent.sizes) > MAX_NODES:
             self._fail(event, f"{_TOO_MANY}, with aliases followed", kind="")
         if isinstance(parent.data, list):
             parent.data.append(node.data)

@@ -24,6 +24,7 @@ Path = tuple[str | int, ...]  # field names, indexes, and Keys
 
 SHOWN = 200  # characters of a bad value that a message repeats
 MAX_FINDINGS = 1000  # in one text or object: who gets more has not written them by hand
+THE_REST = f"more than {MAX_FINDINGS} problems: the rest is not shown"
 _PATH = 500  # characters of a path that a line shows; Kubernetes' longest key has 317
 _TEXT = 2000
 

@@ -18,7 +18,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -64,7 +64,8 @@ def admit(
     judged, found = _judge(pod)
     if here is not None:
         broken = {finding.path for finding in found if finding.severity is Severity.ERROR}
-        found += [finding for finding in here(judged) if finding.path not in broken]
+        of_place = (finding for finding in here(judged) if finding.path not in broken)
+        found += islice(of_place, MAX_FINDINGS)
     findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     failed = any(finding.severity is Severity.ERROR for finding in findings)
     return (None if failed else judged), findings
@@ -88,7 +89,9 @@ def _judge(pod: v1.Pod) -> tuple[v1.Pod, list[Finding]]:
 
 def _check_kind(data: Any) -> Finding | None:
     if not isinstance(data, dict):
-        return invalid((), data, "must be a mapping with apiVersion, kind, metadata and spec")
+        # Without what is there: it may be somebody's list of Secrets, or his file of variables.
+        detail = "must be a mapping with apiVersion, kind, metadata and spec"
+        return Finding(Type.INVALID, (), f"{Type.INVALID}: {detail}")
     kind, version = data.get("kind"), data.get("apiVersion")
     if kind is None:
         unknown = [finding for finding in codec.decode(data, v1.Pod)[1] if len(finding.path) == 1]
@@ -102,7 +105,9 @@ def _check_kind(data: Any) -> Finding | None:
     if kind in ("List", "PodList"):  # whose items could not be taken out
         if "items" not in data:
             return required(("items",))
-        return invalid(("items",), data["items"], "must be a list")
+        if isinstance(data["items"], list):
+            return said(("kind",), "List is not read inside a List: only the outer one's items are")
+        return Finding(Type.INVALID, ("items",), f"{Type.INVALID}: must be a list")
     return None if kind == "Pod" else codec.kind_finding(kind)
 
 
@@ -628,7 +633,7 @@ _PROJECTIONS = tuple(
 
 
 def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
-    known: set[str] = set()
+    known: dict[str, v1.Volume] = {}
     names: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = (*at, index)
@@ -647,9 +652,10 @@ def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
             wrong += _check_volume(volume, path)
         yield from wrong
         if not wrong:
-            known.add(volume.name)
+            known[volume.name] = volume
     for place, index, container in _containers(spec):
         yield from _check_mounts(container, ("spec", place, index, "volumeMounts"), known)
+        yield from _check_file_volumes(container, ("spec", place, index, "env"), known)
 
 
 def _check_volume(volume: v1.Volume, at: Path) -> Iterator[Finding]:
@@ -800,7 +806,25 @@ def _once(
         taken.add(item.path)
 
 
-def _check_mounts(container: v1.Container, at: Path, known: set[str]) -> Iterator[Finding]:
+def _check_file_volumes(
+    container: v1.Container, at: Path, known: Mapping[str, v1.Volume]
+) -> Iterator[Finding]:
+    """Where the env files are."""
+    for index, variable in enumerate(container.env):
+        ref = variable.value_from.file_key_ref if variable.value_from is not None else None
+        if ref is None or not ref.volume_name:
+            continue
+        path = (*at, index, "valueFrom", "fileKeyRef", "volumeName")
+        volume = known.get(ref.volume_name)
+        if volume is None:
+            yield not_found(path, ref.volume_name)
+        elif volume.empty_dir is None:
+            yield invalid(path, ref.volume_name, "referenced volume must be of type emptyDir")
+
+
+def _check_mounts(
+    container: v1.Container, at: Path, known: Mapping[str, v1.Volume]
+) -> Iterator[Finding]:
     paths: set[str] = set()
     for number, mount in enumerate(container.volume_mounts):
         path = (*at, number)
@@ -1163,6 +1187,12 @@ def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Ite
         if ref is not None:
             yield from _all((*at, name, "name"), ref.name, _subdomain(ref.name))
             yield from _named((*at, name, "key"), ref.key, _config_key(ref.key))
+    if source.file_key_ref is not None:
+        file, path = source.file_key_ref, (*at, "fileKeyRef")
+        yield from _named((*path, "key"), file.key, _env_name(file.key))
+        if not file.volume_name:
+            yield required((*path, "volumeName"))
+        yield from _file_of_volume((*path, "path"), file.path)
     if count == 0:
         names = [f"`{wire}`" for wire, _ in _SOURCES]
         detail = f"must specify one of: {', '.join(names[:-1])} or {names[-1]}"
@@ -1293,24 +1323,27 @@ def admit_config_map(data: Any) -> tuple[v1.ConfigMap | None, list[Finding]]:
     """The ConfigMap if nothing is wrong, with its namespace, and all findings."""
     read, misread = codec.decode(data, v1.ConfigMap)
     read = replace(read, metadata=_own_metadata(read.metadata))
-    found = list(_check_object(read))
-    size = sum(len(text.encode()) for text in read.data.values())
-    for key in read.data:
-        path: Path = ("data", Key(key))
-        found += _all(path, key, _config_key(key))
-        if key in read.binary_data:
-            found.append(invalid(path, key, "duplicate of key present in binaryData"))
-    for key, text in read.binary_data.items():
-        path = ("binaryData", Key(key))
-        found += _all(path, key, _config_key(key))
-        content = unbase64(text)
-        size += len(content or b"")
-        if content is None:
-            found.append(_invalid_base64(path, "data"))
-    if size > _MAX_DATA:
-        found.append(too_long((), _MAX_DATA))
+    found = islice(_check_config_map(read), MAX_FINDINGS)
     findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     return (None if findings else read), findings
+
+
+def _check_config_map(read: v1.ConfigMap) -> Iterator[Finding]:
+    yield from _check_object(read)
+    contents = {key: unbase64(text) for key, text in read.binary_data.items()}
+    size = sum(len(text.encode()) for text in read.data.values())
+    if size + sum(len(content or b"") for content in contents.values()) > _MAX_DATA:
+        yield too_long((), _MAX_DATA)
+    for key in read.data:
+        path: Path = ("data", Key(key))
+        yield from _all(path, key, _config_key(key))
+        if key in contents:
+            yield invalid(path, key, "duplicate of key present in binaryData")
+    for key, content in contents.items():
+        path = ("binaryData", Key(key))
+        yield from _all(path, key, _config_key(key))
+        if content is None:
+            yield _invalid_base64(path, "data")
 
 
 def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
@@ -1319,28 +1352,32 @@ def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
     read, shown = codec.decode(data, v1.Secret)
     misread = [_without_value(finding, data) for finding in shown]
     meta = _own_metadata(read.metadata)
-    found = list(_check_object(replace(read, metadata=meta)))
+    read = replace(read, metadata=meta)
     values = {key: unbase64(text) for key, text in read.data.items()}
-    found += [
-        _invalid_base64(("data", Key(key)), "stringData")
-        for key, content in values.items()
-        if content is None
-    ]
-    values |= {key: text.encode() for key, text in read.string_data.items()}
-    for name, keys in (("data", read.data), ("stringData", read.string_data)):
-        for key in keys:
-            found += _all((name, Key(key)), key, _config_key(key))
-    if sum(len(content or b"") for content in values.values()) > _MAX_DATA:
-        found.append(too_long(("data",), _MAX_DATA))
-    needed = _SECRET_KEYS.get(read.type, ())
-    missing = [key for key in needed if key not in values]
-    if read.type != "kubernetes.io/basic-auth" or len(missing) == len(needed):
-        found += [required(("data", Key(key))) for key in missing]
+    found = islice(_check_secret(read, values), MAX_FINDINGS)
     findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     if findings:
         return None, findings
+    values |= {key: text.encode() for key, text in read.string_data.items()}
     merged = {key: base64.b64encode(content or b"").decode() for key, content in values.items()}
-    return replace(read, metadata=meta, data=merged, string_data={}), findings
+    return replace(read, data=merged, string_data={}), findings
+
+
+def _check_secret(read: v1.Secret, decoded: dict[str, bytes | None]) -> Iterator[Finding]:
+    yield from _check_object(read)
+    values = decoded | {key: text.encode() for key, text in read.string_data.items()}
+    if sum(len(content or b"") for content in values.values()) > _MAX_DATA:
+        yield too_long(("data",), _MAX_DATA)
+    needed = _SECRET_KEYS.get(read.type, ())
+    missing = [key for key in needed if key not in values]
+    if read.type != "kubernetes.io/basic-auth" or len(missing) == len(needed):
+        yield from (required(("data", Key(key))) for key in missing)
+    for key, content in decoded.items():
+        if content is None:
+            yield _invalid_base64(("data", Key(key)), "stringData")
+    for name, keys in (("data", read.data), ("stringData", read.string_data)):
+        for key in keys:
+            yield from _all((name, Key(key)), key, _config_key(key))
 
 
 def unbase64(text: str) -> bytes | None:

@@ -16,7 +16,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 
-from supervisor.api.problems import Problem, Severity
+from supervisor.api.problems import MAX_FINDINGS, THE_REST, Problem, Severity
 
 Variables = tuple[tuple[str, str], ...]
 
@@ -57,6 +57,9 @@ def parse(
     variables: dict[str, str] = {}
     problems: list[Problem] = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if len(problems) == MAX_FINDINGS:
+            problems.append(_problem(source, THE_REST))
+            break
         try:
             text = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:

@@ -39,6 +39,7 @@ from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates, runs_again
 from supervisor.runtime import mounts, procfs, spec
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 from supervisor.store.contract import Store
 
@@ -448,7 +449,8 @@ class Session:
         elif signalled is not None:
             if now - signalled.boot < _PATIENCE or not self._is_new(id, "end"):
                 return
-            is_pid1 = self._info.isolation is not Isolation.GROUP
+            shares = bool(record.pod.spec.share_process_namespace)
+            is_pid1 = not shares and self._info.isolation is not Isolation.GROUP
             launched = self._specs.get(id)
             why = procfs.explain_deaf(
                 awaited.pid,
@@ -612,11 +614,17 @@ class Session:
     # --- what a container starts with -----------------------------------------------------------
 
     def _make_spec(
-        self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+        self,
+        pod: v1.Pod,
+        container: v1.Container,
+        id: ContainerId,
+        files: EnvFiles | None,
+        *,
+        runs: bool,
     ) -> LaunchSpec:
         info = self._node_info(pod)
         try:
-            launched = spec.launch_spec(pod, container, id, info)
+            launched = spec.launch_spec(pod, container, id, info, files)
         except StartError:
             if not runs:
                 raise

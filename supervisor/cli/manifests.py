@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from msgspec import Struct
@@ -24,6 +25,7 @@ from msgspec.structs import replace
 from supervisor.api import codec, v1, validation, workloads
 from supervisor.api.problems import (
     MAX_FINDINGS,
+    THE_REST,
     Finding,
     Path,
     Problem,
@@ -290,7 +292,7 @@ class _Loader:
         if others:
             self._others.append(_Others(others, start, len(self._problems)))
         if len(problems) >= MAX_FINDINGS:
-            self._complain(source, f"more than {MAX_FINDINGS} problems: the rest is not shown")
+            self._complain(source, THE_REST)
 
     def _take(self, document: codec.Document, home: LoadedPod) -> list[Finding]:
         data = document.data
@@ -424,10 +426,6 @@ def _in_order(problem: Problem) -> tuple[int, int]:
     return problem.line, problem.col
 
 
-def _open_now(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def _short(path: str, here: str) -> str:
     """A path as one would type it here."""
     short = os.path.relpath(path, here or "/")
@@ -441,13 +439,18 @@ def unconfigured(pods: Iterable[LoadedPod], configuration: Configuration) -> lis
     """What variables of these pods must have from ConfigMaps and Secrets, and is in none."""
     from supervisor.runtime.spec import missing_configuration
 
-    return [
+    found = (
         Problem(finding.severity, home.source, 0, 0, "", str(finding))
         if home.document is None
         else home.document.problem(workloads.placed(finding, home.document.data))
         for home in pods
         for finding in missing_configuration(home.pod, configuration)
-    ]
+    )
+    missing = list(islice(found, MAX_FINDINGS + 1))
+    if len(missing) > MAX_FINDINGS:
+        last = missing[-1]
+        missing[-1] = Problem(last.severity, last.source, 0, 0, "", THE_REST)
+    return missing
 
 
 def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
@@ -591,7 +594,7 @@ def read_project(content: bytes, source: str, root: str) -> tuple[Project, list[
         except ValueError as error:
             complain(str(error), line, path=key)
     if complain.enough():
-        complain(f"more than {MAX_FINDINGS} problems: the rest is not shown", 0)
+        complain(THE_REST, 0)
     return Project(root=root, found=True, **values), problems
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from msgspec.structs import replace
+
 from supervisor.api import validation
 from supervisor.api.problems import Severity
 from supervisor.cli import manifests
@@ -49,5 +51,5 @@ def load(data: dict[str, Any]) -> manifests.Loaded:
         if finding.severity is Severity.ERROR:
             raise UsageError(f"cannot make a pod of this command line: {finding}")
     assert pod is not None
-    project = manifests.project_of([])
-    return manifests.Loaded((manifests.LoadedPod(pod, "", os.getcwd(), project),), (), project)
+    here = manifests.load([])  # no file, but what is wrong with podvisor.toml
+    return replace(here, pods=(manifests.LoadedPod(pod, "", os.getcwd(), here.project),))

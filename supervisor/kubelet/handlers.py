@@ -62,7 +62,12 @@ from supervisor.api import v1
 from supervisor.kubelet.clock import Clock, loop_time, time_limit
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ProbeOutcome
-from supervisor.runtime.cri import ExecError, ExecInterruptedError, ExecResult
+from supervisor.runtime.cri import (
+    ContainerGoneError,
+    ExecError,
+    ExecInterruptedError,
+    ExecResult,
+)
 from supervisor.runtime.spec import expand
 
 if TYPE_CHECKING:
@@ -334,7 +339,7 @@ async def _exec_hook(command: tuple[str, ...], failed: str, execute: Execute) ->
         if result.exit_code == 0:
             return HookResult(True, output=output)
         why = f"command '{words}' exited with {result.exit_code}"
-    except ExecInterruptedError:
+    except (ContainerGoneError, ExecInterruptedError):
         raise  # no failure of the hook
     except ExecError as error:
         why = str(error)

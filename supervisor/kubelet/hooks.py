@@ -9,7 +9,8 @@ decision that was made before that was heard, or because it was left to itself.
 Programs run under the name of their hook, so that a node that comes back after a crash finds them
 running, or finds what came of them, and does not run them twice. Requests and sleeps are our own
 and die with us: they are run again. What fails on our side, because the launcher has died, is no
-failure of the hook: it is owed as before.
+failure of the hook: it is owed as before. Nor is it one that the container has ended before us:
+nothing is told then, and the news of that end closes the hook.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.handlers import Execute, HookResult
 from supervisor.lifecycle import hooks
 from supervisor.lifecycle.facts import ContainerId, Fact, HookFinished, HookInterrupted, HookTarget
-from supervisor.runtime.cri import ExecInterruptedError, Runtime
+from supervisor.runtime.cri import ContainerGoneError, ExecInterruptedError, Runtime
 
 HOOK_ID, HOOK_ATTEMPT = "PODVISOR_HOOK_ID", "PODVISOR_HOOK_ATTEMPT"  # for programs
 _AGAIN = 0.1  # seconds after a failure on our side
@@ -93,7 +94,7 @@ class HookRunner:
         self._expected = frozenset(targets)
         self._resumed |= self._expected
 
-    async def collect(self, target: HookTarget) -> Fact:
+    async def collect(self, target: HookTarget) -> Fact | None:
         """What came of a program that an earlier life of the node has begun, and that has ended."""
         self._resumed |= {target}
         return await self._finish(target)
@@ -136,7 +137,7 @@ class HookRunner:
         if not self.is_unsettled(target.id):
             self._settled(target.id)
 
-    async def _finish(self, target: HookTarget) -> HookFinished | HookInterrupted:
+    async def _finish(self, target: HookTarget) -> HookFinished | HookInterrupted | None:
         id, which = target.id, target.which
         container = self._container(id.name)
         handler = hooks.handler_of(container, which)
@@ -159,6 +160,8 @@ class HookRunner:
                 execute=execute,
                 headers={ID_HEADER: name, ATTEMPT_HEADER: run},
             )
+        except ContainerGoneError:
+            return None
         except (NodeError, ExecInterruptedError):
             # The launcher has died. Others say so too; what they say decides how this goes on.
             await self._host.clock.sleep(_AGAIN)

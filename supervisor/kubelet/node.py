@@ -40,13 +40,15 @@ from supervisor.lifecycle.facts import (
     Fact,
     HookTarget,
     NodeStopping,
+    SandboxDied,
     SandboxLost,
     StartContainer,
     VolumeOverLimit,
     rfc3339,
 )
 from supervisor.lifecycle.record import EventDraft, NodePolicy, PodRecord, Sandbox, new_record
-from supervisor.runtime.cri import LaunchSpec, Presence, Runtime, StartError
+from supervisor.runtime.cri import LaunchSpec, Presence, Runtime, SandboxGone, StartError
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.volumes import size_limits
 from supervisor.store.contract import Change, Store
 from supervisor.store.memory import MemoryStore
@@ -72,9 +74,17 @@ class SpecMaker(Protocol):
     """Turns a container of a pod into what the runtime starts; raises cri.StartError."""
 
     def __call__(
-        self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+        self,
+        pod: v1.Pod,
+        container: v1.Container,
+        id: ContainerId,
+        files: EnvFiles | None,
+        *,
+        runs: bool,
     ) -> LaunchSpec:
-        """`runs`: of an instance that is there already, whatever could be started now. Then it
+        """`files`: those that its variables refer to, read just now; None: there are no volumes.
+
+        `runs`: of an instance that is there already, whatever could be started now. Then it
         raises nothing."""
         ...
 
@@ -248,10 +258,13 @@ class Node:
         resumed = [t for t in _owed(record) if (t.id, str(t.which)) in runtime.kept_execs]
         ended = [t for t in resumed if (t.id, str(t.which)) in runtime.ended_execs]
         facts: list[Fact] = [Adopted(at=now, resumed=frozenset(resumed))]
+        shares = record.sandbox is Sandbox.READY and worker.pod.spec.share_process_namespace
+        if shares and not await runtime.adopt_sandbox(record.pod.metadata.uid):
+            facts.append(SandboxDied(at=now))
         known = {c.name: c.attempt for c in record.containers if c.running is not None}
         runs = set()
         for id in _instances(record):
-            spec = self.launch_spec(worker.pod, id, runs=True)
+            spec = await self.launch_spec(worker.pod, id, runs=True)
             worker.know(spec)  # its end may be news before we are back here
             found = await runtime.adopt(spec)
             if found.state is Presence.RUNNING:
@@ -332,10 +345,13 @@ class Node:
 
     # --- what workers ask of their host ---------------------------------------------------------
 
-    def launch_spec(self, pod: v1.Pod, id: ContainerId, *, runs: bool = False) -> LaunchSpec:
+    async def launch_spec(self, pod: v1.Pod, id: ContainerId, *, runs: bool = False) -> LaunchSpec:
         spec = pod.spec
         container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == id.name)
-        return self._make_spec(pod, container, id, runs=runs)
+        files = None
+        if self.volumes is not None:
+            files = await self.volumes.read_env_files(pod, container)
+        return self._make_spec(pod, container, id, files, runs=runs)
 
     async def commit(
         self, worker: PodWorker, record: PodRecord, events: tuple[EventDraft, ...]
@@ -396,7 +412,8 @@ class Node:
     async def _pump_news(self) -> None:
         try:
             async for news in self.runtime.news():
-                worker = self._workers.get(news.id.pod_uid)
+                uid = news.pod_uid if isinstance(news, SandboxGone) else news.id.pod_uid
+                worker = self._workers.get(uid)
                 if worker is not None:
                     worker.hear(news)
         except NodeError as error:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import stat
 import tempfile
 import time
@@ -24,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from supervisor.errors import NodeError
+from supervisor.runtime import volume_files
 from supervisor.store import lock
 from supervisor.store.lock import Lock, LockedError
 
@@ -85,7 +85,7 @@ class StateDir:
         if self.kept:
             os.rename(os.path.join(self.path, _LOCK), os.path.join(self.path, _KEPT))
         else:
-            shutil.rmtree(self.path, ignore_errors=True)
+            volume_files.remove(self.path)
             with contextlib.suppress(OSError):
                 os.rmdir(self._base)
         self._lock.close()
@@ -190,9 +190,9 @@ def _sweep(base: str) -> None:
             continue  # its node lives
         except OSError:
             if _is_unfinished(path):
-                shutil.rmtree(path, ignore_errors=True)
+                volume_files.remove(path)
             continue
-        shutil.rmtree(path, ignore_errors=True)
+        volume_files.remove(path)
         held.close()
 
 

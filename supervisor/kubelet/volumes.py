@@ -11,6 +11,7 @@ so a node that comes back goes on with what it finds.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -23,8 +24,9 @@ from msgspec.structs import replace
 from supervisor.api import quantity, v1
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import VolumeFailure
-from supervisor.runtime import mounts, volume_files, volumes
+from supervisor.runtime import env_files, mounts, volume_files, volumes
 from supervisor.runtime.cri import LaunchSpec, StartError
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.spec import NodeInfo, hostname
 from supervisor.runtime.volumes import VolumeError
 
@@ -67,6 +69,14 @@ class VolumeManager:
         if not any(mounts.is_written(volume) for volume in pod.spec.volumes):
             return ()
         return await self._in_turn(pod, partial(_update, pod, self._info(pod)))
+
+    async def read_env_files(self, pod: v1.Pod, container: v1.Container) -> EnvFiles:
+        """What the files hold now that a container's variables refer to."""
+        wanted = {env_files.place(ref) for ref in env_files.references(container)}
+        if not wanted:
+            return {}
+        state_dir = self._info(pod).state_dir
+        return await self._in_turn(pod, partial(_read_env_files, pod, state_dir, wanted))
 
     async def open(self, pod: v1.Pod, spec: LaunchSpec) -> LaunchSpec:
         """What is to be started, with all that it mounts in place. Raises StartError."""
@@ -143,6 +153,23 @@ def _fs_group(pod: v1.Pod, node: NodeInfo) -> int | None:
     return group if possible else None
 
 
+def _read_env_files(pod: v1.Pod, state_dir: str, wanted: Iterable[tuple[str, str]]) -> EnvFiles:
+    folders = {
+        volume.name: mounts.volume_folder(volume, state_dir, pod.metadata.uid)
+        for volume in pod.spec.volumes
+        if volume.empty_dir is not None
+    }
+    found: dict[tuple[str, str], bytes | OSError] = {}
+    for name, path in wanted:
+        try:
+            found[name, path] = volume_files.read_env_file(folders[name], path)
+        except OSError as error:
+            found[name, path] = error
+        except ValueError:  # a path that no file can have
+            found[name, path] = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return found
+
+
 def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
     uid = pod.metadata.uid
     hosts_file = mounts.hosts_file(node.state_dir, uid)
@@ -159,6 +186,9 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
                 text = volumes.hosts(host_file, node.host_ip, hostname(pod), aliases)
                 volume_files.write_hosts(hosts_file, text)
             elif mount.source == mounts.as_mounted(tmp_folder):
+                # It may be much: else the runtime would have to remove it, and not on a thread.
+                earlier = replace(spec.id, attempt=spec.id.attempt - 1)
+                volume_files.remove(mounts.tmp_folder(node.state_dir, earlier))
                 volume_files.make_tmp(tmp_folder)
             if mount.sub_path:
                 volume = mounts.volume_at(container, mount.target)

@@ -45,6 +45,7 @@ from supervisor.lifecycle.facts import (
     KillSent,
     LogsDropped,
     RemoveContainers,
+    SandboxDied,
     SandboxReady,
     SandboxStopped,
     StartContainer,
@@ -59,7 +60,16 @@ from supervisor.lifecycle.record import (
     PodRecord,
     observe,
 )
-from supervisor.runtime.cri import Exit, LaunchSpec, LogDrop, Lost, News, Runtime, StartError
+from supervisor.runtime.cri import (
+    Exit,
+    LaunchSpec,
+    LogDrop,
+    Lost,
+    News,
+    Runtime,
+    SandboxGone,
+    StartError,
+)
 from supervisor.runtime.spec import signal_number
 
 # After a bug in the core or here, the pod is left alone this long before the next attempt.
@@ -81,7 +91,7 @@ class Host(Protocol):
     @property
     def run_hook(self) -> RunHook: ...
 
-    def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
+    async def launch_spec(self, pod: v1.Pod, id: ContainerId) -> LaunchSpec:
         """Raises StartError when the container's configuration cannot be honoured."""
         ...
 
@@ -136,8 +146,10 @@ class PodWorker:
         self._mail.set()
 
     def hear(self, news: News) -> None:
-        """Take a runtime's news about one of this pod's containers."""
-        if isinstance(news, LogDrop):
+        """Take a runtime's news about this pod."""
+        if isinstance(news, SandboxGone):
+            self.tell(SandboxDied(at=news.at))
+        elif isinstance(news, LogDrop):
             self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
         elif not self._begun or news.id in self._starting or self._hooks.is_unsettled(news.id):
             # The answer to the start, or of a hook, is on its way through a task, or what was
@@ -157,7 +169,8 @@ class PodWorker:
 
         `running` and `ended`: programs of hooks that an earlier life of the node has begun.
         """
-        results = [await self._hooks.collect(target) for target in ended]
+        collected = [await self._hooks.collect(target) for target in ended]
+        results = [result for result in collected if result is not None]
         self._hooks.expect(running)
         # What was heard while it was being found out comes after it.
         first, *others = facts
@@ -316,13 +329,14 @@ class PodWorker:
         runtime, clock, volumes = self.host.runtime, self.host.clock, self.host.volumes
         match action:
             case CreateSandbox():
-                await runtime.create_sandbox(self.pod.metadata.uid)
+                shares = bool(self.pod.spec.share_process_namespace)
+                await runtime.create_sandbox(self.pod.metadata.uid, shares=shares)
                 if volumes is not None and (failures := await volumes.set_up(self.pod)):
                     return VolumesFailed(at=clock.now(), failures=failures)
                 return SandboxReady(at=clock.now())
             case StartContainer(id=id):
                 try:
-                    spec = self.host.launch_spec(self.pod, id)
+                    spec = await self.host.launch_spec(self.pod, id)
                     if volumes is not None:
                         spec = await volumes.open(self.pod, spec)
                     self._specs[id] = spec

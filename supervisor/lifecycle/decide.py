@@ -312,6 +312,8 @@ def _is_deadline(termination: Termination | None) -> bool:
 
 def _start(agenda: _Agenda, owed: Iterable[ContainerRecord]) -> None:
     record, now = agenda.record, agenda.now.boot
+    if record.sandbox is Sandbox.DEAD:
+        return  # what is left in it ends first
     if record.sandbox is not Sandbox.READY:
         agenda.want(CreateSandbox())
         return

@@ -323,6 +323,13 @@ class Adopted(Struct, frozen=True, tag_field="fact"):
     resumed: frozenset[HookTarget] = frozenset()
 
 
+class SandboxDied(Struct, frozen=True, tag_field="fact"):
+    """The pid namespace that the pod's containers share is gone. How each of them has ended is told
+    apart from this."""
+
+    at: Instant
+
+
 class SandboxLost(Struct, frozen=True, tag_field="fact"):
     """The machine has been started anew: nothing of the pod runs, and the boot clock began at 0."""
 
@@ -352,5 +359,6 @@ Fact = (
     | ConfigurationChanged
     | ActionFailed
     | Adopted
+    | SandboxDied
     | SandboxLost
 )

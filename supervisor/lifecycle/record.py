@@ -71,6 +71,7 @@ from supervisor.lifecycle.facts import (
     ProbeOutcome,
     ProbeTarget,
     RemoveContainers,
+    SandboxDied,
     SandboxLost,
     SandboxReady,
     SandboxStopped,
@@ -196,10 +197,11 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
 
 
 class Sandbox(enum.StrEnum):
-    """The pod's directories."""
+    """The pod's directories, and the pid namespace that its containers may share."""
 
     ABSENT = "absent"
     READY = "ready"
+    DEAD = "dead"  # its pid namespace is gone; some containers have not been seen to end yet
     STOPPED = "stopped"
 
 
@@ -364,6 +366,8 @@ def spec_grace(record: PodRecord) -> int:
 def observe(record: PodRecord, fact: Fact | Committed) -> PodRecord:
     """The record after one more fact."""
     after = _folded(record, fact)
+    if after.sandbox is Sandbox.DEAD:
+        after = _out_of_sandbox(after)
     if after is record or after.termination is None:
         return after
     actions = fact.plan.actions if isinstance(fact, Committed) else ()
@@ -427,6 +431,9 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _action_failed(record, fact)
         case Adopted():
             return _adopted(record, fact)
+        case SandboxDied():
+            is_there = record.sandbox is Sandbox.READY
+            return replace(record, sandbox=Sandbox.DEAD) if is_there else record
         case SandboxLost():
             return _sandbox_lost(record, fact)
 
@@ -828,12 +835,9 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
     record = _begun_anew(record)  # what is gone with the machine needs not be killed
     termination = record.termination
     known = record.containers
-    policy = record.pod.spec.restart_policy
-    made = any(c.is_made for c in known)
-    over = (policy == "Never" and made) or (
-        policy == "OnFailure" and all(c.ended and c.ended.exit_code == 0 for c in known)
-    )
-    anew = made and not over and termination is None
+    anew = _begins_anew(record)
+    # What goes on without beginning anew needs its namespace all the same.
+    shared = record.sandbox is Sandbox.READY and record.pod.spec.share_process_namespace
     containers = tuple(
         replace(
             container,
@@ -850,11 +854,6 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         )
         for container in known
     )
-    told = EventDraft(
-        type=reasons.NORMAL,
-        reason=reasons.SANDBOX_CHANGED,
-        message=reasons.SANDBOX_CHANGED_MESSAGE,
-    )
     if termination is not None:
         termination = replace(termination, requested=fact.at, deadline=fact.at.boot)
     return replace(
@@ -863,13 +862,47 @@ def _sandbox_lost(record: PodRecord, fact: SandboxLost) -> PodRecord:
         deletion=None if record.deletion is None else Instant(record.deletion.wall, fact.at.boot),
         termination=termination,
         boot_id=fact.boot_id,
-        sandbox=Sandbox.ABSENT if anew else record.sandbox,
+        sandbox=Sandbox.ABSENT if anew or shared else record.sandbox,
         containers=containers,
         in_flight=frozenset(),
         retries=(),
-        owed_events=(*record.owed_events, told) if anew else record.owed_events,
+        owed_events=(*record.owed_events, _CHANGED) if anew else record.owed_events,
         trail=tuple(replace(mark, at=_before(mark.at, fact.at)) for mark in record.trail),
     )
+
+
+_CHANGED = EventDraft(
+    type=reasons.NORMAL,
+    reason=reasons.SANDBOX_CHANGED,
+    message=reasons.SANDBOX_CHANGED_MESSAGE,
+)
+
+
+def _begins_anew(record: PodRecord) -> bool:
+    """Whether a pod that has lost its sandbox, and all that ran in it, begins in another one."""
+    known = record.containers
+    policy = record.pod.spec.restart_policy
+    made = any(c.is_made for c in known)
+    over = (policy == "Never" and made) or (
+        policy == "OnFailure" and all(c.ended and c.ended.exit_code == 0 for c in known)
+    )
+    return made and not over and record.termination is None
+
+
+def _out_of_sandbox(record: PodRecord) -> PodRecord:
+    """Its pid namespace is gone: when all that was in it has ended, the pod needs another one,
+    and begins with its first init container (§4.3.3)."""
+    starts = any(isinstance(action, StartContainer) for action in record.in_flight)
+    if starts or any(c.running is not None for c in record.containers):
+        return record
+    record = replace(_begun_anew(record), sandbox=Sandbox.ABSENT)
+    if not _begins_anew(record):
+        return record
+    containers = tuple(
+        replace(container, first=container.attempt + 1, refusal=None)
+        for container in record.containers
+    )
+    return replace(record, containers=containers, owed_events=(*record.owed_events, _CHANGED))
 
 
 def _before(moment: Instant, at: Instant) -> Instant:

@@ -55,6 +55,7 @@ class LaunchSpec(Struct, frozen=True):
     gid: int | None = None
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
+    shares: bool = False  # the pid namespace of its sandbox; not in mode group
     stdin: bool = False  # it stays open, and somebody may write to it; else it is /dev/null
     tty: bool = False  # a terminal for stdin, stdout and stderr
     stop_signal: str = ""  # that the image asks for, for whoever stops it; empty: none
@@ -111,7 +112,14 @@ class Lost(Struct, frozen=True):
     logs_lost: bool = False  # what it printed last was read by nobody
 
 
-News = Exit | LogDrop | Lost
+class SandboxGone(Struct, frozen=True):
+    """A shared pid namespace is gone, or going. The end of each instance in it is other news."""
+
+    pod_uid: str
+    at: Instant
+
+
+News = Exit | LogDrop | Lost | SandboxGone
 
 
 class Presence(enum.StrEnum):
@@ -135,6 +143,10 @@ class ExecError(Exception):
     """A program could not be started in a container; it says nothing about the container."""
 
 
+class ContainerGoneError(ExecError):
+    """There is no such instance, or it has ended: that is news, or was, or is about to be."""
+
+
 class ExecInterruptedError(ExecError):
     """A program was begun, or may have been, and was ended for a reason on our side."""
 
@@ -152,12 +164,25 @@ class Runtime(Protocol):
     @property
     def isolation(self) -> Isolation: ...
 
-    async def create_sandbox(self, pod_uid: str) -> None:
-        """Make the pod's own directories. Doing it twice is harmless."""
+    async def create_sandbox(self, pod_uid: str, *, shares: bool = False) -> None:
+        """Make the pod's own directories. Doing it twice is harmless.
+
+        `shares`: and a pid namespace for all of its containers, unless the mode is group.
+        """
+        ...
+
+    async def adopt_sandbox(self, pod_uid: str) -> bool:
+        """Take on the pid namespace that an earlier supervisor made; False when it is gone.
+
+        Before its containers are adopted.
+        """
         ...
 
     async def remove_sandbox(self, pod_uid: str) -> None:
-        """Remove the pod's own directories (not its logs). Nothing of the pod runs any more."""
+        """Remove the pod's own directories (not its logs), and end its pid namespace.
+
+        Nothing of the pod runs any more.
+        """
         ...
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:

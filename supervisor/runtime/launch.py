@@ -56,6 +56,7 @@ from supervisor.errors import NodeError, UsageError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
+    ContainerGoneError,
     ExecError,
     ExecInterruptedError,
     ExecResult,
@@ -67,6 +68,7 @@ from supervisor.runtime.cri import (
     Lost,
     News,
     Presence,
+    SandboxGone,
     StartError,
     veil,
 )
@@ -81,7 +83,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py
 # Imported, not run as a script: only imports are cached as byte code, and compiling that file
 # takes longer than all else the launcher does at its start.
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher.main(sys.argv[1:])"
-_PROTOCOL = 3
+_PROTOCOL = 4
 _SOCKET = "launcher.sock"
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
@@ -574,6 +576,16 @@ class _Pending:
         self.instance: _Instance | None = None
 
 
+class _Sandbox:
+    """The pid namespace of a pod, from when it is asked for until it is gone."""
+
+    def __init__(self, ready: Event, ended: Event) -> None:
+        self.ready, self.ended = ready, ended
+        self.pidfd = -1  # of its pid 1
+        self.is_listed = True  # by the launcher, the last time that it said what it holds
+        self.error: Exception | None = None
+
+
 class _Exec:
     """A program that runs in a container, until it is known what came of it."""
 
@@ -605,7 +617,7 @@ class _Listed:
         self.ended = ended
         self.pid, self.pidfd, self.at = 0, -1, Instant(0, 0)
         self.drop: LogDrop | None = None
-        self.exit: News | None = None
+        self.exit: Exit | Lost | None = None
 
 
 class _Minder:
@@ -641,6 +653,7 @@ class ProcessRuntime:
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()  # packet, its descriptors
         self._minders: dict[int, _Minder] = {}  # by descriptor
         self._outputs: dict[int, _Exec] = {}  # by descriptor
+        self._sandboxes: dict[str, _Sandbox] = {}  # by pod uid
         self._kept: dict[tuple[ContainerId, str], _Kept] = {}
         self._listed: dict[ContainerId, _Listed] = {}
         self._was_kept: frozenset[tuple[ContainerId, str]] = frozenset()
@@ -730,6 +743,8 @@ class ProcessRuntime:
 
         self._all_listed = False
         self._seen.clear()
+        for sandbox in self._sandboxes.values():
+            sandbox.is_listed = False
         try:
             with anyio.fail_after(_READY_TIMEOUT):
                 while self._take_all() and not self._all_listed:
@@ -772,7 +787,8 @@ class ProcessRuntime:
             launcher.channel.shutdown(_socket.SHUT_WR)
         except OSError:  # it is gone
             pass
-        if not (self._instances or self._listed or self._kept or self._pending):
+        held = self._instances or self._listed or self._kept or self._pending or self._sandboxes
+        if not held:
             with anyio.move_on_after(_CLOSE_TIMEOUT):
                 await anyio.wait_readable(launcher.pidfd)
         launcher.leave()
@@ -792,6 +808,9 @@ class ProcessRuntime:
         for listed in self._listed.values():
             _close(listed.pidfd)
         self._listed.clear()
+        for sandbox in self._sandboxes.values():
+            _close(sandbox.pidfd)
+        self._sandboxes.clear()
 
     async def _attend(self) -> None:
         """Its death is noticed by its pidfd, since reapers and logger outlive it for a moment."""
@@ -832,6 +851,11 @@ class ProcessRuntime:
         self._kept_seen.clear()
         waiting = self._listed.keys() | set()
         await self._shake_hands()
+        for uid, sandbox in list(self._sandboxes.items()):
+            if not sandbox.ready.is_set():
+                self._request_sandbox(uid)
+            elif not sandbox.is_listed:
+                self._lose_sandbox(uid)
         for id, instance in list(self._instances.items()):
             if id not in self._seen and not instance.ended:
                 self._lose(id)
@@ -874,6 +898,11 @@ class ProcessRuntime:
         for id, instance in list(self._instances.items()):
             if not instance.ended:
                 await self._pass_on(id, instance)
+        for uid, sandbox in list(self._sandboxes.items()):
+            if sandbox.pidfd < 0 or _readable(sandbox.pidfd):
+                self._lose_sandbox(uid)
+            else:
+                self._request_sandbox(uid, os.dup(sandbox.pidfd), first=True)
         self._absent = False
         return True
 
@@ -886,6 +915,7 @@ class ProcessRuntime:
         # Also those that were not taken on yet, or whose start was never answered.
         _, found = survivors.find_mode(old.durable_in)
         held = [i.pidfd for i in self._instances.values() if i.pidfd >= 0]
+        held += [s.pidfd for s in self._sandboxes.values() if s.pidfd >= 0]
         living = [pidfd for pidfd in held if not _readable(pidfd)]
         members = [*living[: survivors.SOME], *found]
         deadline = time.monotonic() + _READY_TIMEOUT
@@ -945,6 +975,11 @@ class ProcessRuntime:
             pending.error = error
             pending.ready.set()
         self._pending.clear()
+        for uid, sandbox in list(self._sandboxes.items()):
+            if not sandbox.ready.is_set():
+                del self._sandboxes[uid]
+                sandbox.error = error
+                sandbox.ready.set()
         broken = error if isinstance(error, NodeError) else ExecInterruptedError(str(error))
         for minder in list(self._minders.values()):
             if minder.run is not None:
@@ -970,10 +1005,87 @@ class ProcessRuntime:
         """An eventfd that counts up whenever log files have grown. For one reader."""
         return self._launcher.logs_fd
 
-    async def create_sandbox(self, pod_uid: str) -> None:
+    async def create_sandbox(self, pod_uid: str, *, shares: bool = False) -> None:
         os.makedirs(self._sandbox(pod_uid), mode=0o700, exist_ok=True)
+        if not shares or self.isolation is Isolation.GROUP:
+            return
+        while True:
+            try:
+                is_there = await self._adopt_sandbox(pod_uid)
+                if not is_there:
+                    await self._ask_for_sandbox(pod_uid)
+            except _ReplacedError:
+                continue
+            return
+
+    async def adopt_sandbox(self, pod_uid: str) -> bool:
+        while True:
+            try:
+                return self.isolation is Isolation.GROUP or await self._adopt_sandbox(pod_uid)
+            except _ReplacedError:
+                continue
+
+    async def _adopt_sandbox(self, pod_uid: str) -> bool:
+        from supervisor.runtime import survivors
+
+        if pod_uid in self._sandboxes:
+            await self._ask_for_sandbox(pod_uid)
+            return True
+        if self._launcher.durable_in is None:
+            return False
+        record = survivors.read(survivors.pause_path(self._state_dir, pod_uid))
+        if record is None or not record.lives or record.main.is_ending:
+            return False
+        if record.mode != self.isolation:
+            await self._end_survivor(record)
+            return False
+        pidfd = record.main.open()
+        if pidfd < 0:
+            return False
+        await self._ask_for_sandbox(pod_uid, pidfd)
+        return True
+
+    async def _ask_for_sandbox(self, pod_uid: str, pidfd: int = -1) -> None:
+        import anyio
+
+        if self._lost is not None:
+            raise self._lost
+        sandbox = self._sandboxes.get(pod_uid)
+        if sandbox is None:
+            sandbox = self._sandboxes[pod_uid] = _Sandbox(anyio.Event(), anyio.Event())
+            self._request_sandbox(pod_uid, pidfd)
+        await sandbox.ready.wait()
+        if sandbox.error is not None:
+            raise sandbox.error
+
+    def _request_sandbox(self, pod_uid: str, pidfd: int = -1, *, first: bool = False) -> None:
+        """`pidfd`: of its pid 1, if there is one."""
+        path = os.fsencode(os.path.join(self._sandbox(pod_uid), "pause.spawn"))
+        packet = marshal.dumps(("sandbox", pod_uid, path), 2)
+        self._post(packet, *([pidfd] if pidfd >= 0 else []), first=first)
+
+    def _lose_sandbox(self, pod_uid: str) -> None:
+        sandbox = self._sandboxes.pop(pod_uid)
+        _close(sandbox.pidfd)
+        self._tell(SandboxGone(pod_uid, _now()))
+
+    async def _end_sandbox(self, pod_uid: str) -> None:
+        import anyio
+
+        sandbox = self._sandboxes.get(pod_uid)
+        if sandbox is None or self._lost is not None:
+            return
+        self._send(("end-sandbox", pod_uid))
+        with anyio.move_on_after(_STOP_TIMEOUT) as waiting:
+            await sandbox.ended.wait()
+        if waiting.cancelled_caught and sandbox.pidfd >= 0:  # the launcher has died meanwhile
+            signals.pidfd_send_signal(sandbox.pidfd, signals.SIGKILL)
+        if self._sandboxes.get(pod_uid) is sandbox:
+            del self._sandboxes[pod_uid]
+            _close(sandbox.pidfd)
 
     async def remove_sandbox(self, pod_uid: str) -> None:
+        await self._end_sandbox(pod_uid)
         await _remove_tree(self._sandbox(pod_uid))
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
@@ -984,10 +1096,17 @@ class ProcessRuntime:
             await _remove_tree(log_folder(self._state_dir, namespace, name, uid))
 
     async def remove_other_pods(self, known: frozenset[tuple[str, str, str]]) -> None:
+        from supervisor.runtime import survivors
         from supervisor.runtime.spec import log_folder
 
         if self._launcher.durable_in is None:
             return
+        uids = {uid for _, _, uid in known}
+        for uid in self._sandboxes.keys() - uids:
+            await self._end_sandbox(uid)
+        for record in survivors.read_pauses(self._state_dir):
+            if record.id.pod_uid not in uids and record.lives:
+                await self._end_survivor(record)
         kept = {log_folder(self._state_dir, *pod) for pod in known}
         root = os.path.join(self._state_dir, "logs")
         try:
@@ -1214,7 +1333,7 @@ class ProcessRuntime:
     def _running(self, id: ContainerId, argv: tuple[str, ...]) -> _Instance:
         instance = self._instances.get(id)
         if instance is None or instance.ended or self._closing:
-            raise ExecError(f'container "{id.name}" is not running')
+            raise ContainerGoneError(f'container "{id.name}" is not running')
         if not argv:
             raise ExecError("cannot run a program in the container: no command")
         return instance
@@ -1361,6 +1480,7 @@ class ProcessRuntime:
                     for mount in spec.mounts
                 ],
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
+                "shares": spec.shares,
                 "state_dir": os.fsencode(self._state_dir),
                 "termination_path": _encode(spec.termination_path),
                 "termination_file": os.fsencode(spec.termination_file),
@@ -1522,6 +1642,8 @@ class ProcessRuntime:
             message = marshal.loads(packet)  # noqa: S302  (our own launcher)
             if message[0] == "listed":
                 self._all_listed = True
+            elif message[0].startswith("sandbox"):
+                self._take_sandbox(message, fds)
             else:
                 self._take(message, fds)
         return False
@@ -1547,7 +1669,7 @@ class ProcessRuntime:
                     listed.known.set()
             case ("exit", _, code, wall, boot, drained, dropped):
                 at = Instant(wall, boot)
-                end: News = Lost(id, at, logs_lost=not drained)
+                end: Exit | Lost = Lost(id, at, logs_lost=not drained)
                 if code >= 0:
                     end = Exit(id, at, code, drained=drained, dropped=dropped)
                 if id in self._listed:
@@ -1580,6 +1702,27 @@ class ProcessRuntime:
                 else:
                     kept.output = output
                 kept.ended.set()
+
+    def _take_sandbox(self, message: tuple[Any, ...], fds: list[int]) -> None:
+        import anyio
+
+        uid = message[1]
+        sandbox = self._sandboxes.get(uid)
+        match message:
+            case ("sandbox", _):
+                if sandbox is None:
+                    sandbox = self._sandboxes[uid] = _Sandbox(anyio.Event(), anyio.Event())
+                _close(sandbox.pidfd)
+                sandbox.pidfd, sandbox.is_listed = fds[0] if fds else -1, True
+                sandbox.ready.set()
+            case ("sandbox-failed", _, number) if sandbox is not None:
+                del self._sandboxes[uid]
+                sandbox.error = OSError(number, os.strerror(number) if number else "it was killed")
+                sandbox.ready.set()
+            case ("sandbox-lost", _) if sandbox is not None:
+                self._lose_sandbox(uid)
+            case ("sandbox-ended", _) if sandbox is not None:
+                sandbox.ended.set()
 
     def _new_kept(self) -> _Kept:
         import anyio
@@ -1614,7 +1757,7 @@ class ProcessRuntime:
         pending.instance = self._instances[id]
         pending.ready.set()
 
-    def _take_end(self, end: News) -> None:
+    def _take_end(self, end: Exit | Lost) -> None:
         instance = self._instances[end.id]
         if instance.ended:  # told again
             return
@@ -1740,10 +1883,12 @@ async def _remove_tree(path: str) -> None:
     """In a thread: it may hold many files."""
     import anyio
 
+    from supervisor.runtime import volume_files
+
     try:
-        await anyio.to_thread.run_sync(shutil.rmtree, path, True)
+        await anyio.to_thread.run_sync(volume_files.remove, path)
     except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must go anyway
-        shutil.rmtree(path, ignore_errors=True)
+        volume_files.remove(path)
 
 
 def _now() -> Instant:
@@ -1840,7 +1985,7 @@ def _exec_result(
 ) -> ExecResult:
     if isinstance(answer, tuple):
         if answer[0] == "gone":
-            raise ExecError(f'container "{id.name}" is not running')
+            raise ContainerGoneError(f'container "{id.name}" is not running')
         raise ExecError(_explain(spec, argv, *answer))
     code = _KILLED if answer is None and not stopped else answer
     return ExecResult(code, output)
@@ -1909,6 +2054,8 @@ def _explain(
             return f"cannot execute {program}: the container is ending, or resources are exhausted"
         case "spawned":
             return "the container was started before, and is never started again"
+        case "sandbox":
+            return "the pid namespace of the pod is gone"
         case "record":
             return f"cannot write the spawn record: {why}"
         case "killed":

@@ -5,7 +5,9 @@ the standard library (every other import would be paid for at each ``podvisor ru
 thread and one loop, and never blocks on a child, on the supervisor or on a disk.
 
     supervisor --socket--> launcher --clone--> main process of a container (pid 1 in pidns modes)
-                            | | \\---fork----> reaper --fork--> main process (group mode only)
+                            | | \\---fork----> reaper --fork--> main process (group mode, and pods
+                            | |                                that share a pid namespace)
+                            | |-----clone---> pause, pid 1 of such a pod
                             | \\----fork----> minder --vfork-> programs run in a container (exec)
                             \\------fork----> logger, reads every log pipe
 
@@ -26,13 +28,16 @@ Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET sock
 with both ends of its terminal, ``("signal", key, signum)``,
 ``("ack", key)``, ``("mind", key)`` with a socket, ``("exec", key, name, limit, request or None)``,
 ``("end-exec", key, name)``, ``("forget-exec", key, name)``, ``("adopt", key, fields or None,
-survivor)`` with pidfds, ``("end", None)``. From us: ``("hello", version, isolation or None,
+survivor)`` with pidfds, ``("sandbox", pod uid, record)``, with a pidfd to take one on,
+``("end-sandbox", pod uid)``, ``("end", None)``. From us: ``("hello", version, isolation or None,
 trials)``, ``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage,
 errno, detail)``, ``("exit", key, code or -1, wall, boot, drained, dropped)``, ``("drop", key, wall,
 boot, errno)``, ``("execed", key, name, answer, stopped, output or None when it travels in a
-memfd)``. In a durable node the hello is followed by all we hold, with ``("starting", key)`` and
-``("executing", key, name)`` for what has not ended, and then ``("listed", None)``; who comes while
-another supervisor is there gets ``("refused", pid)``.
+memfd)``, ``("sandbox", pod uid)`` with a pidfd, ``("sandbox-failed", pod uid, errno)``,
+``("sandbox-lost", pod uid)``, ``("sandbox-ended", pod uid)``. In a durable node the hello is
+followed by all we hold, with ``("starting", key)`` and ``("executing", key, name)`` for what has
+not ended, and then ``("listed", None)``; who comes while another supervisor is there gets
+``("refused", pid)``.
 
 The supervisor talks to a minder directly, through the socket that came with "mind"; in the case of
 "exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, and
@@ -62,7 +67,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-VERSION = 3
+VERSION = 4
 PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
 MODES = (PIDNS, ROOTLESS, GROUP)
 
@@ -95,6 +100,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
+PF_EXITING = 4  # in /proc/PID/stat
 O_PATH = 0o10000000
 P_PIDFD = 3
 SIGKILL, SIGCONT, SIGSTOP = 9, 18, 19
@@ -334,7 +340,7 @@ class Order:
     """What the supervisor asked for, one instance of a container. All text is bytes."""
 
     __slots__ = (
-        "argv", "cwd", "env", "gid", "groups", "log", "mounts", "record",
+        "argv", "cwd", "env", "gid", "groups", "log", "mounts", "record", "shares",
         "state_dir", "stdin", "termination_file", "termination_path", "tty", "uid",
     )  # fmt: skip
 
@@ -344,6 +350,7 @@ class Order:
     log: bytes
     mounts: "list[tuple[bytes, bytes, bool]]"  # source on the host, target, whether read-only
     record: bytes  # where the spawn record goes
+    shares: bool  # the pid namespace of its pod, where there are namespaces
     state_dir: bytes  # of the node; holds the termination file
     termination_path: bytes
     termination_file: bytes
@@ -882,13 +889,80 @@ def prepare_dev() -> None:
     touch(TERMINATION_LOG, 0o600)
 
 
-# --- group mode: a reaper per container ---------------------------------------------------------
+# --- a pod whose containers share a pid namespace ------------------------------------------------
+
+PAUSE = b"""
+import _signal, posix
+comm = posix.open("/proc/self/comm", posix.O_WRONLY)
+posix.write(comm, b"pause")
+posix.close(comm)
+while True:
+    _signal.pause()
+"""
+
+
+def run_pause(durable: bool, status: int, release: int) -> None:
+    """Become pid 1 of a pod's pid namespace, which ends with it. Never returns.
+
+    It executes something, because our memory holds what is not for the pod. What nobody else reaps
+    there, the kernel reaps for it; no signal from inside reaches it.
+    """
+    try:
+        close_all_but({status, release})
+        posix.setsid()
+        posix.dup2(1, 2)
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(SIGCHLD, _signal.SIG_IGN)
+        if not durable:
+            call(_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        if posix.read(release, 1) == b"r":
+            python = sys.executable.encode(sys.getfilesystemencoding(), "surrogateescape")
+            posix.execve(python, [python, b"-I", b"-S", b"-c", PAUSE], dict(posix.environ))
+    except BaseException as error:
+        report(status, "pause", error)
+    finally:
+        _exit(127)
+
+
+def fork_beside(pidfd: int, answer: int) -> bool:
+    """In a child of the launcher: fork a sibling into the pid namespace of a pod; True there."""
+    said = (0, errno.ENOMEM)
+    try:
+        # Others in there may have our user, and must not look into our memory's copy.
+        call(_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0)
+        call(_setns, pidfd, CLONE_NEWPID)
+        pid, _ = fork_into(CLONE_PARENT | CLONE_NEWNS)
+        if pid == 0:
+            return True
+        said = (pid, 0)
+    except BaseException as error:
+        number = error.errno if isinstance(error, OSError) else 0
+        said = (0, number or errno.EIO)
+    posix.write(answer, marshal.dumps(said, 2))
+    return False
+
+
+def mount_namespace(pid: int) -> "tuple[int, int] | None":
+    """Which one a process is in; None when it is gone, or nobody may know."""
+    try:
+        status = posix.stat(b"/proc/%d/ns/mnt" % pid)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+# --- a reaper per container: in group mode, and where a pid namespace is shared ------------------
 
 
 def run_reaper(
-    order: Order, origin: Origin, control: int, streams: "list[int]", status: int
+    order: Order,
+    isolation: str,
+    origin: Origin,
+    control: int,
+    streams: "list[int]",
+    status: int,
 ) -> None:
-    """Parent of one main process where there are no namespaces. Never returns.
+    """Parent of one main process that is not pid 1 of a namespace. Never returns.
 
     It is a sub-reaper: whatever the container forks, daemonises or puts into another session
     stays below it, and below nobody else, so it can be found and ended when the main process
@@ -902,19 +976,30 @@ def run_reaper(
         # The container may have stopped us by the time that the launcher dies.
         call(_prctl, PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0)
         release, release_write = posix.pipe2(posix.O_CLOEXEC)
+        stage = "proc"
         try:
-            main = posix.fork()
+            if isolation != GROUP:  # we see, and look for, what is in our pid namespace
+                mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            stage = "fork"
+            main, pidfd = fork_into(0 if isolation == GROUP else CLONE_NEWNS)
         except OSError as error:
-            report(status, "fork", error)
+            report(status, stage, error)
             _exit(127)
         if main == 0:
-            run_main(order, GROUP, origin, streams, status, release)
+            run_main(order, isolation, origin, streams, status, release)
         close(*streams, status, release)
         wake, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         _signal.signal(SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         # Until the answer the main is not reaped, even if dead: its pid means nobody else.
-        posix.write(control, b"%d" % main)
+        while True:
+            try:
+                send_fd(control, pidfd)
+                break
+            except OSError as error:  # too many descriptors of this user are in flight
+                if error.errno not in (errno.ETOOMANYREFS, errno.ENOBUFS):
+                    raise
+            time.sleep(NO_ROOM)
         released = False
         if posix.read(control, 1) == b"g":
             try:
@@ -935,7 +1020,9 @@ def run_reaper(
             ready = [fd for fd, _ in poller.poll()]
             if wake in ready:
                 posix.read(wake, 4096)
-            if control in ready and not fork_minders(channel, order, origin, main):
+            if control in ready and not fork_minders(
+                channel, order, isolation, origin, main, pidfd
+            ):
                 if not origin.durable:
                     code = 137  # the launcher is gone
                     break
@@ -951,8 +1038,10 @@ def run_reaper(
         _exit(137)
 
 
-def fork_minders(channel: Channel, order: Order, origin: Origin, main: int) -> bool:
-    """Group mode: as many as were asked for; False when nobody is there to ask."""
+def fork_minders(
+    channel: Channel, order: Order, isolation: str, origin: Origin, main: int, pidfd: int
+) -> bool:
+    """As many as a reaper was asked for; False when nobody is there to ask."""
     while (received := channel.receive()) is not None:
         packet, fds, _ = received
         if not packet:
@@ -964,9 +1053,41 @@ def fork_minders(channel: Channel, order: Order, origin: Origin, main: int) -> b
                 report(fd, "fork", error)
             else:
                 if pid == 0:
-                    run_minder(order, GROUP, origin, main, fd)
+                    try:
+                        if isolation != GROUP:
+                            call(_setns, pidfd, CLONE_NEWNS)
+                    except OSError as error:
+                        report(fd, "gone" if error.errno == errno.ESRCH else "join", error)
+                        _exit(0)
+                    run_minder(order, isolation, origin, main, fd)
             posix.close(fd)
     return True
+
+
+def send_fd(control: int, fd: int) -> None:
+    """By a socket that has a number only."""
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control)
+    try:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
+        channel.sendmsg([b"m"], [rights], _socket.MSG_DONTWAIT)
+    finally:
+        channel.detach()
+
+
+def take_fd(control: int) -> int:
+    """The descriptor that came; -1 at the end of the socket. Raises OSError, if it was lost."""
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control)
+    try:
+        packet, ancillary, _, _ = channel.recvmsg(
+            64, _socket.CMSG_SPACE(4), _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionResetError:
+        return -1
+    finally:
+        channel.detach()
+    if packet and not ancillary:
+        raise OSError(errno.EMFILE, "")
+    return int.from_bytes(ancillary[0][2][:4], sys.byteorder) if packet else -1
 
 
 def pause(wake: int) -> None:
@@ -1107,7 +1228,9 @@ def children(pid: int) -> "list[int]":
 # --- programs run in a container that is there already ------------------------------------------
 
 
-def join(order: Order, isolation: str, origin: Origin, main: int, pidfd: int, fd: int) -> int:
+def join(
+    order: Order, isolation: str, origin: Origin, main: int, pidfd: int, fd: int, tidy: bool
+) -> int:
     """In a forked child of the launcher: leave a minder in the container's namespaces.
 
     It becomes our sibling, so that the launcher is its parent. Returns its pid, 0 if there is none.
@@ -1119,7 +1242,7 @@ def join(order: Order, isolation: str, origin: Origin, main: int, pidfd: int, fd
         report(fd, "gone" if error.errno == errno.ESRCH else "join", error)
         return 0
     if minder == 0:
-        run_minder(order, isolation, origin, main, fd)
+        run_minder(order, isolation, origin, main, fd, tidy)
     return minder
 
 
@@ -1693,17 +1816,17 @@ def leave_word(log: bytes, mark: bytes, dropped: int) -> None:
 class Container:
     """One instance: from its fork until its exit is acknowledged and its log is complete."""
 
-    def __init__(self, key: "Any", order: Order) -> None:
-        self.key, self.order = key, order
+    def __init__(self, key: "Any", order: Order, has_reaper: bool) -> None:
+        self.key, self.order, self.has_reaper = key, order, has_reaper
         self.slot = -1
         self.mark = b""  # tells what one launcher has started from everything else
-        self.child, self.child_pidfd = 0, -1  # the main, or its reaper in group mode
-        self.main, self.main_pidfd = 0, -1  # the same descriptor as above but in group mode
+        self.child, self.child_pidfd = 0, -1  # the main, or its reaper if it has one
+        self.main, self.main_pidfd = 0, -1  # the same descriptor as above without a reaper
         # Read ends of the log pipes; with a terminal its master, and a pipe that stays empty.
         self.out = self.err = -1
         self.status = -1  # ends when the program is executed, else tells what failed
-        self.release = -1  # write end of the pipe that the main waits on (not in group mode)
-        self.control = -1  # socket to the reaper (group mode)
+        self.release = -1  # write end of the pipe that the main waits on (without a reaper)
+        self.control = -1  # socket to the reaper
         self.started: tuple[float, float] | None = None
         self.failure: tuple[bool, str, int, bytes] | None = None
         self.exit: tuple[int, float, float] | None = None
@@ -1714,13 +1837,26 @@ class Container:
         self.told = False
         self.dropping: tuple[float, float, int] | None = None  # what the logger said about it
         self.survivor: dict[str, Any] | None = None  # adopted: who its processes are
+        self.pause: Pause | None = None  # whose pid namespace it shares
+        self.view = -1  # its mount namespace, then
 
     def close(self) -> None:
         """Close what belongs to the process; the log pipes are closed when they are drained."""
         if self.main_pidfd != self.child_pidfd:
             close(self.main_pidfd)
-        close(self.child_pidfd, self.status, self.release, self.control)
+        close(self.child_pidfd, self.status, self.release, self.control, self.view)
         self.main_pidfd = self.child_pidfd = self.status = self.release = self.control = -1
+        self.view = -1
+
+
+class Pause:
+    """Pid 1 of a pod's pid namespace, until it is gone."""
+
+    def __init__(self, uid: str, record: bytes, pidfd: int, is_child: bool) -> None:
+        self.uid, self.record, self.pidfd, self.is_child = uid, record, pidfd, is_child
+        self.pid = pid_of(pidfd)
+        self.status = -1  # ends when it is what it is to be, else tells what failed
+        self.ready = self.unwanted = False
 
 
 class KeptExec:
@@ -1761,14 +1897,16 @@ class Launcher:
         self.kept: dict[tuple[object, str], KeptExec] = {}  # until forgotten
         self.held_back: set[KeptExec] = set()  # until another run of it has ended
         self.slots: dict[int, Container] = {}  # until drained
-        # By pidfd: pid and container (not in group mode, where reapers have them).
+        # By pidfd: pid and container (those of containers with a reaper are below that).
         self.minders: dict[int, tuple[int, object]] = {}
         self.dying: dict[Container, float] = {}  # adopted, ended; until when its code is looked for
         self.draining: set[Container] = set()  # adopted, its code known, its log not complete yet
         # By pidfd of a joining child: where it tells the minder, and the container.
         self.joining: dict[int, tuple[int, object]] = {}
+        self.pauses: dict[str, Pause] = {}  # by pod uid
+        self.leaving: set[Pause] = set()  # dying: until the last process of the pod is reaped
         self.free = list(range(SLOTS - 1, -1, -1))
-        self.headless: set[Container] = set()  # group mode: the main has ended, the reaper not
+        self.headless: set[Container] = set()  # the main has ended, its reaper not
         self.ending = False
         self.boot_id = b""
         self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
@@ -1814,7 +1952,7 @@ class Launcher:
                 self.ending = self.ending or self.is_idle()
 
     def is_idle(self) -> bool:
-        return self.channel is None and not self.containers and not self.kept
+        return not (self.channel or self.containers or self.kept or self.pauses)
 
     def rearm(self, channel: Channel) -> None:
         """Wait for room only while something waits for it."""
@@ -1882,7 +2020,7 @@ class Launcher:
             if uid != posix.geteuid():
                 raise OSError(errno.EPERM, "")
             if self.channel is not None:
-                channel.send(("refused", self.supervisor_pid()))
+                channel.send(("refused", pid_of(self.supervisor)))
                 raise OSError(errno.EBUSY, "")
             pidfd = posix.pidfd_open(pid, 0)
         except OSError:
@@ -1895,11 +2033,10 @@ class Launcher:
         channel.send(greeting, LOGS_FD, 2, self.me)
         self.list_all()
 
-    def supervisor_pid(self) -> int:
-        info = read_file(b"/proc/self/fdinfo/%d" % self.supervisor)
-        return int(info.partition(b"Pid:")[2].split()[0])
-
     def list_all(self) -> None:
+        for pause in self.pauses.values():
+            if pause.ready:
+                self.tell(("sandbox", pause.uid), pause.pidfd)
         for container in list(self.containers.values()):
             if container.started is None:
                 self.tell(("starting", container.key))
@@ -1964,6 +2101,10 @@ class Launcher:
                 self.forget_exec((key, message[2]))
             elif verb == "adopt":
                 self.adopt(key, message[2], message[3], fds, truncated)
+            elif verb == "sandbox":
+                self.create_sandbox(key, message[2], fds)
+            elif verb == "end-sandbox":
+                self.end_sandbox(key)
             elif verb == "end":
                 self.ending = True
         finally:
@@ -1989,23 +2130,29 @@ class Launcher:
                 self.tell_started(known)
             return  # else the answer is on its way
         try:
-            container = Container(key, self.order(fields, fds, truncated))
+            order = self.order(fields, fds, truncated)
             if truncated:
                 raise OSError(errno.EMFILE, "")
         except OSError as error:
             self.tell(("failed", key, False, "prepare", error.errno or 0, b""))
             return
-        if self.durable and (past := read_if_there(container.order.record)) is not None:
+        container = Container(key, order, self.needs_reaper(order))
+        if self.durable and (past := read_if_there(order.record)) is not None:
             # It has run, or how it failed has been said before and not been heard.
             failure = past.partition(b"\nfailed ")[2].split()
             told = marshal.loads(bytes.fromhex(failure[0].decode())) if failure else None
             self.tell(("failed", key, *(told or (False, "spawned", 0, b""))))
             return
-        if self.isolation == GROUP and container.order.mounts:
-            target = container.order.mounts[0][1]
+        if self.isolation == GROUP and order.mounts:
+            target = order.mounts[0][1]
             words = b'"%s": there are no namespaces in mode group' % target
             self.tell(("failed", key, False, "mount", 0, words))
             return
+        if container.has_reaper and self.isolation != GROUP:
+            container.pause = self.pauses.get(key[0])  # type: ignore[index]
+            if container.pause is None or not container.pause.ready:
+                self.tell(("failed", key, False, "sandbox", 0, b""))
+                return
         stage = "prepare"
         ends: list[int] = []  # descriptors that only the child needs
         try:
@@ -2015,7 +2162,7 @@ class Launcher:
             stage = "record"
             if failpoints:
                 pass_failpoint("after-clone", "StartContainer")
-            if self.isolation != GROUP:
+            if not container.has_reaper:
                 self.record(container)
                 try:
                     posix.write(container.release, b"r")
@@ -2031,6 +2178,10 @@ class Launcher:
             self.abandon(container)
         finally:
             close(*ends)
+
+    def needs_reaper(self, order: Order) -> bool:
+        """Whether the kernel would not end all of that container's processes with its main."""
+        return self.isolation == GROUP or order.shares
 
     def order(self, fields: object, fds: "list[int]", truncated: bool) -> Order:
         if fields is None:
@@ -2070,7 +2221,7 @@ class Launcher:
         for end in (container.out, container.err, container.status):
             posix.set_blocking(end, False)
         ends.append(status)
-        if self.isolation == GROUP:
+        if container.has_reaper:
             ours, theirs = _socket.socketpair(
                 _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
             )
@@ -2117,10 +2268,10 @@ class Launcher:
     def fork(self, container: Container, ends: "list[int]") -> None:
         *streams, status, hold = ends
         order, origin = container.order, self.origin
-        if self.isolation == GROUP:
-            pid, pidfd = fork_into(0)
+        if container.has_reaper:
+            pid, pidfd = fork_into(0) if container.pause is None else self.fork_in(container.pause)
             if pid == 0:
-                run_reaper(order, origin, hold, streams, status)
+                run_reaper(order, self.isolation, origin, hold, streams, status)
         else:
             pid, pidfd = fork_into(CLONE_NEWPID | CLONE_NEWNS)
             if pid == 0:
@@ -2145,21 +2296,47 @@ class Launcher:
                 container.err,
             )
 
+    def fork_in(self, pause: Pause) -> "tuple[int, int]":
+        """fork_into() for the pid namespace of a pod, and a new mount namespace.
+
+        By a child of ours, which has no more to do than that: who has forked into another pid
+        namespace cannot, rootless, come back to its own.
+        """
+        answer, answer_write = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            middle, middle_pidfd = fork_into(0)
+        except OSError:
+            close(answer, answer_write)
+            raise
+        if middle == 0:
+            if fork_beside(pause.pidfd, answer_write):
+                return 0, -1
+            _exit(0)
+        posix.close(answer_write)
+        data = posix.read(answer, 64)
+        close(answer)
+        posix.waitid(P_PIDFD, middle_pidfd, posix.WEXITED)
+        posix.close(middle_pidfd)
+        pid, number = marshal.loads(data) if data else (0, errno.ENOMEM)
+        if not pid:
+            raise OSError(number, posix.strerror(number))
+        try:
+            return pid, posix.pidfd_open(pid, 0)  # our child, not reaped: the pid is its own
+        except OSError:  # what cannot be watched must not be
+            posix.kill(pid, SIGKILL)
+            posix.waitpid(pid, 0)
+            raise
+
     def record(self, container: Container) -> None:
         """The spawn record: written before the program runs, so that no instance that might have
         run can be unknown to whoever comes after a crash."""
-        if not self.boot_id:
-            self.boot_id = read_file(b"/proc/sys/kernel/random/boot_id").strip()
-        pid = container.main
-        inode = posix.fstat(container.main_pidfd).st_ino
-        words = (pid, start_time(pid), self.boot_id, inode)
-        text = b"pid %d\nstart %s\nboot %s\npidfs %d\n" % words
+        text = self.identify(container.main, container.main_pidfd)
         # The key too, because names of folders may be hashed; and who reads the log.
         uid, name, attempt = container.key
         text += b"uid %s\nname %s\nattempt %d\n" % (uid.encode(), name.encode(), attempt)
-        now = (self.isolation.encode(), time.time(), boottime(), self.generation)
-        text += b"mode %s\nat %.6f %.6f\nlogger %s\nmark %s\n" % (*now, container.mark)
-        if self.isolation == GROUP:
+        now = (time.time(), boottime(), self.generation)
+        text += b"at %.6f %.6f\nlogger %s\nmark %s\n" % (*now, container.mark)
+        if container.has_reaper:
             text += b"reaper %d %s\n" % (container.child, start_time(container.child))
         path = container.order.record
         temporary, spare = path + b".tmp", spare_of(path)
@@ -2183,6 +2360,14 @@ class Launcher:
         if failpoints:
             pass_failpoint("after-spawn-record", "StartContainer")
             pass_failpoint("before-release", "StartContainer")
+
+    def identify(self, pid: int, pidfd: int) -> bytes:
+        """What a process can be found again by."""
+        if not self.boot_id:
+            self.boot_id = read_file(b"/proc/sys/kernel/random/boot_id").strip()
+        words = (pid, start_time(pid), self.boot_id, posix.fstat(pidfd).st_ino)
+        text = b"pid %d\nstart %s\nboot %s\npidfs %d\n" % words
+        return text + b"mode %s\n" % self.isolation.encode()
 
     def set_aside(self, container: Container) -> None:
         """Have room for the record of the container's next start, if there is any now.
@@ -2218,17 +2403,20 @@ class Launcher:
         self.tell(("failed", container.key, *container.failure))
 
     def on_reaper(self, container: Container) -> None:
-        """Group mode: the reaper says the main's pid and waits for our word."""
+        """The reaper says who the main is and waits for our word."""
         try:
-            answer = posix.read(container.control, 64)
+            pidfd = take_fd(container.control)
         except BlockingIOError:
             return
+        except OSError:
+            pidfd = -2
         self.unwatch(container.control)  # from here on its death shows by its pidfd
-        if not answer:
+        if pidfd == -1:
             return
         try:
-            container.main = int(answer)
-            container.main_pidfd = posix.pidfd_open(container.main, 0)
+            if pidfd < 0:
+                raise OSError(errno.EMFILE, "")
+            container.main, container.main_pidfd = pid_of(pidfd), pidfd
             self.watch(container.main_pidfd, lambda: self.on_main(container))
             self.record(container)
             posix.write(container.control, b"g")
@@ -2239,7 +2427,7 @@ class Launcher:
             container.control = -1
 
     def on_main(self, container: Container) -> None:
-        """Group mode: the main has ended. Its reaper ends next, if nobody keeps it stopped."""
+        """The main has ended. Its reaper ends next, if nobody keeps it stopped."""
         self.unwatch(container.main_pidfd)
         self.headless.add(container)
         self.nudge(container)
@@ -2266,8 +2454,9 @@ class Launcher:
                 container.failure = (stage != "fork", stage, number, detail)
         elif container.failure is None and container.main_pidfd >= 0:
             container.started = (time.time(), boottime())
+            self.look_at_view(container)
             container.order.argv = []  # may be large
-            if self.isolation == GROUP:  # else programs run in it later get it too
+            if container.has_reaper:  # else programs run in it later get it from us
                 container.order.env = []
             self.tell_started(container)
             if failpoints:
@@ -2287,25 +2476,18 @@ class Launcher:
             report(fd, "gone", ProcessLookupError())
             return
         try:
-            if self.isolation != GROUP:
+            if not container.has_reaper:
                 self.fork_joining(container, fd)
             elif container.survivor is None:
-                self.ask_reaper(container, fd)
+                send_fd(container.control, fd)  # all of a container's processes are to be below it
+            elif container.pause is not None:
+                self.fork_joining(container, fd)
             else:
                 self.fork_minder(container, fd)
             if failpoints:
                 pass_failpoint("during-exec", kind)
         except OSError as error:
             report(fd, "gone" if error.errno == errno.EPIPE else "fork", error)
-
-    def ask_reaper(self, container: Container, fd: int) -> None:
-        """Group mode: all of a container's processes are below its reaper."""
-        reaper = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, container.control)
-        try:
-            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
-            reaper.sendmsg([b"m"], [rights], _socket.MSG_DONTWAIT)
-        finally:
-            reaper.detach()
 
     def fork_joining(self, container: Container, fd: int) -> None:
         answer, answer_write = posix.pipe2(posix.O_CLOEXEC)
@@ -2315,7 +2497,7 @@ class Launcher:
                 try:
                     minder = join(
                         container.order, self.isolation, self.origin,
-                        container.main, container.main_pidfd, fd,
+                        container.main, container.main_pidfd, fd, container.has_reaper,
                     )  # fmt: skip
                     posix.write(answer_write, b"%d" % minder)
                 finally:
@@ -2542,24 +2724,28 @@ class Launcher:
         truncated: bool,
     ) -> None:
         """Take on a container that is not our child. With it come pidfds, as far as there are any,
-        of the main and, in group mode, of the reaper: they were opened while it lived."""
+        of the main and of the reaper, if it has one: they were opened while it lived."""
         known = self.containers.get(key)
         if known is not None:
             self.tell_started(known)
             return
         try:
-            container = Container(key, self.order(fields, fds, truncated))
+            order = self.order(fields, fds, truncated)
             if truncated:
                 raise OSError(errno.EMFILE, "")
         except OSError as error:
             self.tell(("failed", key, False, "adopt", error.errno or 0, b""))
             return
+        container = Container(key, order, self.needs_reaper(order))
         container.survivor = survivor
+        if self.isolation != GROUP and order.shares:
+            container.pause = self.pauses.get(key[0])  # type: ignore[index]
         container.started = survivor["started"]
         container.main = survivor["main"]
         container.main_pidfd = fds.pop(0) if survivor["has_main"] else -1
         container.child, container.child_pidfd = container.main, container.main_pidfd
-        if self.isolation == GROUP:
+        self.look_at_view(container)
+        if container.has_reaper:
             container.child = survivor["reaper"]
             container.child_pidfd = fds.pop(0) if survivor["has_reaper"] else -1
             if container.main_pidfd >= 0:
@@ -2580,11 +2766,15 @@ class Launcher:
         self.unwatch(container.main_pidfd)
         self.headless.discard(container)
         for pid, key in self.minders.values():
-            if key == container.key and self.isolation == GROUP:
+            if key == container.key and container.has_reaper:
                 end_tree(pid)
         if container.main_pidfd >= 0 and not readable(container.main_pidfd, 0.0):
-            # Its reaper was killed. Who has left the main's tree cannot be found any more.
+            # Its reaper was killed. Who has left the main's tree cannot be found any more, but for
+            # the mount namespace that it may have.
             end_tree(container.main)
+        self.look_at_pause(container)
+        if container.pause is not None:
+            self.sweep_view(container, container.pause)
         self.dying[container] = boottime() + CODE_CAP
         self.learn_code(container)
 
@@ -2603,7 +2793,7 @@ class Launcher:
 
     def look_for_code(self, container: Container) -> "int | None":
         assert container.survivor is not None
-        if self.isolation == GROUP:
+        if container.has_reaper:
             word = read_if_there(beside(container.order.record, b"exit"))
             if word is not None:
                 return int(word)
@@ -2661,8 +2851,12 @@ class Launcher:
         code = info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status
         container.exit = (code, time.time(), boottime())
         container.deadline = boottime() + DRAIN_CAP
-        if self.isolation == GROUP and info.si_code != posix.CLD_EXITED:
-            self.sweep_orphans()
+        if info.si_code != posix.CLD_EXITED:
+            self.look_at_pause(container)
+            if self.isolation == GROUP:
+                self.sweep_orphans()
+            elif container.pause is not None:
+                self.sweep_view(container, container.pause)
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)
@@ -2714,6 +2908,147 @@ class Launcher:
                     posix.waitpid(pid, posix.WNOHANG)
                 except ChildProcessError:
                     pass
+
+    def sweep_view(self, container: Container, pause: Pause) -> None:
+        """A reaper in a shared pid namespace was killed: what it left behind has come to pause.
+        Whose each is, their mount namespaces tell."""
+        send_by(container.main_pidfd, SIGKILL)
+        if container.view < 0:
+            return
+        status = posix.fstat(container.view)
+        view = status.st_dev, status.st_ino
+        give_up = boottime() + 1.0
+        while boottime() < give_up:
+            left = [pid for pid in descendants(pause.pid) if mount_namespace(pid) == view]
+            if not left:
+                return
+            for pid in left:
+                try:
+                    pidfd = posix.pidfd_open(pid, 0)
+                except OSError:
+                    continue
+                if mount_namespace(pid) == view:  # it means whom we hold
+                    send_by(pidfd, SIGKILL)
+                posix.close(pidfd)
+
+    def look_at_view(self, container: Container) -> None:
+        """Held open, no other mount namespace can get its number."""
+        if container.pause is not None and container.main > 0:
+            try:
+                flags = posix.O_RDONLY | posix.O_CLOEXEC
+                container.view = posix.open(b"/proc/%d/ns/mnt" % container.main, flags)
+            except OSError:  # it has ended, or we are out of descriptors
+                pass
+
+    # -- pods that share a pid namespace --
+
+    def create_sandbox(self, uid: str, record: bytes, fds: "list[int]") -> None:
+        """Start the pause of a pod, or take on the one that a killed launcher has left."""
+        known = self.pauses.get(uid)
+        if known is not None:
+            if known.ready:
+                self.tell(("sandbox", uid), known.pidfd)
+            return  # else the answer is on its way
+        try:
+            if fds:
+                pause = Pause(uid, record, fds.pop(0), False)
+                pause.ready = True
+            else:
+                pause = self.fork_pause(uid, record)
+        except OSError as error:
+            self.tell(("sandbox-failed", uid, error.errno or 0))
+            return
+        self.pauses[uid] = pause
+        self.watch(pause.pidfd, lambda: self.on_pause(pause))
+        if pause.ready:
+            self.tell(("sandbox", uid), pause.pidfd)
+        else:
+            self.watch(pause.status, lambda: self.on_pause_status(pause))
+
+    def fork_pause(self, uid: str, record: bytes) -> Pause:
+        ends: list[int] = []
+        try:
+            ends += posix.pipe2(posix.O_CLOEXEC)
+            ends += posix.pipe2(posix.O_CLOEXEC)
+            status, status_write, release, release_write = ends
+            pid, pidfd = fork_into(CLONE_NEWPID)
+            if pid == 0:
+                run_pause(self.durable, status_write, release)
+            try:
+                pause = Pause(uid, record, pidfd, True)
+                replace_file(record, self.identify(pid, pidfd) + b"uid %s\n" % uid.encode())
+                posix.write(release_write, b"r")
+            except OSError:
+                send_by(pidfd, SIGKILL)
+                posix.waitpid(pid, 0)
+                posix.close(pidfd)
+                raise
+            posix.set_blocking(status, False)
+            pause.status = status
+            ends.remove(status)
+            return pause
+        finally:
+            close(*ends)
+
+    def on_pause_status(self, pause: Pause) -> None:
+        try:
+            answer = posix.read(pause.status, MAX_PACKET)
+        except BlockingIOError:
+            return
+        self.unwatch(pause.status)
+        close(pause.status)
+        pause.status = -1
+        if answer or readable(pause.pidfd, 0.0):
+            number = marshal.loads(answer)[1] if answer else 0
+            pause.unwanted = True
+            self.tell(("sandbox-failed", pause.uid, number))
+            self.lose_pause(pause)
+        else:
+            pause.ready = True
+            self.tell(("sandbox", pause.uid), pause.pidfd)
+
+    def end_sandbox(self, uid: str) -> None:
+        pause = self.pauses.get(uid)
+        if pause is None:
+            self.tell(("sandbox-ended", uid))
+            return
+        pause.unwanted = True
+        send_by(pause.pidfd, SIGKILL)
+
+    def on_pause(self, pause: Pause) -> None:
+        """It is gone, and with it every process of its namespace."""
+        if pause.is_child and not posix.waitid(P_PIDFD, pause.pidfd, posix.WEXITED | posix.WNOHANG):
+            return
+        if pause.status >= 0:
+            self.on_pause_status(pause)
+        self.lose_pause(pause)
+        self.leaving.discard(pause)
+        self.unwatch(pause.pidfd)
+        close(pause.pidfd)
+        pause.pidfd = -1
+        if pause.uid not in self.pauses:
+            unlink(pause.record)
+            if pause.unwanted:
+                self.tell(("sandbox-ended", pause.uid))
+
+    def look_at_pause(self, container: Container) -> None:
+        """It cannot be gone before its namespace's last process is reaped, and reapers that it has
+        taken with it wait for acknowledgement: so see whether it is dying."""
+        pause = container.pause
+        if pause is None or pause not in self.pauses.values():
+            return
+        stat = read_if_there(b"/proc/%d/stat" % pause.pid)
+        if stat is None or int(stat.rpartition(b")")[2].split()[6]) & PF_EXITING:
+            self.lose_pause(pause)
+
+    def lose_pause(self, pause: Pause) -> None:
+        """Nothing can be started in its namespace any more."""
+        if self.pauses.get(pause.uid) is pause:
+            del self.pauses[pause.uid]
+            self.leaving.add(pause)
+            send_by(pause.pidfd, SIGKILL)
+            if not pause.unwanted:
+                self.tell(("sandbox-lost", pause.uid))
 
     # -- the logger --
 
@@ -2825,13 +3160,16 @@ class Launcher:
         for pidfd in list(self.minders):
             if readable(pidfd, min(deadline, boottime() + 1.0)):
                 self.on_minder(pidfd)
+        pauses = [*self.pauses.values(), *self.leaving]
+        for pause in pauses:
+            send_by(pause.pidfd, SIGKILL)
         live = [c for c in self.containers.values() if c.exit is None]
         for container in live:
             # A reaper ends by itself, after its sweep, once the main or its socket is gone.
             send_by(container.main_pidfd, SIGKILL)
             close(container.control)
             container.control = -1
-            send_by(container.child_pidfd, SIGCONT if self.isolation == GROUP else SIGKILL)
+            send_by(container.child_pidfd, SIGCONT if container.has_reaper else SIGKILL)
         for container in live:
             while not readable(container.child_pidfd, min(deadline, boottime() + NUDGE)):
                 if boottime() >= deadline:
@@ -2844,6 +3182,10 @@ class Launcher:
                         send(pid, SIGKILL)
                     send_by(container.child_pidfd, SIGKILL)
             self.sweep_orphans(0.3)
+        if pauses:
+            reap()  # what they wait for
+            for pause in pauses:
+                readable(pause.pidfd, deadline)
         if self.logger_channel is not None:
             self.logger_channel.socket.close()  # it ends when it has read all pipes to their end
             if not readable(self.logger_pidfd, boottime() + 0.5):
@@ -2908,6 +3250,12 @@ def give(pipe: int, order: Order) -> None:
             )
         except OSError:  # not ours to give: the start will fail on setuid, and say so
             pass
+
+
+def pid_of(pidfd: int) -> int:
+    """As we number it; -1 when it is gone."""
+    info = read_file(b"/proc/self/fdinfo/%d" % pidfd)
+    return int(info.partition(b"Pid:")[2].split()[0])
 
 
 def start_time(pid: int) -> bytes:

@@ -26,11 +26,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import quantity, v1
-from supervisor.api.problems import Finding, Path, not_found
+from supervisor.api.problems import Finding, Path, not_found, show
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime import images, mounts
+from supervisor.runtime import env_files, images, mounts
 from supervisor.runtime.cri import Isolation, LaunchSpec, Mount, StartError
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.images import Image, Images
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -103,9 +104,15 @@ class Identity(Struct, frozen=True):
 
 
 def launch_spec(
-    pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeInfo
+    pod: v1.Pod,
+    container: v1.Container,
+    id: ContainerId,
+    node: NodeInfo,
+    files: EnvFiles | None = None,
 ) -> LaunchSpec:
     """What is to be started for one instance of a container of a pod (defaulted and valid).
+
+    `files`: those that its variables refer to, if somebody has read them.
 
     Raises StartError (CreateContainerConfigError, nothing created).
     """
@@ -115,7 +122,7 @@ def launch_spec(
         raise _refused(problem)
     image = found.image if found is not None else Image()
     identity = _identity(pod, container, image, node)
-    variables = _variables(pod, container, node)
+    variables = _variables(pod, container, node, files)
     environ = _environ(pod, variables, image, node, identity.user)
     argv = images.words(container, image, lambda word: expand(word, variables))
     secrets = _secret_values(pod, container, node.configuration)
@@ -148,6 +155,7 @@ def launch_spec(
         veiled=tuple(sorted((v for v in secrets if _stands_in(v, argv)), key=len, reverse=True)),
         stdin=container.stdin,
         tty=container.tty,
+        shares=shares(pod, node),
     )
 
 
@@ -165,7 +173,13 @@ def bare_spec(pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeI
         log_path=log_path(node.state_dir, meta.namespace, meta.name, id),
         termination_path=container.termination_message_path or "/dev/termination-log",
         termination_file=termination_file(node.state_dir, id),
+        shares=shares(pod, node),
     )
+
+
+def shares(pod: v1.Pod, node: NodeInfo) -> bool:
+    """Whether a pod's containers have one pid namespace. In mode group all have the host's."""
+    return bool(pod.spec.share_process_namespace) and node.isolation is not Isolation.GROUP
 
 
 def log_path(state_dir: str, namespace: str, pod_name: str, id: ContainerId) -> str:
@@ -234,7 +248,9 @@ def hostname(pod: v1.Pod) -> str:
     return name[:HOSTNAME_LENGTH].rstrip("-.") if len(name) > HOSTNAME_LENGTH else name
 
 
-def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str, str]:
+def _variables(
+    pod: v1.Pod, container: v1.Container, node: NodeInfo, files: EnvFiles | None
+) -> dict[str, str]:
     """The variables that the manifest defines; only these can be referred to (§9.1.1, §9.1.2)."""
     # What is inherited cannot: in a cluster `$(PATH)` stays as it is, too.
     variables: dict[str, str] = {}
@@ -257,10 +273,37 @@ def _variables(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> dict[str
             if not found:
                 continue  # as if it were not in the manifest
             value = found[ref.key]
+        elif (file := source.file_key_ref) is not None and files is not None:
+            value = _of_file(file, files[env_files.place(file)], pod, node)
+            if not value:
+                continue
         else:
             raise _refused(f"environment variable {variable.name}: its source cannot be read here")
         variables[variable.name] = value
     return variables
+
+
+def _of_file(ref: v1.FileKeySelector, held: bytes | OSError, pod: v1.Pod, node: NodeInfo) -> str:
+    """The value of a fileKeyRef; none where there is none and need not be (§9.1.4)."""
+    if ref.optional and isinstance(held, (FileNotFoundError, NotADirectoryError)):
+        return ""
+    volume = next(each for each in pod.spec.volumes if each.name == ref.volume_name)
+    folder = mounts.source(volume, node.state_dir, pod.metadata.uid)
+    path = show(posixpath.normpath(posixpath.join(folder, ref.path)))
+    if isinstance(held, OSError):
+        why = (held.strerror or str(held)).lower()
+        text = f"failed to open environment variable file {path}: {why}"
+        raise _refused(f"couldn't parse env file: {text}")
+    try:
+        value = env_files.find(held, ref.key).decode()
+    except UnicodeDecodeError:
+        message = f"key {ref.key} in file {path} is not UTF-8: it cannot become a variable"
+        raise _refused(message) from None
+    except ValueError as error:
+        raise _refused(f"couldn't parse env file: {path}: {error}") from error
+    if not value and not ref.optional:
+        raise _refused(f"environment variable key {show(ref.key)} not found in file {path}")
+    return value
 
 
 def _environ(

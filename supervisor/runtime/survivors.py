@@ -22,6 +22,7 @@ from msgspec import Struct
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import Isolation
 
+PF_EXITING = 4  # a flag of the kernel's, in /proc/PID/stat
 SOME = 8  # members enough that one of them goes on until its user namespace is joined
 
 
@@ -51,6 +52,17 @@ class Process(Struct, frozen=True):
             return not _has_ended(pidfd)
         finally:
             os.close(pidfd)
+
+    @property
+    def is_ending(self) -> bool:
+        """Nothing can be started in its pid namespace any more, though it is not gone before the
+        last process there is reaped."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                flags = int(file.read().rpartition(b")")[2].split()[6])
+        except (OSError, IndexError):
+            return True
+        return bool(flags & PF_EXITING)
 
 
 class Spawned(Struct, frozen=True):
@@ -156,11 +168,24 @@ def read_all(state_dir: str) -> Iterator[Spawned]:
             yield record
 
 
+def pause_path(state_dir: str, pod_uid: str) -> str:
+    """Where the launcher writes down what it is that holds the pid namespace of a pod."""
+    return os.path.join(state_dir, "pods", pod_uid, "pause.spawn")
+
+
+def read_pauses(state_dir: str) -> Iterator[Spawned]:
+    """What holds a pid namespace; of their ids, only the pod's uid means anything."""
+    for path in glob.iglob("pods/*/pause.spawn", root_dir=state_dir):
+        record = read(os.path.join(state_dir, path))
+        if record is not None:
+            yield record
+
+
 def find_mode(state_dir: str) -> tuple[Isolation | None, list[int]]:
     """The mode of containers that live, and pidfds of some of them; None when none lives."""
     mode: Isolation | None = None
     members: list[int] = []
-    for record in read_all(state_dir):
+    for record in (*read_all(state_dir), *read_pauses(state_dir)):
         if record.mode in set(Isolation) and record.of_this_boot and record.main.lives:
             mode = Isolation(record.mode)
             if len(members) < SOME and (pidfd := record.main.open()) >= 0:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from supervisor.api import v1
 from supervisor.lifecycle import reasons
 from supervisor.runtime.cri import Mount, StartError
+from supervisor.runtime.env_files import MAX_BYTES
 from supervisor.runtime.volumes import File, VolumeError
 
 _DATA = "..data"
@@ -50,33 +51,49 @@ def make_empty(folder: str, fs_group: int | None) -> None:
 
 
 def write(folder: str, files: Mapping[str, File], fs_group: int | None) -> bool:
-    """Have exactly these files in a volume; return whether anything had to be done for it."""
+    """Have exactly these files in a volume; return whether they had to be written."""
     os.makedirs(folder, exist_ok=True)
     os.chmod(folder, 0o777)  # noqa: S103
     link = os.path.join(folder, _DATA)
-    old = os.readlink(link) if os.path.islink(link) else None
+    name = os.readlink(link) if os.path.islink(link) else None
     wanted = {os.path.normpath(native(path)): file for path, file in files.items()}
-    if old is not None and _is_so(os.path.join(folder, old), wanted, fs_group):
-        return False
-    name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + secrets.token_hex(4)
-    _fill(os.path.join(folder, name), wanted, fs_group)
-    temporary = os.path.join(folder, _NEW)
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(name, temporary)
-    os.rename(temporary, link)
+    as_before = name is not None and _is_so(os.path.join(folder, name), wanted, fs_group)
+    if not as_before:
+        name = _swap(folder, wanted, fs_group)
     visible = {path.partition("/")[0] for path in wanted}
+    # Even if nothing was written: whoever wrote it may not have come to its end.
     for entry in os.listdir(folder):
         path = os.path.join(folder, entry)
         if entry.startswith("..") and entry not in (_DATA, name):
-            shutil.rmtree(path, ignore_errors=True)  # also of a writer that did not come to its end
-        elif not entry.startswith("..") and entry not in visible:
+            shutil.rmtree(path, ignore_errors=True)
+        elif entry not in visible and _is_visible(path):
             os.unlink(path)
     for entry in visible:
         path = os.path.join(folder, entry)
         if not os.path.islink(path):
             os.symlink(os.path.join(_DATA, entry), path)
-    return True
+    return not as_before
+
+
+def _swap(folder: str, files: Mapping[str, File], fs_group: int | None) -> str:
+    """Write all files aside, then put them in place at once; return the name of their folder."""
+    name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + secrets.token_hex(4)
+    try:
+        _fill(os.path.join(folder, name), files, fs_group)
+    except OSError:  # it is tried again and again: nothing may pile up
+        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+        raise
+    temporary = os.path.join(folder, _NEW)
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(name, temporary)
+    os.rename(temporary, os.path.join(folder, _DATA))
+    return name
+
+
+def _is_visible(path: str) -> bool:
+    """Whether it is a link of `write`; else it is where another volume is mounted."""
+    return os.path.islink(path) and os.readlink(path).startswith(_DATA + "/")
 
 
 def _fill(folder: str, files: Mapping[str, File], fs_group: int | None) -> None:
@@ -161,6 +178,7 @@ def used(folder: str) -> int:
 
 def remove(folder: str) -> None:
     """Remove a folder, also what a container has closed to its own user."""
+    shutil.rmtree(folder, ignore_errors=True)
     if os.path.isdir(folder):
         for parent, folders, _ in os.walk(folder):
             for name in folders:
@@ -262,19 +280,51 @@ def resolve(mount: Mount, volume: str, container: str) -> str:
 
 
 def _make_within(base: str, path: str) -> None:
-    """Folders below a volume, each with the volume's own mode."""
+    """Folders below a volume, each with the volume's own mode.
+
+    By handles: we may be root, and whoever has the volume may exchange what lies in it meanwhile.
+    """
     mode = stat.S_IMODE(os.stat(base).st_mode)
     missing = []
     while not os.path.lexists(path):
         missing.append(os.path.basename(path))
         path = os.path.dirname(path)
-    path = os.path.realpath(path, strict=True)
-    if path != base and not path.startswith(base.rstrip("/") + "/"):
-        raise OSError("it lies outside the volume")
-    for name in reversed(missing):
-        path = os.path.join(path, name)
-        os.mkdir(path)
-        os.chmod(path, mode)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    handle = os.open(path, flags)
+    try:
+        real = os.readlink(f"/proc/self/fd/{handle}")
+        if real != base and not real.startswith(base.rstrip("/") + "/"):
+            raise OSError("it lies outside the volume")
+        for name in reversed(missing):
+            os.mkdir(name, dir_fd=handle)
+            made = os.open(name, flags | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = made
+            os.chmod(f"/proc/self/fd/{handle}", mode)
+    finally:
+        os.close(handle)
+
+
+def read_env_file(folder: str, path: str) -> bytes:
+    """What a file of a volume holds, which containers may have put there as they like."""
+    base = os.path.realpath(folder)
+    real = os.path.realpath(os.path.join(base, native(path)), strict=True)
+    with open(real, "rb", opener=_at_once) as stream:
+        # Folders above it may have become links meanwhile: what counts is what was opened.
+        opened = os.readlink(f"/proc/self/fd/{stream.fileno()}")
+        if not opened.startswith(base + "/"):
+            raise OSError("it lies outside the volume")
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError("not a regular file")
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES // 1024} KiB")
+    return content
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Nobody is waited for, as by opening a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY)
 
 
 def write_hosts(path: str, text: str) -> None:

@@ -161,6 +161,15 @@ def test_a_syntax_error_has_a_place(text: str | bytes, problem: str) -> None:
     assert problems_of(text) == [problem]
 
 
+def test_aliases_cannot_grow_without_bound_over_documents() -> None:
+    values = ", ".join("x" * 300)
+    document = f"a: &a [{values}]\nb: [{', '.join(['*a'] * 300)}]\n"
+    assert problems_of("---\n".join([document] * 2)) == []
+    (problem,) = problems_of("---\n".join([document] * 3))
+    assert problem.startswith("pod.yaml:8:")
+    assert problem.endswith(": error: cannot read: more than 250000 values, with aliases followed")
+
+
 def test_aliases_cannot_grow_without_bound() -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     for before, name in zip("abcdefgh", "bcdefghi", strict=True):

@@ -65,7 +65,7 @@ def test_what_is_ignored_or_refused_says_why() -> None:
         ("spec.initContainers[].env[].valueFrom.secretKeyRef", HONOURED),
         ("spec.containers[].env[].valueFrom.configMapKeyRef.optional", HONOURED),
         ("spec.containers[].envFrom[].prefix", HONOURED),
-        ("spec.containers[].env[].valueFrom.fileKeyRef", REFUSED),
+        ("spec.containers[].env[].valueFrom.fileKeyRef.optional", HONOURED),
     ],
 )
 def test_what_this_release_does(path: str, support: fields.Support) -> None:
@@ -116,15 +116,6 @@ def said_about(**spec: object) -> list[str]:
             },
             [],
             id="what makes no difference here is quiet",
-        ),
-        pytest.param({"shareProcessNamespace": False}, [], id="false asks for nothing"),
-        pytest.param(
-            {"shareProcessNamespace": True},
-            [
-                "error: spec.shareProcessNamespace is refused: not yet: "
-                "a container sees its own processes only"
-            ],
-            id="true asks for something",
         ),
         pytest.param({"hostUsers": True}, [], id="hostUsers true is so"),
         pytest.param(

@@ -92,8 +92,10 @@ def test_the_canonical_form_reads_back_as_the_same_value(nano: int, family: str)
     limit = (2**63 - 1) * quantity.NANO
     value = quantity.Quantity(max(-limit, min(nano, limit)), family)
     text = str(value)
-    assert quantity.parse(text).nano == value.nano
-    assert str(quantity.parse(text)) == text
+    again = quantity.parse(text)
+    assert again.nano == value.nano
+    # Without a suffix it reads as a decimal one, whose own form may be another: 125000 is 125k.
+    assert str(again) == text or (family, again.family) == ("binary", "decimal")
 
 
 @given(st.text("0123456789.eEinumkKMGTP+-", max_size=12))

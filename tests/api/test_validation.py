@@ -195,8 +195,13 @@ def warnings(data: object) -> list[str]:
         ),
         pytest.param(
             ["x"],
-            ['Invalid value: ["x"]: must be a mapping with apiVersion, kind, metadata and spec'],
-            id="no object",
+            ["Invalid value: must be a mapping with apiVersion, kind, metadata and spec"],
+            id="no object: it may be a list of Secrets",
+        ),
+        pytest.param(
+            "PASSWORD=hunter2",
+            ["Invalid value: must be a mapping with apiVersion, kind, metadata and spec"],
+            id="no object: it may be a file of variables",
         ),
     ],
 )  # fmt: skip
@@ -959,6 +964,15 @@ def key_ref(kind: str, **ref: object) -> dict[str, Any]:
     return env(valueFrom={kind: ref})
 
 
+FILE = f"{ENV}.valueFrom.fileKeyRef"
+
+
+def file_ref(**ref: object) -> dict[str, Any]:
+    made = key_ref("fileKeyRef", **({"volumeName": "v", "path": "app.env", "key": "K"} | ref))
+    made["spec"]["volumes"] = [{"name": "v"}, {"name": "conf", "configMap": {"name": "conf"}}]
+    return made
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -1084,6 +1098,53 @@ def key_ref(kind: str, **ref: object) -> dict[str, Any]:
                 "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
             ],
             id="no key with a blank",
+        ),
+        pytest.param(file_ref(), [], id="a key of a file"),
+        pytest.param(file_ref(path="a/.b", key="1 ~", optional=True), [], id="wherever it is"),
+        pytest.param(
+            file_ref(volumeName="", path="", key=""),
+            [
+                f"{FILE}.key: Required value",
+                f"{FILE}.volumeName: Required value",
+                f"{FILE}.path: Required value",
+            ],
+            id="all three parts",
+        ),
+        pytest.param(
+            file_ref(key="A=B"),
+            [
+                f'{FILE}.key: Invalid value: "A=B": a valid environment variable name must '
+                "consist only of printable ASCII characters other than '='"
+            ],
+            id="a key that may be the name of a variable",
+        ),
+        pytest.param(
+            file_ref(path="/a"),
+            [f'{FILE}.path: Invalid value: "/a": must be a relative path'],
+            id="a path within the volume",
+        ),
+        pytest.param(
+            file_ref(path="a/../../b"),
+            [f"{FILE}.path: Invalid value: \"a/../../b\": must not contain '..'"],
+            id="that does not lead out of it",
+        ),
+        pytest.param(
+            file_ref(path="..a"),
+            [f"{FILE}.path: Invalid value: \"..a\": must not start with '..'"],
+            id="nor to what the node keeps there",
+        ),
+        pytest.param(
+            file_ref(volumeName="other"),
+            [f'{FILE}.volumeName: Not found: "other"'],
+            id="a volume that there is",
+        ),
+        pytest.param(
+            file_ref(volumeName="conf"),
+            [
+                f'{FILE}.volumeName: Invalid value: "conf": '
+                "referenced volume must be of type emptyDir"
+            ],
+            id="that containers can write to",
         ),
     ],
 )
@@ -1356,8 +1417,13 @@ def test_a_pod_built_in_python_is_judged_alike() -> None:
         ),
         pytest.param(
             {"kind": "List", "items": {}},
-            ["items: Invalid value: {}: must be a list"],
-            id="items that are no list",
+            ["items: Invalid value: must be a list"],
+            id="items that are no list: they may be a Secret",
+        ),
+        pytest.param(
+            {"kind": "List", "items": [{"kind": "Secret"}]},
+            ["kind List is not read inside a List: only the outer one's items are"],
+            id="a List inside a List",
         ),
         pytest.param({"kind": "PodList"}, ["items: Required value"], id="a list without items"),
         pytest.param(

@@ -34,6 +34,7 @@ from supervisor.kubelet.node import Node
 from supervisor.lifecycle.facts import ContainerId, Instant, ProbeOutcome
 from supervisor.lifecycle.record import NodePolicy
 from supervisor.runtime.cri import ExecResult, Isolation, LaunchSpec, News
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
 
 SERVERS = """
@@ -151,7 +152,12 @@ async def steady(port: int, count: int, seconds: int) -> tuple[list[float], floa
     order: list[v1.Container] = []
 
     def make_spec(
-        pod: v1.Pod, container: v1.Container, id_: ContainerId, *, runs: bool
+        pod: v1.Pod,
+        container: v1.Container,
+        id_: ContainerId,
+        files: EnvFiles | None,
+        *,
+        runs: bool,
     ) -> LaunchSpec:
         offsets[id(container)] = len(order) / count
         order.append(container)

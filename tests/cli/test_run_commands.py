@@ -61,6 +61,13 @@ def test_125_stands_for_every_failure_of_podvisor_itself(
     assert said in place.run(*words, code=125).err
 
 
+def test_what_is_wrong_with_podvisor_toml_keeps_a_command_from_running(place: Place) -> None:
+    place.write("podvisor.toml", 'env-file = "no-such.env"\nprivate-tmpp = true\n')
+    said = place.run("--name", "web", "--", "true", code=125).err
+    assert "private-tmpp: Unknown key (did you mean private-tmp?)" in said
+    assert "no-such.env: error: cannot read" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 from supervisor.api import v1, validation
 from supervisor.cli.foreground import node_info
 from supervisor.kubelet.node import Node
+from supervisor.kubelet.volumes import VolumeManager
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import NodePolicy
 from supervisor.runtime import spec
 from supervisor.runtime.cri import LaunchSpec
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
 from tests.support import PATH, Manifest, Place, Way, container, one_way, pod
 
@@ -36,11 +38,18 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
         info = replace(node_info(runtime.isolation, folder), environ=(("PATH", PATH),))
 
         def make_spec(
-            pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool
+            pod: v1.Pod,
+            container: v1.Container,
+            id: ContainerId,
+            files: EnvFiles | None,
+            *,
+            runs: bool,
         ) -> LaunchSpec:
             return spec.launch_spec(pod, container, id, info)
 
-        async with Node(runtime, make_spec, policy=NodePolicy(node_name="here")) as node:
+        volumes = VolumeManager(lambda _: info)
+        policy = NodePolicy(node_name="here")
+        async with Node(runtime, make_spec, policy=policy, volumes=volumes) as node:
             node.run_pod(admitted)
             with anyio.fail_after(30):
                 await node.wait()

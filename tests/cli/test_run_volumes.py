@@ -6,6 +6,7 @@ The names in brackets are those of the acceptance scenarios.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 
 import pytest
@@ -86,6 +87,45 @@ def test_containers_share_what_a_pod_has_at_paths_of_its_own(place: Place, way: 
     with open(f"{source}/deep/file") as file:
         assert file.read() == "back\n"
     assert not [name for name in os.listdir("/") if name.startswith("podvisor-")]
+
+
+def of_file(name: str, key: str, **more: object) -> Manifest:
+    ref = {"volumeName": "made", "path": "deep/app.env", "key": key, **more}
+    return {"name": name, "valueFrom": {"fileKeyRef": ref}}
+
+
+@in_pidns
+def test_a_container_has_variables_from_a_file_that_an_init_container_has_written(place: Place):
+    """§9.1.3, H17"""
+    text = "CONFIG_1='value1'\\nCONFIG_2='two\\nlines'\\n"
+    finished = place.run(
+        pod(
+            "web",
+            sh(
+                "app",
+                'echo "$CONFIG_1 $CONFIG_2 ${CONFIG_3-none} $WORDS"; ls /podvisor-made 2>&1',
+                env=[
+                    of_file("CONFIG_1", "CONFIG_1"),
+                    of_file("CONFIG_2", "CONFIG_2"),
+                    of_file("CONFIG_3", "CONFIG_3", optional=True),
+                    {"name": "WORDS", "value": "<$(CONFIG_1)>"},
+                ],
+            ),
+            init=(
+                sh(
+                    "first",
+                    "mkdir /podvisor-made/deep; cd /podvisor-made/deep;"
+                    f"printf {shlex.quote(text)} >app.env",
+                    volumeMounts=[mount("made", "/podvisor-made")],
+                ),
+            ),
+            volumes=[empty("made")],
+            **NEVER,
+        ),
+    )
+    lines = [line.split("| ", 1)[1] for line in finished.out.splitlines()]
+    assert lines[:2] == ["value1 two", "lines none <value1>"]
+    assert "No such file or directory" in lines[2]  # the volume need not be mounted for it
 
 
 @in_pidns
@@ -186,7 +226,8 @@ def test_a_working_directory_that_a_mount_covers_is_told_from_one_that_is_missin
 @in_pidns
 def test_a_private_tmp_is_empty_at_each_start(place: Place):
     place.write("podvisor.toml", "private-tmp = true\n")
-    script = "ls -A /tmp; stat -c %a /tmp; echo x >/tmp/x"
+    # A folder that its user has closed to himself goes with the rest.
+    script = "ls -A /tmp; stat -c %a /tmp; mkdir -p /tmp/x/y; chmod 0 /tmp/x"
     session = place.start(
         pod("web", sh("app", f"{script}; exit 1", workingDir="/"), restartPolicy="OnFailure"),
         "--backoff-initial=10ms",

@@ -36,6 +36,7 @@ from supervisor.runtime.cri import (
     Presence,
     StartError,
 )
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.store.contract import Store
 
 START = 1_700_000_000.0
@@ -110,10 +111,13 @@ class FakeRuntime:
     def times(self, what: str, name: str) -> list[float]:
         return [at for at, did, who in self.log if (did, who) == (what, name)]
 
-    async def create_sandbox(self, pod_uid: str) -> None:
+    async def create_sandbox(self, pod_uid: str, *, shares: bool = False) -> None:
         if self.broken_sandbox is not None:
             raise self.broken_sandbox
         self.sandboxes.add(pod_uid)
+
+    async def adopt_sandbox(self, pod_uid: str) -> bool:
+        return pod_uid in self.sandboxes
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         self.sandboxes.discard(pod_uid)
@@ -272,7 +276,12 @@ class FakeRuntime:
 
 
 def make_spec(
-    pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool = False
+    pod: v1.Pod,
+    container: v1.Container,
+    id: ContainerId,
+    files: EnvFiles | None = None,
+    *,
+    runs: bool = False,
 ) -> LaunchSpec:
     return LaunchSpec(
         id=id,

@@ -29,7 +29,7 @@ from supervisor.lifecycle.facts import (
     HookTarget,
 )
 from supervisor.lifecycle.hooks import Hook, HookEnd
-from supervisor.runtime.cri import Runtime
+from supervisor.runtime.cri import ContainerGoneError, Runtime
 from supervisor.store.contract import Change
 from supervisor.store.memory import MemoryStore
 
@@ -299,6 +299,21 @@ async def test_a_hook_that_ends_after_its_deadline_is_not_run_again(fake_clock: 
             (17, "exit 137", "app"),
         ]
         assert hook(worker, PRE).end is HookEnd.DEADLINE
+
+
+async def test_a_hook_whose_container_is_found_ended_has_not_failed_and_nothing_is_killed_for_it(
+    fake_clock: Clock,
+) -> None:
+    """§6.2.2 — of its own accord, while nobody was there: that news may take its time."""
+    async with world(fake_clock, {"app": Program(runs=2, code=141)}) as w:
+        w.runtime.broken_execs.append(ContainerGoneError('container "app" is not running'))
+        worker = w.node.run_pod(pod(post=program("up"), pre=sleep(0), policy="Never"))
+        await w.node.wait()
+        assert hook(worker, POST).end is HookEnd.GONE
+        assert [each.which for each in worker.record.containers[0].hooks] == [POST]
+        assert w.runtime.times("TERM", "app") == []
+        assert len(told(w, "FailedPostStartHook")) == 1
+        assert told(w, "Killing") == []
 
 
 async def test_programs_are_told_which_run_of_which_hook_they_are(fake_clock: Clock) -> None:

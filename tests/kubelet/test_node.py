@@ -24,6 +24,7 @@ from supervisor.runtime.cri import (
     Presence,
     StartError,
 )
+from supervisor.runtime.env_files import EnvFiles
 from supervisor.store.contract import Change
 from supervisor.store.memory import MemoryStore
 
@@ -371,10 +372,16 @@ class Held:
         world.node.configuration_changed()
 
     def make_spec(
-        self, pod: v1.Pod, container: v1.Container, id: ContainerId, *, runs: bool = False
+        self,
+        pod: v1.Pod,
+        container: v1.Container,
+        id: ContainerId,
+        files: EnvFiles | None,
+        *,
+        runs: bool = False,
     ) -> LaunchSpec:
         node = msgspec.structs.replace(HERE, configuration=self.configuration)
-        made = spec.launch_spec(pod, container, id, node)
+        made = spec.launch_spec(pod, container, id, node, files)
         self.colors.append(dict(made.env)["COLOR"])
         return made
 

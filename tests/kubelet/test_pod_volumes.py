@@ -18,8 +18,10 @@ from supervisor.api import v1, validation
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
-from supervisor.runtime.cri import Isolation
-from supervisor.runtime.spec import Configuration, NodeInfo
+from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime.cri import Isolation, LaunchSpec
+from supervisor.runtime.env_files import EnvFiles
+from supervisor.runtime.spec import Configuration, NodeInfo, launch_spec
 
 from .conftest import Program, World, world
 
@@ -31,6 +33,7 @@ class Machine:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
+        self.private_tmp = False
         self.maps: dict[str, dict[str, bytes]] = {}
 
     def __call__(self, pod: v1.Pod) -> NodeInfo:
@@ -47,6 +50,7 @@ class Machine:
             cpu_millis=1000,
             memory=1 << 30,
             configuration=Configuration(config_maps=maps),
+            private_tmp=self.private_tmp,
         )
 
     def volume(self, worker: PodWorker, kind: str) -> pathlib.Path:
@@ -243,3 +247,63 @@ async def test_mounts_are_told_in_the_status(fake_clock: Clock, machine: Machine
                 name="v", mount_path="/b", read_only=True, recursive_read_only="Disabled"
             ),
         )
+
+
+async def test_a_container_waits_for_its_env_file_and_starts_when_that_says_it(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """H17, §9.1.4: read anew at each start, and tried again like all configuration."""
+    ref = v1.FileKeySelector(volume_name="v", path="app.env", key="K")
+    variable = v1.EnvVar(name="A", value_from=v1.EnvVarSource(file_key_ref=ref))
+    made = pod(v1.Volume(name="v", empty_dir=v1.EmptyDirVolumeSource()))
+    app = replace(made.spec.containers[0], env=(variable,))
+    made = replace(made, spec=replace(made.spec, containers=(app,), restart_policy="Always"))
+    seen: list[str] = []
+
+    def make_spec(
+        pod: v1.Pod,
+        container: v1.Container,
+        id: ContainerId,
+        files: EnvFiles | None,
+        *,
+        runs: bool = False,
+    ) -> LaunchSpec:
+        launched = launch_spec(pod, container, id, machine(pod), files)
+        seen.append(dict(launched.env)["A"])
+        return launched
+
+    programs: dict[str, Program | list[Program]] = {"app": [Program(runs=5, code=1), Program()]}
+    async with world(fake_clock, programs, volumes=manager(machine), make_spec=make_spec) as w:
+        worker = w.node.run_pod(made)
+        await fake_clock.sleep(1)
+        file = machine.volume(worker, "empty-dir") / "v" / "app.env"
+        [status] = worker.status.container_statuses
+        assert status.state.waiting is not None
+        assert status.state.waiting.reason == "CreateContainerConfigError"
+        said = f'failed to open environment variable file "{file}": no such file or directory'
+        assert status.state.waiting.message == f"couldn't parse env file: {said}"
+        file.write_bytes(b"K='1'\n")
+        await fake_clock.sleep(10)
+        assert seen == ["1"]
+        assert worker.status.phase == "Running"
+        file.write_bytes(b"K='2'\n")
+        await fake_clock.sleep(20)
+        assert seen == ["1", "2"]
+        w.node.delete_all()
+        await w.node.wait()
+
+
+async def test_an_instance_with_a_tmp_of_its_own_takes_away_that_of_the_one_before(
+    machine: Machine,
+) -> None:
+    wanted = replace(pod(), metadata=v1.ObjectMeta(name="web", namespace="shop", uid="u-1"))
+    machine.private_tmp = True
+    volumes = manager(machine)
+    for attempt in range(3):
+        id = ContainerId("u-1", "app", attempt)
+        await volumes.open(
+            wanted, launch_spec(wanted, wanted.spec.containers[0], id, machine(wanted))
+        )
+        (machine.folder / f"pods/u-1/containers/app/{attempt}/tmp/file").touch()
+    left = machine.folder.glob("pods/u-1/containers/app/*/tmp/*")
+    assert [path.parts[-3:-1] for path in left] == [("2", "tmp")]

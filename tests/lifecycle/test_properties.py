@@ -266,7 +266,7 @@ def observations(draw: st.DrawFn, now: float) -> Fact:
 def nonsense(draw: st.DrawFn, now: float) -> Fact:
     who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
     when = at(now)
-    kind = draw(st.integers(0, 17))
+    kind = draw(st.integers(0, 18))
     actions: tuple[facts.Action, ...] = (
         facts.CreateSandbox(),
         facts.StartContainer(who),
@@ -278,6 +278,7 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
     makers = (
         lambda: facts.SandboxReady(when),
         lambda: facts.SandboxStopped(when),
+        lambda: facts.SandboxDied(when),
         lambda: facts.ContainerStarted(when, who, 1),
         lambda: facts.ContainerStarted(when, who, 1),
         lambda: facts.StartFailed(

@@ -538,6 +538,16 @@ def test_quality_of_service(case):
     assert qos_class(v1.PodSpec(init_containers=tuple(containers))) == expected
 
 
+@pytest.mark.parametrize("case", QOS)
+def test_the_status_of_a_pod_says_its_quality_of_service(case):
+    """H20, §9.4.3"""
+    containers, expected = QOS[case]
+    named = tuple(replace(each, name=f"c{i}") for i, each in enumerate(containers))
+    waiting = record(pod(*named))
+    assert waiting.status.qos_class == expected
+    assert decide(waiting, NOW).status.qos_class == expected
+
+
 def test_a_status_that_says_nothing_new_is_the_same_object():
     """The shell can tell at a glance that there is nothing to publish."""
     known = plain(a=running(), b=running())

@@ -21,7 +21,7 @@ import pytest
 from msgspec import Struct
 
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, Mount
+from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, Mount, SandboxGone
 from supervisor.runtime.launch import ProcessRuntime, Trial, diagnose, spawn_launcher
 
 NOBODY = 65534
@@ -206,6 +206,7 @@ class Node:
         self.runtime, self.launcher_pid, self.folder = runtime, launcher_pid, folder
         self.exits: dict[ContainerId, Exit] = {}
         self.drops: list[LogDrop] = []
+        self.gone: list[str] = []  # sandboxes
         self._count = 0
         self._news = runtime.news()
 
@@ -221,6 +222,7 @@ class Node:
         mounts: tuple[Mount, ...] = (),
         stdin: bool = False,
         tty: bool = False,
+        shares: bool = False,
     ) -> LaunchSpec:
         self._count += 1
         id = ContainerId("uid", f"c{self._count}", 0)
@@ -238,6 +240,7 @@ class Node:
             mounts=mounts,
             stdin=stdin,
             tty=tty,
+            shares=shares,
         )
 
     async def start(self, spec: LaunchSpec) -> int:
@@ -251,6 +254,8 @@ class Node:
                 news = await anext(self._news)
                 if isinstance(news, LogDrop):
                     self.drops.append(news)
+                elif isinstance(news, SandboxGone):
+                    self.gone.append(news.pod_uid)
                 else:
                     self.exits[news.id] = news
         return self.exits[spec.id]

@@ -80,6 +80,11 @@ def state(way: Way, folder: str) -> Iterator[str]:
         for handle in record.end():
             launch._readable(handle, PATIENCE)
             os.close(handle)
+    for record in survivors.read_pauses(folder):
+        for handle in record.end():
+            reap_strays()  # what it waits for
+            launch._readable(handle, PATIENCE)
+            os.close(handle)
 
 
 SUPERVISOR = """

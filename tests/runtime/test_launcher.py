@@ -596,6 +596,8 @@ async def test_a_sandbox_is_made_and_removed(way: Way, folder: str) -> None:
         await node.runtime.create_sandbox("uid")
         await node.runtime.create_sandbox("uid")
         assert os.path.isdir(f"{folder}/pods/uid")
+        os.makedirs(f"{folder}/pods/uid/closed/file")
+        os.chmod(f"{folder}/pods/uid/closed", 0)
         await node.runtime.remove_sandbox("uid")
         assert not os.path.exists(f"{folder}/pods/uid")
         await node.runtime.remove_sandbox("uid")

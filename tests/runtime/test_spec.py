@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import signal
 from typing import Any
@@ -450,6 +451,89 @@ def test_what_is_optional_and_missing_leaves_the_variable_as_it_was():
         ],
     )
     assert made == {"D": "before", "E": "$(A)"}
+
+
+def of_file(name: str, key: str, path: str = "app.env", **more: Any) -> dict[str, Any]:
+    ref = {"volumeName": "made", "path": path, "key": key, **more}
+    return {"name": name, "valueFrom": {"fileKeyRef": ref}}
+
+
+def from_files(*entries: dict[str, Any], **files: bytes | OSError) -> dict[str, str]:
+    """What variables become when the volume has these files (with a dot for each underscore)."""
+    held = {("made", name.replace("_", ".")): content for name, content in files.items()}
+    pod = {"spec": {"volumes": [{"name": "made", "emptyDir": {}}]}}
+    made, container = manifest(pod, env=list(entries))
+    id = ContainerId(made.metadata.uid, "app", 0)
+    given = launch_spec(made, container, id, ROOT, held).env
+    return {k: v for k, v in given if k not in ("PATH", "HOME", "HOSTNAME")}
+
+
+def test_a_variable_has_what_a_file_of_a_volume_says():
+    """H17: §9.1.3"""
+    made = from_files(
+        of_file("A", "CONFIG_1"),
+        of_file("B", "CONFIG_2", "./app.env"),
+        {"name": "C", "value": "<$(A)>"},
+        app_env=b"CONFIG_1='value1'\nCONFIG_2='$(A) $$'\n",
+    )
+    assert made == {"A": "value1", "B": "$(A) $$", "C": "<value1>"}
+
+
+MADE = '"/state/pods/u-1/volumes/kubernetes.io~empty-dir/made/app.env"'
+MISSING = FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (b"OTHER='1'\n", f'environment variable key "K" not found in file {MADE}'),
+        (b"K=''\n", f'environment variable key "K" not found in file {MADE}'),
+        (
+            b"K=1\n",
+            f"couldn't parse env file: {MADE}: invalid environment variable format at line 1: "
+            "value must be enclosed in single quotes",
+        ),
+        (
+            MISSING,
+            f"couldn't parse env file: failed to open environment variable file {MADE}: "
+            "no such file or directory",
+        ),
+        (
+            OSError("not a regular file"),
+            f"couldn't parse env file: failed to open environment variable file {MADE}: "
+            "not a regular file",
+        ),
+        (b"K='\xff'\n", f"key K in file {MADE} is not UTF-8: it cannot become a variable"),
+        (b"K='a\0b'\n", "environment variable A contains a NUL character"),
+    ],
+)
+def test_what_a_file_does_not_say_keeps_the_container_waiting(
+    held: bytes | OSError, message: str
+) -> None:
+    """§9.1.3, §9.1.4"""
+    with pytest.raises(StartError) as caught:
+        from_files(of_file("A", "K"), app_env=held)
+    assert caught.value.reason == "CreateContainerConfigError"
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize("held", [b"", b"K=''\n", b"K= 'x'\n", MISSING])
+def test_an_optional_key_that_no_file_has_leaves_the_variable_as_it_was(held: bytes | OSError):
+    """§9.1.4"""
+    entries = (value("A", "before"), of_file("A", "K", optional=True))
+    assert from_files(*entries, app_env=held) == {"A": "before"}
+
+
+@pytest.mark.parametrize("held", [b"K=1\n", PermissionError(errno.EACCES, "Permission denied")])
+def test_an_optional_key_does_not_excuse_a_file_that_is_wrong(held: bytes | OSError):
+    """§9.1.4"""
+    with pytest.raises(StartError, match="couldn't parse env file"):
+        from_files(of_file("A", "K", optional=True), app_env=held)
+
+
+def test_a_file_that_nobody_has_read_is_no_source():
+    message = "environment variable A: its source cannot be read here"
+    assert refusal(env=[of_file("A", "K", optional=True)]) == message
 
 
 def test_binary_data_of_a_config_map_is_never_a_variable():

@@ -319,6 +319,40 @@ def test_files_are_swapped_as_a_whole_and_only_when_they_differ(tmp_path: pathli
     assert hidden(volume) == sorted(["..data", os.readlink(volume / "..data")])
 
 
+def test_a_writer_that_was_killed_after_the_swap_leaves_no_volume_without_files(
+    tmp_path: pathlib.Path,
+) -> None:
+    """§9.3.4"""
+    volume = tmp_path / "v"
+    volume_files.write(str(volume), files(a=b"1"), None)
+    os.unlink(volume / "a")
+    os.symlink("..data/gone", volume / "gone")
+    assert not volume_files.write(str(volume), files(a=b"1"), None)
+    assert tree(volume) == {"a": b"1"}
+    assert not os.path.lexists(volume / "gone")
+
+
+def test_where_other_volumes_are_mounted_stays_when_files_change(tmp_path: pathlib.Path) -> None:
+    """§9.3.4; unlinking a file that is mounted over would end that mount in the container."""
+    volume = tmp_path / "v"
+    volume_files.write(str(volume), files(a=b"1"), None)
+    (volume / "folder").mkdir()
+    (volume / "file").touch()
+    assert volume_files.write(str(volume), files(b=b"2"), None)
+    assert tree(volume) == {"b": b"2", "file": b""}
+    assert (volume / "folder").is_dir()
+
+
+def test_files_that_cannot_be_written_leave_nothing_behind(tmp_path: pathlib.Path) -> None:
+    volume = tmp_path / "v"
+    volume_files.write(str(volume), files(a=b"1"), None)
+    before = hidden(volume)
+    with pytest.raises(OSError, match="a"):
+        volume_files.write(str(volume), files(a=b"1", a__b=b"2"), None)
+    assert hidden(volume) == before
+    assert tree(volume) == {"a": b"1"}
+
+
 def test_a_mode_alone_is_a_difference_and_no_files_are_none(tmp_path: pathlib.Path) -> None:
     volume = tmp_path / "v"
     assert volume_files.write(str(volume), {"a": File(b"1", 0o600)}, None)
@@ -449,6 +483,27 @@ def test_a_sub_path_never_leads_out_of_its_volume(tmp_path: pathlib.Path, sub_pa
     assert 'for volumeMount "v" of container "app"' in caught.value.message
     assert sorted(os.listdir(tmp_path)) == ["v", "x"]
     assert os.listdir(tmp_path / "x") == []
+
+
+def test_what_is_exchanged_while_a_sub_path_is_made_leads_nowhere(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """§9.3.5"""
+    (tmp_path / "v").mkdir(mode=0o777)
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim").chmod(0o700)
+    make = os.mkdir
+
+    def make_and_lose(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        make(path, mode, dir_fd=dir_fd)
+        os.rename(tmp_path / "v" / "a", tmp_path / "v" / "away")
+        os.symlink(tmp_path / "victim", tmp_path / "v" / "a")
+
+    monkeypatch.setattr(os, "mkdir", make_and_lose)
+    with pytest.raises(StartError, match="failed to create subPath directory"):
+        resolved(tmp_path / "v", "a/b")
+    assert os.listdir(tmp_path / "victim") == []
+    assert stat.S_IMODE((tmp_path / "victim").stat().st_mode) == 0o700
 
 
 def test_what_a_volume_takes_is_counted_once_for_each_file(tmp_path: pathlib.Path) -> None:

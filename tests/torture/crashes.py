@@ -331,6 +331,7 @@ class Node:
         self.next_look = 0.0
         self.ready, self.spawned = False, 0.0
         self.settled, self.read_to = False, 0  # all pods are taken on; how far its output was read
+        self.early = True
         self.over = threading.Event()
 
     def run(self) -> Report:
@@ -408,6 +409,7 @@ class Node:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
             self.read_to = output.tell()
         self.ready, self.settled, self.spawned = False, False, time.time()
+        self.early = self.luck.random() < 0.25  # it may be killed while it takes on its pods
         self.journal("up")
 
     def stall(self) -> None:
@@ -432,7 +434,8 @@ class Node:
             noted = os.stat(os.path.join(self.state, "command")).st_mtime
             if noted >= self.spawned - 0.01:
                 self.ready = True
-                self.set_due()
+                if self.early:
+                    self.set_due()
 
     def look_whether_settled(self) -> None:
         """From when it has taken on its pods it commits what happens to them."""
@@ -442,6 +445,8 @@ class Node:
         if b"* state in " in text:
             self.settled = True
             self.journal("ready")
+            if not self.early:
+                self.set_due()
         self.read_to += text.rfind(b"\n") + 1
 
     def choose(self) -> None:
