@@ -128,6 +128,9 @@ def _listed(home: LoadedPod, container: v1.Container, configuration: spec.Config
         configuration=configuration,
         images=known,
     )
+    # What a container is to find in a file of a volume, nobody has written yet.
+    env = tuple(v for v in container.env if v.value_from is None or not v.value_from.file_key_ref)
+    container = replace(container, env=env)
     try:
         launched = launch_spec(home.pod, container, ContainerId("", container.name, 0), info)
     except StartError as error:

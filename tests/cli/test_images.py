@@ -423,6 +423,17 @@ def test_a_program_in_a_volume_is_not_looked_for_before_it_is_there(
     assert [re.split(r"  +", row)[-1] for row in rows] == [shown, shown, "/bin/sh"]
 
 
+def test_variables_that_a_container_writes_later_are_not_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ref = {"volumeName": "v", "path": "app.env", "key": "K"}
+    env = [{"name": "A", "valueFrom": {"fileKeyRef": ref}}]
+    images.command(
+        [pod({"command": ["true"], "env": env}, volumes=[{"name": "v", "emptyDir": {}}])]
+    )
+    assert "web/a" in capsys.readouterr().out
+
+
 def test_images_of_a_broken_manifest_are_not_listed() -> None:
     with pytest.raises(ManifestError, match="1 error; nothing was started"):
         listed(pod({"image": " "}))
