@@ -397,6 +397,10 @@ if "net" in want:  # ports of its own, where that is allowed
         import socket, struct
         with socket.socket() as s:
             fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 1))
+if "user" in want:
+    os.setgroups([])
+    os.setgid(want["user"])
+    os.setuid(want["user"])
 signal.pthread_sigmask(signal.SIG_SETMASK, want.get("blocked", ()))
 for fd in want.get("closed", ()):
     os.close(fd)
@@ -432,9 +436,13 @@ class Session:
         self._before = set(_children())
         found = command(way.uid)
         argv = [*found.argv, *words]
+        ids = identity(way.uid)
         if tty or start:
-            want = json.dumps((start or {}) | ({"tty": 1} if tty else {}))
-            argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", _STARTER, want, *argv]
+            want = (start or {}) | ({"tty": 1} if tty else {})
+            if "net" in want and ids:  # root's to give; then the starter becomes the user
+                want["user"], ids = way.uid, {}
+            starter = [os.path.realpath(sys.executable), "-I", "-S", "-c", _STARTER]
+            argv = [*starter, json.dumps(want), *argv]
         environ = {"PATH": PATH, "HOME": folder, "TMPDIR": self.tmp, **dict(found.env)}
         self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -446,7 +454,7 @@ class Session:
             env=environ | (env or {}),
             # Not in the foreground group of whoever runs the tests.
             start_new_session=True,
-            **identity(way.uid),
+            **ids,
         )
         self.pid = self.process.pid
         Session._alive.add(self.pid)

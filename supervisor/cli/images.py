@@ -21,6 +21,7 @@ from supervisor.errors import ExitCode, ManifestError
 if TYPE_CHECKING:
     from supervisor.api import v1
     from supervisor.cli.manifests import LoadedPod
+    from supervisor.runtime import spec
     from supervisor.runtime.cri import LaunchSpec, Mount
 
 NO_ARGS_IS_HELP = True
@@ -42,6 +43,7 @@ class Listed(Struct, frozen=True, rename="camel"):
     rule: str = ""  # that speaks for the image: a key of podvisor.toml, or --map and its image
     command: tuple[str, ...] = ()
     file: str = ""  # absolute, on this machine
+    volume: str = ""  # of the pod's own, where the program is looked up instead
     problem: str = ""  # why it cannot be run
     unmapped: bool = False  # it needs an entry
 
@@ -74,12 +76,13 @@ def command(
     from supervisor.cli import complain, manifests, narration
 
     loaded = manifests.load(files, maps=manifests.parse_maps(maps), without_programs=True)
+    configuration = loaded.configuration()
     for problem in loaded.problems:
         complain(str(problem))
     if manifests.refused(loaded.problems):
         raise ManifestError(manifests.summary(loaded.problems))
     listed = [
-        _listed(home, container)
+        _listed(home, container, configuration)
         for home in loaded.pods
         for container in (*home.pod.spec.init_containers, *home.pod.spec.containers)
     ]
@@ -95,13 +98,14 @@ def command(
         raise typer.Exit(int(ExitCode.NEGATIVE))
 
 
-def _listed(home: LoadedPod, container: v1.Container) -> Listed:
+def _listed(home: LoadedPod, container: v1.Container, configuration: spec.Configuration) -> Listed:
     from msgspec.structs import replace
 
     from supervisor.cli import foreground
     from supervisor.lifecycle.facts import ContainerId
-    from supervisor.runtime import images, spec
-    from supervisor.runtime.cri import Isolation, StartError
+    from supervisor.runtime import images
+    from supervisor.runtime.cri import Isolation, StartError, veil
+    from supervisor.runtime.spec import inherited, launch_spec
 
     known = home.project.images
     found = known.find(container.image)
@@ -119,29 +123,46 @@ def _listed(home: LoadedPod, container: v1.Container) -> Listed:
     info = replace(
         foreground.node_info(Isolation.PIDNS, home.directory),
         working_dir=home.directory,
-        environ=tuple(spec.inherited(os.environ, home.project.pass_env).items()),
+        environ=tuple(inherited(os.environ, home.project.pass_env).items()),
+        given=tuple(home.project.given),
+        configuration=configuration,
         images=known,
     )
+    # What a container is to find in a file of a volume, nobody has written yet.
+    env = tuple(v for v in container.env if v.value_from is None or not v.value_from.file_key_ref)
+    container = replace(container, env=env)
     try:
-        launched = spec.launch_spec(home.pod, container, ContainerId("", container.name, 0), info)
+        launched = launch_spec(home.pod, container, ContainerId("", container.name, 0), info)
     except StartError as error:
         return replace(listed, problem=error.message)
-    file, problem = _file(launched)
-    return replace(listed, command=launched.argv, file=file, problem=problem)
+    places = _places(launched)
+    file, problem = _file(places, launched.mounts)
+    volume = "" if file else _volume(places, home.pod, container)
+    return replace(
+        listed,
+        command=tuple(veil(word, launched.veiled) for word in launched.argv),
+        file=veil(file, launched.veiled),
+        volume=volume,
+        problem="" if volume else problem,
+    )
 
 
-def _file(launched: LaunchSpec) -> tuple[str, str]:
-    """Which file of this machine the program is, and what is wrong with it."""
+def _places(launched: LaunchSpec) -> list[str]:
+    """Where the container looks for its program."""
     program = launched.argv[0]
     path = dict(launched.env).get("PATH", "")
     if "/" in program:
         places = [program]
     else:
         places = [f"{folder or '.'}/{program}" for folder in path.split(":")] if program else []
+    return [os.path.normpath(os.path.join(launched.cwd, place)) for place in places]
+
+
+def _file(places: list[str], mounts: tuple[Mount, ...]) -> tuple[str, str]:
+    """Which file of this machine the program is, and what is wrong with it."""
     there = ""
     for place in places:
-        inside = os.path.normpath(os.path.join(launched.cwd, place))
-        file = os.fsdecode(_on_host(inside, launched.mounts).encode("utf-8", "surrogateescape"))
+        file = os.fsdecode(_on_host(place, mounts).encode("utf-8", "surrogateescape"))
         try:
             regular = stat.S_ISREG(os.stat(file).st_mode)
         except (OSError, ValueError):
@@ -150,6 +171,17 @@ def _file(launched: LaunchSpec) -> tuple[str, str]:
             return file, ""
         there = there or file
     return there, "not executable" if there else "not found"
+
+
+def _volume(places: list[str], pod: v1.Pod, container: v1.Container) -> str:
+    """The volume that may hold the program: what is in it is not there before the pod starts."""
+    there = {volume.name for volume in pod.spec.volumes if volume.host_path is not None}
+    made = [mount for mount in container.volume_mounts if mount.name not in there]
+    for place in places:
+        for mount in made:
+            if place.startswith(f"{os.path.normpath(mount.mount_path)}/"):
+                return mount.name
+    return ""
 
 
 def _on_host(path: str, mounts: tuple[Mount, ...]) -> str:
@@ -165,6 +197,7 @@ def _row(listed: Listed) -> tuple[str, ...]:
 
     words = " ".join(shlex.join(listed.command).split())
     file = f"{listed.file} ({listed.problem})" if listed.file and listed.problem else listed.file
+    file = f"in volume {listed.volume}" if listed.volume else file
     cells = (
         f"{listed.pod}/{listed.container}",
         listed.image or "-",

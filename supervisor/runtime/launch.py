@@ -2029,6 +2029,10 @@ def _explain(
         case "exec":
             return f'exec: "{path}": {why}'
         case "cwd" if spec is not None:
+            # It may well exist on the host, under what the container has there instead.
+            covers = [m.target for m in spec.mounts if spec.cwd.startswith(f"{m.target}/")]
+            if covers and number == errno.ENOENT:
+                why += f" in what is mounted at {max(covers, key=len)}"
             return f'cannot change to the working directory "{spec.cwd}": {why}'
         case "user" if spec is not None:
             ids = f"user {spec.uid}, group {spec.gid}, supplementary groups {spec.groups}"

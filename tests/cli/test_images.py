@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,7 @@ def test_images_are_json_too(here: Path, capsys: pytest.CaptureFixture[str]) -> 
             "rule": "web",
             "command": ["./run", "x"],
             "file": f"{here}/run",
+            "volume": "",
             "problem": "",
             "unmapped": False,
         },
@@ -362,6 +364,7 @@ def test_images_are_json_too(here: Path, capsys: pytest.CaptureFixture[str]) -> 
             "rule": "",
             "command": [],
             "file": "",
+            "volume": "",
             "problem": "nothing to run",
             "unmapped": True,
         },
@@ -373,6 +376,62 @@ def test_a_container_that_cannot_be_started_says_why(capsys: pytest.CaptureFixtu
     manifest = pod({"image": "web"}, securityContext={"runAsNonRoot": True})
     assert listed(manifest) == 1
     assert "image has non-numeric user (root), cannot verify" in capsys.readouterr().out
+
+
+def test_images_know_the_configuration_of_their_input_and_tell_no_secret(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """§9.1: PATH too may come from there, or from an env file"""
+    program("tools/deploy")
+    Path("podvisor.toml").write_text('env-file = "tools.env"\n')
+    Path("tools.env").write_text(f"PATH={here}/tools\n")
+    env = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    manifest = pod({"command": ["deploy", "--key=$(KEY)"], "env": env})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    documents = [json.loads(Path(manifest).read_text()), secret | {"stringData": {"k": "hunter2"}}]
+    Path("all.yaml").write_text("\n---\n".join(map(json.dumps, documents)))
+    assert listed("all.yaml") == 0
+    out, err = capsys.readouterr()
+    assert f"deploy '--key=***'  {here}/tools/deploy" in out
+    assert "hunter2" not in out + err
+    images.command(["all.yaml"], None, images.Output.JSON)
+    assert "hunter2" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ({"configMap": {"name": "scripts"}}, "in volume tools"),
+        ({"emptyDir": {}}, "in volume tools"),
+        ({"hostPath": {"path": "/nowhere"}}, "not found"),
+    ],
+)
+def test_a_program_in_a_volume_is_not_looked_for_before_it_is_there(
+    source: dict[str, Any], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mounts = [{"name": "tools", "mountPath": "/tools/"}]
+    volumes = [{"name": "tools", **source}]
+    path = [{"name": "PATH", "value": "/bin:/tools"}]
+    manifest = pod(
+        {"command": ["/tools/run"], "volumeMounts": mounts},
+        {"command": ["run-this"], "env": path, "volumeMounts": mounts},
+        {"command": ["sh"], "env": path, "volumeMounts": mounts},
+        volumes=volumes,
+    )
+    assert listed(manifest) == (1 if shown == "not found" else 0)
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [re.split(r"  +", row)[-1] for row in rows] == [shown, shown, "/bin/sh"]
+
+
+def test_variables_that_a_container_writes_later_are_not_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ref = {"volumeName": "v", "path": "app.env", "key": "K"}
+    env = [{"name": "A", "valueFrom": {"fileKeyRef": ref}}]
+    images.command(
+        [pod({"command": ["true"], "env": env}, volumes=[{"name": "v", "emptyDir": {}}])]
+    )
+    assert "web/a" in capsys.readouterr().out
 
 
 def test_images_of_a_broken_manifest_are_not_listed() -> None:

@@ -11,20 +11,21 @@ import subprocess
 
 import pytest
 
-from tests.support import ROOT, Place, Way, in_group, in_pidns, one_way
+from tests.support import ROOT, Place, Way, in_group, in_pidns, one_way, pod, python
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-def copied(place: Place, name: str) -> str:
+def copied(place: Place, name: str, file: str = "pod.yaml") -> str:
     """An example where every user can read it; its programs are looked up beside it."""
     folder = f"{place.folder}/examples/{name}"
     shutil.copytree(ROOT / "examples" / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return f"{folder}/pod.yaml"
+    return f"{folder}/{file}"
 
 
 def test_every_example_is_here():
-    assert sorted(os.listdir(ROOT / "examples")) == ["crashloop", "health", "hooks", "pid1", "web"]
+    names = ["chart", "crashloop", "health", "hooks", "pid1", "shop", "web"]
+    assert sorted(os.listdir(ROOT / "examples")) == names
 
 
 @one_way
@@ -162,3 +163,108 @@ def test_the_hooks_example_is_warmed_up_and_drained_and_shows_who_was_waited_for
         ["hooks/deaf", "SIGTERM"],
         ["hooks/deaf", "SIGKILL"],
     ]
+
+
+# Another pod on the same network; the test's own may be another one.
+CUSTOMER = """
+import time, urllib.error, urllib.request
+def ask(path, **options):
+    request = urllib.request.Request("http://127.0.0.1:18090" + path, **options)
+    with urllib.request.urlopen(request) as answer:
+        print(answer.read().decode().strip().replace(chr(10), ", "))
+while True:
+    try:
+        ask("/ready")
+        break
+    except urllib.error.URLError:
+        time.sleep(0.1)
+ask("/")
+for thing in ("/pencil", "/notebook"):
+    ask(thing, method="POST", headers={"Authorization": "Bearer only-for-the-example"})
+try:
+    ask("/pencil", method="POST")
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+@in_pidns
+def test_the_shop_example_runs_a_deployment_with_its_configuration_and_volumes(
+    place: Place, way: Way
+):
+    """§9.1, §9.3"""
+    customer = pod("customer", python("c", CUSTOMER), restartPolicy="Never")
+    session = place.podvisor(
+        "run",
+        f"--isolation={way.isolation}",
+        copied(place, "shop", ""),
+        place.write("customer/pod.json", customer),
+        start={"net": True},
+    )
+    session.until_said("customer   * Succeeded")
+    session.until_said("shop/web   * ready")
+    session.signal(signal.SIGINT)
+    finished = session.wait(130)
+
+    lines = finished.out.splitlines()
+    assert [line for line in lines if line.startswith("customer/c | ")] == [
+        f"customer/c | {line}"
+        for line in ("yes", "pencil: 2 EUR, notebook: 5 EUR", "1 ordered", "2 ordered", "401")
+    ]
+    web = [line for line in lines if line.startswith("shop/web")]
+    assert web[0] == "shop/web   | pid 1 sells at port 18090"
+    assert web[-2:] == ["shop/web   | SIGTERM: closing the shop", "shop/web   | bye"]
+    assert finished.table()["shop/web"][:3] == ["0", "0", "Completed"]
+    assert "spec.replicas is ignored" in finished.err
+    assert "skipped, since only pods and workloads are run: Service shop" in finished.err
+    assert "only-for-the-example" not in finished.out + finished.err
+
+
+@in_pidns
+def test_the_chart_example_runs_what_helm_printed_with_nothing_changed(place: Place, way: Way):
+    """§9.1, §9.2, §9.3"""
+    session = place.podvisor(
+        "run",
+        f"--isolation={way.isolation}",
+        copied(place, "chart", "rendered.yaml"),
+        start={"net": True},
+    )
+    session.until_said("demo-guestbook-greet       * Succeeded")
+    session.until_said("demo-guestbook/guestbook   * ready")
+    session.signal(signal.SIGINT)
+    finished = session.wait(130)
+
+    lines = finished.out.splitlines()
+    assert [line for line in lines if line.startswith("demo-guestbook/")] == [
+        "demo-guestbook/seed        | seeded",
+        "demo-guestbook/guestbook   | open at port 18091",
+        "demo-guestbook/guestbook   | entry: The first entry is ours.",
+        "demo-guestbook/guestbook   | closed",
+    ]
+    assert "demo-guestbook-greet/greet | greeted" in lines
+    ends = {name: row[1:3] for name, row in finished.table().items()}
+    assert ends == {
+        "demo-guestbook/seed": ["0", "Completed"],
+        "demo-guestbook/guestbook": ["0", "Completed"],
+        "demo-guestbook-greet/greet": ["0", "Completed"],
+    }
+    skipped = "ServiceAccount demo-guestbook; Service demo-guestbook"
+    assert f"skipped, since only pods and workloads are run: {skipped}" in finished.err
+
+
+@in_group
+@pytest.mark.parametrize(
+    ("name", "file", "refused"),
+    [
+        ("shop", "", "spec.containers[0].volumeMounts[0]: mounting volume catalogue at /etc/shop"),
+        ("shop", "", "container web: paths of its image cannot be had: /app"),
+        ("chart", "rendered.yaml", "initContainers[0].volumeMounts[0]: mounting volume config"),
+    ],
+)
+def test_without_namespaces_an_example_with_mounts_is_refused_by_name(
+    place: Place, way: Way, name: str, file: str, refused: str
+):
+    words = ("run", f"--isolation={way.isolation}", copied(place, name, file))
+    finished = place.podvisor(*words).wait(3)
+    assert refused in finished.err
+    assert finished.err.endswith("errors; nothing was started\n")

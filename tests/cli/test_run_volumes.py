@@ -213,6 +213,17 @@ def test_the_hosts_file_has_the_pod_and_its_aliases(place: Place):
 
 
 @in_pidns
+def test_a_working_directory_that_a_mount_covers_is_told_from_one_that_is_missing(place: Place):
+    folder = os.path.join(place.folder, "web")
+    covered = sh("covered", ":", workingDir=folder, volumeMounts=[mount("work", place.folder)])
+    missing = sh("missing", ":", workingDir="/podvisor-none")
+    finished = place.run(pod("web", covered, missing, volumes=[empty("work")], **NEVER), code=1)
+    why = "no such file or directory"
+    assert f'directory "{folder}": {why} in what is mounted at {place.folder}\n' in finished.err
+    assert f'directory "/podvisor-none": {why}\n' in finished.err
+
+
+@in_pidns
 def test_a_private_tmp_is_empty_at_each_start(place: Place):
     place.write("podvisor.toml", "private-tmp = true\n")
     # A folder that its user has closed to himself goes with the rest.
