@@ -33,7 +33,7 @@ run: .venv/ready ## run a real manifest from its first process to its last, abou
 	$(BIN)/podvisor run examples/web/pod.yaml
 
 test: .venv/dev ## all tests, a few minutes
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
 check: .venv/dev ## format, lint, types, layers, rules
 	$(BIN)/ruff format --check .

@@ -6,11 +6,9 @@ The names in brackets are those of the acceptance scenarios.
 
 from __future__ import annotations
 
-import json
+import base64
 import os
-import pathlib
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,9 +17,10 @@ import pytest
 from tests import support
 from tests.support import (
     FOREVER,
-    Command,
     Durable,
+    Manifest,
     Place,
+    Session,
     container,
     one_way,
     pod,
@@ -42,17 +41,32 @@ Hold = Callable[..., None]
 @pytest.fixture
 def hold(place: Place, monkeypatch: pytest.MonkeyPatch) -> Hold:
     """Says what ConfigMaps and Secrets hold, now and later: hold(Secret={"default/x": {…}})."""
-    path = f"{place.folder}/configuration.json"
-    script = str(pathlib.Path(__file__).with_name("configured.py"))
-    env = (("PYTHONPATH", str(support.ROOT)), ("CONFIGURATION", path))
-    command = Command((sys.executable, script), env)
-    monkeypatch.setitem(support._commands, place.way.uid, command)
+    start = place.start
+    path = f"{place.folder}/held.json"
+
+    def start_with(*pods: Manifest | str, **options: Any) -> Session:
+        return start(*pods, *([path] if os.path.exists(path) else []), **options)
 
     def hold(**kinds: dict[str, dict[str, str]]) -> None:
-        place.write("configuration.json", json.dumps(kinds))
+        items = [
+            document(kind, *name.split("/"), keys)
+            for kind, held in kinds.items()
+            for name, keys in held.items()
+        ]
+        made = place.write("held.json", {"apiVersion": "v1", "kind": "List", "items": items})
+        if os.path.exists(f"{place.folder}/pods"):  # of a durable node
+            os.rename(made, f"{place.folder}/pods/held.json")
 
-    hold()
+    monkeypatch.setattr(place, "start", start_with)
     return hold
+
+
+def document(kind: str, namespace: str, name: str, keys: dict[str, str]) -> Manifest:
+    data = keys
+    if kind == "Secret":
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in keys.items()}
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, "data": data}
 
 
 def of_config_map(name: str, of: str, key: str, **more: Any) -> dict[str, Any]:

@@ -134,3 +134,30 @@ def test_a_served_pod_waits_for_its_secret_and_sees_it_change(node: Durable, hol
     session.signal(2)
     session.wait(130)
     assert not [names for _, _, names in os.walk(f"{node.state}/pods") if "password" in names]
+
+
+@one_way
+def test_a_sub_path_that_is_refused_is_made_good_by_another_look_at_the_manifest(node: Durable):
+    """§9.3.5, H07: here a changed manifest replaces the pod"""
+
+    def manifest(place: str) -> Manifest:
+        value = {"fieldRef": {"fieldPath": "metadata.annotations['place']"}}
+        data = mount("data", "/podvisor-data", subPathExpr="$(PLACE)")
+        app = sh(
+            "app",
+            "touch /podvisor-data/here && echo began; exec sleep 1000",
+            env=[{"name": "PLACE", "valueFrom": value}],
+            volumeMounts=[data],
+        )
+        made = pod("web", app, volumes=[{"name": "data", "emptyDir": {}}])
+        made["spec"]["terminationGracePeriodSeconds"] = 1
+        made["metadata"]["annotations"] = {"place": place}
+        return made
+
+    node.put("web.json", manifest("/absolute"))
+    session = node.serve()
+    session.until_said("CreateContainerConfigError")
+    node.put("web.json", manifest("inside"))
+    session.until_logged("began")
+    session.signal(2)
+    session.wait(130)

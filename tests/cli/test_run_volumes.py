@@ -151,6 +151,33 @@ def test_an_empty_volume_survives_a_restart_and_ends_with_its_pod(place: Place):
 
 
 @in_pidns
+def test_an_empty_volume_survives_the_restart_of_all_containers(place: Place):
+    """§9.3.2, §3.4.2, H19"""
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    mounts = [mount("data", "/podvisor-data")]
+    finished = place.run(
+        pod(
+            "web",
+            sh(
+                "app",
+                "echo app >>/podvisor-data/runs; cat /podvisor-data/runs;"
+                "[ $(grep -c app /podvisor-data/runs) = 2 ] || exit 42",
+                volumeMounts=mounts,
+                restartPolicy="Never",
+                restartPolicyRules=[rule],
+            ),
+            init=(sh("first", "echo first >>/podvisor-data/runs", volumeMounts=mounts),),
+            volumes=[empty("data")],
+            **NEVER,
+        ),
+        "--backoff-initial=10ms",
+        "--no-prefix",
+        code=0,
+    )
+    assert finished.out.split() == ["first", "app", "first", "app", "first", "app"]
+
+
+@in_pidns
 def test_a_pod_waits_for_what_it_is_to_mount(place: Place):
     """§9.3.1, A17"""
     source = os.path.join(place.folder, "late")
