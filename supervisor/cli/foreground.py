@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
-import pwd
 import re
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -21,8 +19,9 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 from msgspec.structs import replace
 
+from supervisor import narration, waterfall
 from supervisor.api import codec, v1
-from supervisor.cli import complain, envfile, hints, manifests, narration, selection, waterfall
+from supervisor.cli import complain, hints, selection
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.cli.terminal import Attachment, attach
@@ -37,9 +36,10 @@ from supervisor.lifecycle.facts import ContainerId, HookKind, ProbeKind
 from supervisor.lifecycle.probing import probe_of
 from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates, runs_again
-from supervisor.runtime import mounts, procfs, spec
-from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
-from supervisor.runtime.env_files import EnvFiles
+from supervisor.project import envfile, manifests
+from supervisor.project.homes import NODE_NAME, Homes, node_info
+from supervisor.runtime import procfs, spec
+from supervisor.runtime.cri import Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 from supervisor.store.contract import Store
 
@@ -60,7 +60,6 @@ _HOOK_PATIENCE = 2.0
 _LAST_RESORT = 3.0
 # How long what is still to be written may take when the end is asked for again.
 _LAST_WORDS = 0.5
-_NODE_NAME = "podvisor"
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -178,9 +177,7 @@ class Session:
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
         self._passed: int | None = None  # exit code of the container that the run ends with
         self._followed = False  # whether that container has ended
-        self._homes: dict[str, manifests.LoadedPod] = {}  # by pod uid
         self._labels: dict[str, str] = {}  # by pod uid
-        self._specs: dict[ContainerId, LaunchSpec] = {}
         self._explained: set[tuple[ContainerId, str]] = set()  # what is waited for
         self._unhealthy: set[tuple[str, str, str]] = set()  # pod uid, container, what was said
         self._taken_on: list[PodWorker] = []
@@ -191,7 +188,7 @@ class Session:
         self._over = False  # no pod runs any more
         self._configuration = spec.Configuration()  # for what starts from now on
         self._given: envfile.Variables = ()  # for every container
-        self._info: spec.NodeInfo
+        self._homes: Homes
         self._output: Output
         self._hint: hints.Once
         self._tasks: TaskGroup
@@ -229,18 +226,26 @@ class Session:
         return code
 
     async def _run_pods(self, runtime: ProcessRuntime) -> int:
-        self._info = node_info(runtime.isolation, self._state.path)
+        options = self._options
+        self._homes = Homes(
+            node_info(runtime.isolation, self._state.path),
+            pass_env=options.pass_env,
+            given=self._given,
+            backoff_initial=options.backoff_initial,
+            backoff_max=options.backoff_max,
+        )
+        self._homes.configuration = self._configuration
         if self._loaded.pods:
             self._say_what_mode()
             self._refuse_what_needs_namespaces()
         node = Node(
             runtime,
-            self._make_spec,
-            policy=NodePolicy(node_name=_NODE_NAME),
+            self._homes.make_spec,
+            policy=NodePolicy(node_name=NODE_NAME),
             observer=self,
             store=self._store,
             boot_id=self._boot_id,
-            volumes=VolumeManager(self._node_info),
+            volumes=VolumeManager(self._homes.node_info),
         )
         lost: NodeError | None = None
         with anyio.CancelScope() as self._life:
@@ -257,32 +262,18 @@ class Session:
         return self._conclude(node, lost)
 
     def _say_what_mode(self) -> None:
-        if self._info.isolation is Isolation.GROUP:
+        if self._homes.info.isolation is Isolation.GROUP:
             self._output.say(
                 "podvisor",
                 "isolation mode group: mains are not pid 1 here, so a missing SIGTERM handler "
                 "will not show; `podvisor doctor` says why",
             )
 
-    def _needs_namespaces(self, home: manifests.LoadedPod) -> list[str]:
-        """What is wrong with a pod because in mode group nothing can be mounted for it, and /proc/1
-        is not its containers' main."""
-        if self._info.isolation is not Isolation.GROUP:
-            return []
-        pod = home.pod
-        whose = f"{home.source}: error: pod {pod.metadata.name}"
-        return [
-            f"{whose}, container {c.name}: {problem}"
-            for c in (*pod.spec.init_containers, *pod.spec.containers)
-            if (problem := spec.group_problem(c, home.project.images)) is not None
-        ] + [
-            f"{whose}: {path}: {problem}"
-            for path, problem in mounts.group_problems(pod, private_tmp=home.project.private_tmp)
-        ]
-
     def _refuse_what_needs_namespaces(self) -> None:
         """Raises ManifestError."""
-        problems = [text for home in self._loaded.pods for text in self._needs_namespaces(home)]
+        problems = [
+            text for home in self._loaded.pods for text in self._homes.needs_namespaces(home)
+        ]
         for problem in problems:
             complain(problem)
         if problems:
@@ -304,12 +295,12 @@ class Session:
         self._several |= len({pod.metadata.namespace for pod in pods}) > 1
         labels = [self._name(pod) for pod in pods]
         self._reserve(pods)
-        secrets = {secret for launched in self._specs.values() for secret in launched.veiled}
+        secrets = {secret for launched in self._homes.specs.values() for secret in launched.veiled}
         for label, text in hints.port_conflicts(zip(labels, pods, strict=True), secrets):
             self._hint(label, text)
         for home in homes:
-            worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
-            self._homes[worker.pod.metadata.uid] = home
+            worker = node.run_pod(home.pod, self._homes.policy(home.project, node.policy))
+            self._homes.add(worker.pod.metadata.uid, home)
             self._know(worker)
 
     def _know(self, worker: PodWorker) -> None:
@@ -450,8 +441,8 @@ class Session:
             if now - signalled.boot < _PATIENCE or not self._is_new(id, "end"):
                 return
             shares = bool(record.pod.spec.share_process_namespace)
-            is_pid1 = not shares and self._info.isolation is not Isolation.GROUP
-            launched = self._specs.get(id)
+            is_pid1 = not shares and self._homes.info.isolation is not Isolation.GROUP
+            launched = self._homes.specs.get(id)
             why = procfs.explain_deaf(
                 awaited.pid,
                 spec.signal_number(stop),
@@ -484,7 +475,7 @@ class Session:
                 self._output.end(ended)
                 if (attachment := self._attached(ended)) is not None:
                     attachment.take_back()
-                self._specs.pop(ended, None)
+                self._homes.specs.pop(ended, None)
                 self._explained = {told for told in self._explained if told[0] != ended}
                 self._hint_about_end(worker, line.container)
             self._output.say(label, line.text)
@@ -570,7 +561,7 @@ class Session:
             self._hint(f"{self._labels[uid]}/{name}", text)
 
     def _opened(self, id: ContainerId, label: str, *, from_end: bool = False) -> None:
-        launched = self._specs[id]
+        launched = self._homes.specs[id]
         terminal = self._attached(id) if launched.tty else None
         self._output.open(id, label, launched.log_path, from_end=from_end, terminal=terminal)
         if from_end or launched.tty:
@@ -600,7 +591,9 @@ class Session:
     def _attached(self, id: ContainerId) -> Attachment | None:
         """What is lent to this instance, if it is the one."""
         attachment = self._attachment
-        if attachment is None or not attachment.is_about(self._homes[id.pod_uid].pod, id.name):
+        if attachment is None or not attachment.is_about(
+            self._homes.by_uid(id.pod_uid).pod, id.name
+        ):
             return None
         return attachment
 
@@ -610,52 +603,6 @@ class Session:
 
     def _label(self, id: ContainerId) -> str:
         return f"{self._labels[id.pod_uid]}/{id.name}"
-
-    # --- what a container starts with -----------------------------------------------------------
-
-    def _make_spec(
-        self,
-        pod: v1.Pod,
-        container: v1.Container,
-        id: ContainerId,
-        files: EnvFiles | None,
-        *,
-        runs: bool,
-    ) -> LaunchSpec:
-        info = self._node_info(pod)
-        try:
-            launched = spec.launch_spec(pod, container, id, info, files)
-        except StartError:
-            if not runs:
-                raise
-            launched = spec.bare_spec(pod, container, id, info)
-        self._specs[id] = launched
-        return launched
-
-    def _node_info(self, pod: v1.Pod) -> spec.NodeInfo:
-        """What this machine is to a pod."""
-        home = self._home(pod)
-        names = (*home.project.pass_env, *self._options.pass_env)
-        return replace(
-            self._info,
-            working_dir=home.directory,
-            environ=tuple(spec.inherited(os.environ, names).items()),
-            given=tuple((dict(home.project.given) | dict(self._given)).items()),
-            configuration=self._configuration,
-            images=home.project.images,
-            private_tmp=home.project.private_tmp,
-        )
-
-    def _home(self, pod: v1.Pod) -> manifests.LoadedPod:
-        return self._homes[pod.metadata.uid]
-
-    def _policy(self, project: manifests.Project, policy: NodePolicy) -> NodePolicy:
-        """The node's policy for one pod: the command line before podvisor.toml."""
-        options = self._options
-        first = options.backoff_initial or project.backoff_initial or policy.backoff_initial
-        longest = options.backoff_max or project.backoff_max or policy.backoff_max
-        # Who asks for a long first delay has not asked for a shorter longest one.
-        return replace(policy, backoff_initial=first, backoff_max=max(first, longest))
 
 
 def _full_name(pod: v1.Pod) -> tuple[str, str]:
@@ -671,30 +618,3 @@ def _waits_for_gates(status: v1.PodStatus) -> bool:
         c.type == reasons.READY and c.reason == reasons.READINESS_GATES_NOT_READY
         for c in status.conditions
     )
-
-
-def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
-    """What containers can be told about this machine."""
-    disk = os.statvfs(state_dir)
-    return spec.NodeInfo(
-        name=_NODE_NAME,
-        host_ip="127.0.0.1",
-        isolation=isolation,
-        state_dir=state_dir,
-        working_dir="/",
-        uid=os.geteuid(),
-        gid=os.getegid(),
-        groups=tuple(os.getgroups()),
-        cpu_millis=1000 * len(os.sched_getaffinity(0)),
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        ephemeral_storage=disk.f_frsize * disk.f_blocks,
-        user=_user,
-    )
-
-
-def _user(uid: int) -> spec.User | None:
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        return None
-    return spec.User(name=entry.pw_name, home=entry.pw_dir)

@@ -20,7 +20,7 @@ from supervisor.errors import ExitCode, ManifestError
 
 if TYPE_CHECKING:
     from supervisor.api import v1
-    from supervisor.cli.manifests import LoadedPod
+    from supervisor.project.manifests import LoadedPod
     from supervisor.runtime import spec
     from supervisor.runtime.cri import LaunchSpec, Mount
 
@@ -73,7 +73,9 @@ def command(
     """
     import msgspec
 
-    from supervisor.cli import complain, manifests, narration
+    from supervisor import narration
+    from supervisor.cli import complain
+    from supervisor.project import manifests
 
     loaded = manifests.load(files, maps=manifests.parse_maps(maps), without_programs=True)
     configuration = loaded.configuration()
@@ -101,8 +103,8 @@ def command(
 def _listed(home: LoadedPod, container: v1.Container, configuration: spec.Configuration) -> Listed:
     from msgspec.structs import replace
 
-    from supervisor.cli import foreground
     from supervisor.lifecycle.facts import ContainerId
+    from supervisor.project import homes
     from supervisor.runtime import images
     from supervisor.runtime.cri import Isolation, StartError, veil
     from supervisor.runtime.spec import inherited, launch_spec
@@ -121,7 +123,7 @@ def _listed(home: LoadedPod, container: v1.Container, configuration: spec.Config
         return replace(listed, problem="nothing to run", unmapped=True)
     # In the modes with mounts; that `group` has none is said when something is to run in it.
     info = replace(
-        foreground.node_info(Isolation.PIDNS, home.directory),
+        homes.node_info(Isolation.PIDNS, home.directory),
         working_dir=home.directory,
         environ=tuple(inherited(os.environ, home.project.pass_env).items()),
         given=tuple(home.project.given),

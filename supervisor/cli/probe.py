@@ -44,8 +44,9 @@ def command(
 
       podvisor probe pod.yaml web/app readiness
     """
-    from supervisor.cli import manifests, probing
+    from supervisor.cli import probing
     from supervisor.lifecycle.facts import ProbeKind
+    from supervisor.project import manifests
 
     loaded = manifests.load([file], maps=manifests.parse_maps(maps), strict=strict)
     for problem in loaded.problems:

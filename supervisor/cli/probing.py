@@ -18,13 +18,15 @@ from collections.abc import Iterable
 import anyio
 from msgspec.structs import replace
 
+from supervisor import narration
 from supervisor.api import v1
-from supervisor.cli import foreground, hints, narration
-from supervisor.cli.manifests import Loaded, LoadedPod
+from supervisor.cli import hints
 from supervisor.errors import UsageError
 from supervisor.kubelet.handlers import Handlers, Observation, describe
 from supervisor.lifecycle.facts import ContainerId, ProbeKind, ProbeOutcome
 from supervisor.lifecycle.probing import probe_of
+from supervisor.project import homes
+from supervisor.project.manifests import Loaded, LoadedPod
 from supervisor.runtime import procfs, spec
 from supervisor.runtime.cri import ExecError, ExecResult, Isolation, LaunchSpec, StartError
 
@@ -171,7 +173,7 @@ class _LocalExec:
 
     def _launch_spec(self) -> LaunchSpec:
         home = self._home
-        info = foreground.node_info(Isolation.GROUP, home.directory)
+        info = homes.node_info(Isolation.GROUP, home.directory)
         info = replace(
             info,
             working_dir=home.directory,

@@ -18,7 +18,7 @@ from supervisor.errors import ExitCode, UsageError
 from supervisor.runtime.cri import Isolation
 
 if TYPE_CHECKING:
-    from supervisor.cli import manifests
+    from supervisor.project import manifests
 
 NO_ARGS_IS_HELP = True
 
@@ -208,7 +208,8 @@ def command(
     made = _made(argv, name, restart, port, env, image)
 
     def load() -> manifests.Loaded:
-        from supervisor.cli import manifests, oneoff, selection
+        from supervisor.cli import selection
+        from supervisor.project import manifests, oneoff
 
         if made is not None:
             return oneoff.load(made)
@@ -228,7 +229,8 @@ def command(
 
     launcher = spawn_launcher(isolation.value)
     try:
-        from supervisor.cli import foreground, manifests
+        from supervisor.cli import foreground
+        from supervisor.project import manifests
 
         initial = manifests.duration("--backoff-initial", backoff_initial)
         longest = manifests.duration("--backoff-max", backoff_max)
@@ -271,7 +273,7 @@ def _made(
     """The manifest of a command, if there is one."""
     if argv is None:
         return None
-    from supervisor.cli import oneoff
+    from supervisor.project import oneoff
 
     policy = (restart or Restart.NEVER).value
     return oneoff.manifest(name, argv, policy, port or [], env or [], image)

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.api.problems import Finding, Path
-from supervisor.cli.manifests import LoadedPod
 from supervisor.errors import UsageError
+from supervisor.project.manifests import LoadedPod
 
 _LISTS = ("initContainers", "containers")
 

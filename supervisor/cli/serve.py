@@ -81,7 +81,8 @@ def command(
 
       podvisor serve pod.yaml --on-exit keep
     """
-    from supervisor.cli import foreground, manifests, serving
+    from supervisor.cli import foreground, serving
+    from supervisor.project import manifests
 
     if "-" in (files or ()):
         raise UsageError("cannot serve standard input: name files or folders, which are watched")

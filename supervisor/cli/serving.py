@@ -19,9 +19,8 @@ import anyio
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.cli import complain, foreground, manifests, placement
+from supervisor.cli import complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
-from supervisor.cli.manifests import LoadedPod
 from supervisor.cli.signals import SignalWatch
 from supervisor.cli.sources import SOURCE, Sources
 from supervisor.errors import ExitCode, ManifestError
@@ -31,6 +30,8 @@ from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import PodRecord
+from supervisor.project import manifests
+from supervisor.project.manifests import LoadedPod
 from supervisor.runtime import survivors
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
 from supervisor.runtime.spec import Configuration
@@ -116,14 +117,16 @@ class _Serving(Session):
         if warning is not None:
             self._output.say("podvisor", f"warning: {warning}")
         self._say_what_mode()
-        if self._wished not in ("auto", self._info.isolation):
+        mode = self._homes.info.isolation
+        if self._wished not in ("auto", mode):
             self._output.say(
                 "podvisor",
-                f"warning: the containers that run are in isolation mode {self._info.isolation}: "
+                f"warning: the containers that run are in isolation mode {mode}: "
                 f"{self._wished} only when this node starts with none",
             )
         self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
         self._configure(node, self._sources.configuration)
+        self._homes.find = self._find_home
         await node.restore(self._restored)
         node.configuration_changed()  # since the last life, perhaps
         again = f": {_count(len(self._taken_on), 'pod')} taken on again" if self._taken_on else ""
@@ -172,10 +175,10 @@ class _Serving(Session):
     def _wanted(self) -> list[LoadedPod]:
         return list(self._sources.wanted.values())
 
-    def _home(self, pod: v1.Pod) -> LoadedPod:
+    def _find_home(self, pod: v1.Pod) -> LoadedPod:
         """Of a pod that an earlier life has left, by its name; or what can be said without."""
         meta = pod.metadata
-        home = self._homes.get(meta.uid) or self._sources.wanted.get((meta.namespace, meta.name))
+        home = self._sources.wanted.get((meta.namespace, meta.name))
         if home is None:
             source = meta.annotations.get(SOURCE, "")
             paths = [source] if source else []
@@ -189,7 +192,7 @@ class _Serving(Session):
         pod = worker.pod
         self._reserve([pod])
         self._know(worker)
-        self._homes[pod.metadata.uid] = self._home(pod)
+        self._homes.add(pod.metadata.uid, self._find_home(pod))
         label = self._name(pod)
         for container in worker.record.containers:
             running = container.running
@@ -218,8 +221,8 @@ class _Serving(Session):
             if text not in self._missing:
                 self._output.print(f"{text}; waiting for it\n")
         self._missing = frozenset(said)
-        if configuration != self._configuration:
-            self._configuration = configuration
+        if configuration != self._homes.configuration:
+            self._homes.configuration = configuration
             node.configuration_changed()
 
     def _reconcile(self, node: Node) -> None:
@@ -250,11 +253,12 @@ class _Serving(Session):
             self._taken_on = list(node.workers)
             uids = {worker.pod.metadata.uid for worker in self._taken_on}
             self._labels = {uid: label for uid, label in self._labels.items() if uid in uids}
-            self._homes = {uid: home for uid, home in self._homes.items() if uid in uids}
+            for uid in self._homes.uids - uids:
+                self._homes.forget(uid)
             self._unhealthy = {said for said in self._unhealthy if said[0] in uids}
 
     def _is_possible(self, home: LoadedPod) -> bool:
-        problems = self._needs_namespaces(home)
+        problems = self._homes.needs_namespaces(home)
         for problem in problems:
             if problem not in self._refused:
                 self._refused.add(problem)

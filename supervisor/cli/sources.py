@@ -15,8 +15,8 @@ import os
 
 from supervisor.api import v1
 from supervisor.api.problems import Problem, Severity
-from supervisor.cli import manifests
-from supervisor.cli.manifests import Loaded, LoadedPod
+from supervisor.project import manifests
+from supervisor.project.manifests import Loaded, LoadedPod
 from supervisor.runtime.spec import Configuration
 
 # Which file a pod came from, kept with it: another life of the node must know whether a pod has

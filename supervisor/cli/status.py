@@ -45,8 +45,9 @@ def command(
     """
     from msgspec.structs import replace
 
+    from supervisor import narration
     from supervisor.api import codec
-    from supervisor.cli import narration, serving
+    from supervisor.cli import serving
     from supervisor.kubelet import statedir
     from supervisor.lifecycle import reasons
     from supervisor.store import sqlite

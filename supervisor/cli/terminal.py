@@ -22,8 +22,8 @@ import anyio
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.cli import manifests
 from supervisor.errors import UsageError
+from supervisor.project import manifests
 
 _KEYBOARD = 0
 

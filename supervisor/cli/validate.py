@@ -38,7 +38,7 @@ def command(
       kubectl get pod web -o yaml | podvisor validate -
     """
     from supervisor.api.problems import printable
-    from supervisor.cli import manifests
+    from supervisor.project import manifests
 
     loaded = manifests.load(files, maps=manifests.parse_maps(maps), strict=strict)
     # What is missing here may be there where the manifest is used.

@@ -3,8 +3,8 @@
 A manifest names images, and no image is ever fetched: podvisor.toml and `--map` say which local
 command each one stands for. An entry is what an image's configuration is to a container runtime
 (ENTRYPOINT, CMD, Env, User, WorkingDir, StopSignal), so a container's own fields combine with it
-as they do in a cluster. cli/manifests.py reads entries, and refuses pods whose containers have no
-program; spec.py makes of a container and its entry what is started.
+as they do in a cluster. project/manifests.py reads entries, and refuses pods whose containers have
+no program; spec.py makes of a container and its entry what is started.
 
 Pure: users are looked up and paths are made absolute by whoever reads the entries. What an entry
 says is never expanded: the kubelet replaces `$(NAME)` in a manifest's words only.

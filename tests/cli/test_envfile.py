@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from supervisor.cli import envfile
+from supervisor.project import envfile
 
 NAME = (
     "the name of a variable must consist only of printable ASCII characters other than '=' and "

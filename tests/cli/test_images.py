@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import typer
 
-from supervisor.cli import images, manifests
-from supervisor.cli.manifests import Ids
+from supervisor.cli import images
 from supervisor.errors import ManifestError, UsageError
+from supervisor.project import manifests
+from supervisor.project.manifests import Ids
 from supervisor.runtime.images import Image, ImageUser
 
 ROOT = Ids(0, 0, (0,))

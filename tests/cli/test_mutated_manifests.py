@@ -13,7 +13,8 @@ import typer
 
 from supervisor.api import validation
 from supervisor.api.problems import MAX_FINDINGS
-from supervisor.cli import manifests, validate
+from supervisor.cli import validate
+from supervisor.project import manifests
 from tests import support
 from tests.cli import mutations
 from tests.cli.mutations import ENCODED, HIDDEN, Breaking

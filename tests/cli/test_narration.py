@@ -7,7 +7,7 @@ from math import inf
 import pytest
 from msgspec import Struct
 
-from supervisor.cli import narration
+from supervisor import narration
 from supervisor.lifecycle import facts
 from supervisor.lifecycle.facts import ContainerId, HookKind
 from supervisor.lifecycle.record import observe

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from supervisor import narration
 from supervisor.api import v1
-from supervisor.cli import hints, narration
+from supervisor.cli import hints
 from supervisor.cli.probing import conclusion
 from supervisor.lifecycle.facts import (
     ContainerId,

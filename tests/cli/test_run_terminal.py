@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import pytest
 
-from supervisor.cli import manifests, terminal
+from supervisor.cli import terminal
 from supervisor.errors import UsageError
+from supervisor.project import manifests
 from tests.support import (
     FOREVER,
     Manifest,

@@ -69,7 +69,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(
     put(folder / "a.yaml", pod("a"))
     sources = Sources([str(folder)])
     look(sources)
-    monkeypatch.setattr("supervisor.cli.manifests.load", None)  # calling it would fail
+    monkeypatch.setattr("supervisor.project.manifests.load", None)  # calling it would fail
     assert look(sources) == []
     assert wanted(sources) == {"a": "one"}
 

@@ -13,8 +13,9 @@ import pytest
 import typer
 
 from supervisor.api.problems import MAX_FINDINGS
-from supervisor.cli import fields, manifests, validate
+from supervisor.cli import fields, validate
 from supervisor.errors import UsageError
+from supervisor.project import manifests
 
 GOOD = """\
 apiVersion: v1

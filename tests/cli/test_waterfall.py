@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from supervisor import waterfall
 from supervisor.api import v1
-from supervisor.cli import waterfall
 from tests import support
 from tests.lifecycle.lives import (
     FOREVER,

@@ -38,8 +38,8 @@ from supervisor.api.problems import (
     show,
     summary,
 )
-from supervisor.cli import envfile
 from supervisor.errors import UsageError
+from supervisor.project import envfile
 from supervisor.runtime import images
 from supervisor.runtime.images import Image, Images, ImageUser
 

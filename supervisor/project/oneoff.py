@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from supervisor.api import validation
 from supervisor.api.problems import Severity
-from supervisor.cli import manifests
 from supervisor.errors import UsageError
+from supervisor.project import manifests
 
 
 def manifest(

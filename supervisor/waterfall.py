@@ -13,11 +13,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.cli.narration import first_words, seconds
 from supervisor.lifecycle.facts import rfc3339
 from supervisor.lifecycle.hooks import HookEnd
 from supervisor.lifecycle.record import PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
+from supervisor.narration import first_words, seconds
 
 # The key under which the marks are written into a Pod that is printed as data.
 ANNOTATION = "podvisor/termination-timeline"

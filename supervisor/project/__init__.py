@@ -1,0 +1,1 @@
+"""From files and command lines to pods: manifests, podvisor.toml, and what both are to a pod."""
