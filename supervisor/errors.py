@@ -3,11 +3,14 @@
     PodvisorError
     ├── ManifestError       you: the manifest or podvisor.toml is refused; nothing was started
     ├── UsageError          you: the command line, or a platform that cannot run containers
-    └── NodeError           us or the machine: the node cannot be started or reached
+    ├── NodeError           us or the machine: the node cannot be started or reached
+    └── PodError            a pod did not do what was waited for, or cannot do what was asked for
+        ├── PodFailed       it has ended, or can never get there any more
+        └── PodTimeout      it has not got there in time; a TimeoutError, too
 
 Callers catch at the level they care about; the command line turns the class into an exit code
-by `exit_code` and prints `str(error)`. Outcomes of containers are not errors: they are facts and
-travel in pod statuses.
+by `code` and prints `str(error)`. Outcomes of containers are not errors: they are facts and
+travel in pod statuses. Only who embeds podvisor and waits for a pod is told by a PodError.
 """
 
 from __future__ import annotations
@@ -34,22 +37,68 @@ class ExitCode(enum.IntEnum):
 class PodvisorError(Exception):
     """Base of all errors raised on purpose. The message starts with what cannot be done."""
 
-    exit_code: ExitCode = ExitCode.NODE
+    code: ExitCode = ExitCode.NODE
 
 
 class ManifestError(PodvisorError):
     """A manifest or podvisor.toml is refused. The message lists every problem, one a line."""
 
-    exit_code = ExitCode.REFUSED
+    code = ExitCode.REFUSED
 
 
 class UsageError(PodvisorError):
     """The command line asks for something impossible, or this platform cannot do it."""
 
-    exit_code = ExitCode.USAGE
+    code = ExitCode.USAGE
 
 
 class NodeError(PodvisorError):
     """The node cannot be started, or was lost: a launcher that does not answer, no disk."""
 
-    exit_code = ExitCode.NODE
+    code = ExitCode.NODE
+
+
+class PodError(PodvisorError):
+    """What was asked of a pod, or waited for, is not so; the message says all that helps.
+
+    `pod` is its name; `container`, `exit_code` and `reason` those of the container that tells most
+    about it, as in its ContainerStatus. `events` are the pod's last ones, `log_lines` the last ones
+    of that container, both oldest first.
+    """
+
+    code = ExitCode.NEGATIVE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pod: str = "",
+        container: str = "",
+        exit_code: int | None = None,
+        reason: str = "",
+        events: tuple[str, ...] = (),
+        log_lines: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.pod = pod
+        self.container = container
+        self.exit_code = exit_code
+        self.reason = reason
+        self.events = events
+        self.log_lines = log_lines
+
+    def __str__(self) -> str:
+        lines = [super().__str__()]
+        if self.events:
+            lines += ["events:", *(f"  {event}" for event in self.events)]
+        if self.log_lines:
+            lines += [f"last lines of {self.container}:", *(f"  {line}" for line in self.log_lines)]
+        return "\n".join(lines)
+
+
+class PodFailed(PodError):  # noqa: N818  a state of pods, by its Kubernetes name
+    """The pod has ended, or is ending, so that what was waited for can never be."""
+
+
+class PodTimeout(PodError, TimeoutError):  # noqa: N818  as above
+    """The pod did not get there in the time given; it goes on."""

@@ -132,7 +132,7 @@ def _guarded() -> int:
         # What is wrong with manifests was told line by line; only the sum is left to say.
         prefix = "" if isinstance(error, ManifestError) else "podvisor: "
         complain(f"{prefix}{error}")
-        code = _failure or error.exit_code
+        code = _failure or error.code
     except OSError as error:  # a full disk behind stdout, no descriptors, no processes
         complain(f"podvisor: cannot go on: {error}")
         return _failure or ExitCode.NODE

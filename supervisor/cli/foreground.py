@@ -340,7 +340,7 @@ class Session:
             return ExitCode.ITSELF if passes else ExitCode.BUG
         if lost is not None:
             self._output.say("podvisor", str(lost))
-            return ExitCode.ITSELF if passes else lost.exit_code
+            return ExitCode.ITSELF if passes else lost.code
         if self._code is not None:
             return self._code
         if passes and self._passed is not None:

@@ -297,12 +297,16 @@ class Node:
             if not worker.finished.is_set():
                 worker.tell(self._stopping)
 
-    def delete(self, worker: PodWorker) -> None:
-        """Ask for the deletion of one pod, also of one that has ended."""
+    def delete(self, worker: PodWorker, grace: int | None = None) -> PodWorker:
+        """Ask for the deletion of one pod, also of one that has ended; return who sees to it.
+
+        Asking again only shortens.
+        """
         uid = worker.pod.metadata.uid
         if worker.finished.is_set() and self._workers.get(uid) is worker:
             worker = self._work(PodWorker(self, worker.record))
-        worker.tell(DeletionRequested(at=self.clock.now()))
+        worker.tell(DeletionRequested(at=self.clock.now(), grace=grace))
+        return worker
 
     def configuration_changed(self) -> None:
         """What ConfigMaps and Secrets hold has changed: containers that wait for it do not any

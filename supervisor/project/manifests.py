@@ -153,10 +153,23 @@ def load(
     judges plain data of a pod by the function it is given, or a part of it. `without_programs`:
     also pods whose images stand for nothing that could be run.
     """
-    ids = ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))
-    loader = _Loader(stdin, ids, maps, select, without_programs=without_programs)
+    loader = _Loader(stdin, ids or _own_ids(), maps, select, without_programs=without_programs)
     loaded = loader.load(paths)
     return replace(loaded, problems=loader.judge(strict=strict, part=part))
+
+
+def load_text(content: bytes, source: str, ids: Ids | None = None, *, maps: Maps = ()) -> Loaded:
+    """Read manifests that are in no file; `source` names them in what is said about them.
+
+    Their containers start in the current folder, or in that of its podvisor.toml.
+    """
+    loader = _Loader(None, ids or _own_ids(), maps)
+    loaded = loader.load_text(content, source)
+    return replace(loaded, problems=loader.judge(strict=False, part=False))
+
+
+def _own_ids() -> Ids:
+    return Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
 class _Loader:
@@ -196,7 +209,15 @@ class _Loader:
                 if content is not None:
                     home = project.root if project.found else folder
                     self._read(content, source, home, project)
-        project = first or self._project(self._here or "/")
+        return self._loaded(first or self._project(self._here or "/"))
+
+    def load_text(self, content: bytes, source: str) -> Loaded:
+        folder = self._here or "/"
+        project = self._project(folder)
+        self._read(content, source, project.root if project.found else folder, project)
+        return self._loaded(project)
+
+    def _loaded(self, project: Project) -> Loaded:
         return Loaded(
             tuple(self._pods), (), project, tuple(self._config_maps), tuple(self._secrets)
         )

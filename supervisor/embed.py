@@ -1,0 +1,1034 @@
+"""Pods inside somebody else's program: `async with Supervisor() as node:`.
+
+    async with Supervisor() as node:
+        web = await node.run("web.yaml")
+        await web.wait_ready(timeout=10)
+        ...
+        report = await web.terminate(grace=5)
+
+It is the node of `podvisor run`, held by a program instead of a terminal: ephemeral, so whatever
+becomes of the program, its containers end with it. Needs an asyncio event loop and leaves it as it
+was: no signal handler, no child watcher, no policy is touched, and nothing is forked from here.
+
+The node lives in one task of its own from entering the block to leaving it, so that the block may
+be entered and left in different tasks (test fixtures are), and a cancellation in the program stops
+pods gracefully instead of tearing the node apart. Leaving the block stops what still runs, what was
+started last first, each pod within its grace period; being cancelled once more meanwhile kills.
+
+What a pod does is decided below, as always; here are only the names to ask for it by, and errors
+that say why it did not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal as signals
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor import waterfall
+from supervisor.api import codec, v1
+from supervisor.errors import (
+    ManifestError,
+    NodeError,
+    PodError,
+    PodFailed,
+    PodTimeout,
+    UsageError,
+)
+from supervisor.kubelet.clock import Clock
+from supervisor.kubelet.node import Node
+from supervisor.kubelet.statedir import StateDir
+from supervisor.kubelet.volumes import VolumeManager
+from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.facts import ConditionSet, ContainerId
+from supervisor.lifecycle.record import ContainerRecord, NodePolicy, PodRecord
+from supervisor.lifecycle.timeline import Mark, Moment
+from supervisor.project import manifests, oneoff
+from supervisor.project.homes import NODE_NAME, Homes, node_info
+from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
+from supervisor.runtime.logs import Follower, Joiner, Record
+from supervisor.runtime.spec import signal_number
+
+# A manifest: a path, its text, plain data, a typed object, or a command as a list of its words.
+Source = str | os.PathLike[str] | Mapping[str, object] | v1.Pod | Sequence[str]
+
+_Error = TypeVar("_Error", bound=PodError)
+_log = logging.getLogger("podvisor")
+
+_LINES, _EVENTS = 20, 10  # that errors show
+_OUTPUT_LIMIT = 16 << 20  # bytes of what a program run in a container prints
+_KEPT_LOGS = 50  # pods that are gone, whose logs can still be read
+# A pod that should have ended takes at most this much longer before it is killed, and then left
+# to the launcher, which kills everything at its own end.
+_MARGIN, _LAST_RESORT = 5.0, 3.0
+_TIMEOUT = 60.0  # seconds that is waited for a pod where nothing else is said
+
+
+class LogLine(Struct, frozen=True):
+    """One line that a container has printed, without its newline."""
+
+    time: str  # RFC 3339, with nanoseconds
+    stream: str  # stdout or stderr
+    text: str  # what is not UTF-8 is replaced
+
+
+class ExecResult(Struct, frozen=True):
+    """What a program gave that was run in a container."""
+
+    exit_code: int | None  # None: it took too long, and was killed with all it had started
+    output: str  # stdout, then stderr
+
+
+class ContainerView(Struct, frozen=True):
+    """One container of a pod, as it is now."""
+
+    name: str
+    pid: int | None  # on the host, of the main process; None: it does not run
+    exit_code: int | None  # of the last instance that ended; death by signal n is 128+n
+    reason: str  # as in its ContainerStatus: why it waits, or how it ended; empty while it runs
+    restarts: int
+    ready: bool
+
+
+class ContainerEnd(Struct, frozen=True):
+    """How one container came to its end in a termination."""
+
+    name: str
+    exit_code: int
+    reason: str
+    killed: bool  # it took SIGKILL
+    seconds: float | None  # from the stop signal to the end; None: it ended without one
+
+
+class Termination(Struct, frozen=True):
+    """How a pod ended. As text it is the waterfall that `podvisor run` shows."""
+
+    pod: str
+    phase: str
+    seconds: float  # from the deletion to the end of the last container
+    containers: tuple[ContainerEnd, ...]  # those that ran when the pod began to end
+    timeline: tuple[Mark, ...]
+    text: str
+
+    @property
+    def exit_code(self) -> int:
+        """That of the only container that ran. Raises UsageError when there were several."""
+        if len(self.containers) != 1:
+            raise UsageError(
+                f"cannot say the one exit code of pod {self.pod}: {len(self.containers)} containers"
+                " ran; ask for container(NAME).exit_code"
+            )
+        return self.containers[0].exit_code
+
+    @property
+    def killed(self) -> tuple[str, ...]:
+        """The containers that SIGKILL was needed for."""
+        return tuple(end.name for end in self.containers if end.killed)
+
+    def container(self, name: str) -> ContainerEnd:
+        for end in self.containers:
+            if end.name == name:
+                return end
+        raise UsageError(f"cannot say how {name!r} ended: no such container ran in pod {self.pod}")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Supervisor:
+    """A node for as long as the block lasts. Use as an async context manager, once.
+
+    `isolation` is as for `podvisor run`. `env` are variables for every container, `pass_env` the
+    names of those that containers get from this process. `images` maps image references to the
+    words of local commands, before podvisor.toml. `grace_period` (seconds), if given, replaces the
+    pods' own when the block is left. `backoff_initial` and `backoff_max` are the delays of restarts
+    in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        isolation: str = "auto",
+        env: Mapping[str, str] | None = None,
+        pass_env: Iterable[str] = (),
+        images: Mapping[str, Sequence[str]] | None = None,
+        grace_period: int | None = None,
+        backoff_initial: float | None = None,
+        backoff_max: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._isolation = isolation
+        self._env = tuple((env or {}).items())
+        self._pass_env = tuple(pass_env)
+        self._images = tuple((image, tuple(words)) for image, words in (images or {}).items())
+        self._grace_period = grace_period
+        self._delays = backoff_initial, backoff_max
+        self._clock = clock or Clock()
+        self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
+        self._batches: list[list[_Life]] = []  # what was started together
+        self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
+        self._secrets: dict[tuple[str, str], v1.Secret] = {}
+        self._main: asyncio.Task[None] | None = None
+        self._end: asyncio.Event
+        self._open: _Open
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Raises NodeError where no containers can be run, UsageError outside of asyncio."""
+        if self._main is not None:
+            raise UsageError("cannot enter a Supervisor again: make another one")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError(
+                "cannot embed podvisor here: it needs asyncio (uvloop or not)"
+            ) from None
+        self._end = asyncio.Event()
+        up: asyncio.Future[None] = loop.create_future()
+        self._main = loop.create_task(self._live(up), name="podvisor")
+        try:
+            await asyncio.wait((self._main, up), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            self._main.cancel()
+            await self._settle()
+            raise
+        if self._main.done():
+            up.cancel()
+            self._main.result()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        await self._settle()
+        assert self._main is not None
+        if error is None:
+            self._main.result()
+
+    async def _settle(self) -> None:
+        """Wait for the node's end, also while this task is being cancelled."""
+        assert self._main is not None
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not self._main.done():
+                try:
+                    await asyncio.wait((self._main,))
+                except asyncio.CancelledError as again:
+                    if self._end.is_set() and not self._main.done():
+                        self._open.node.delete_all(kill=True)
+                    cancelled = again
+        if cancelled is not None:
+            raise cancelled
+
+    async def _live(self, up: asyncio.Future[None]) -> None:
+        with StateDir() as state:
+            launcher = spawn_launcher(self._isolation)
+            try:
+                async with _Runtime(launcher, state.path) as runtime:
+                    await self._hold(runtime, launcher, state, up)
+            except BaseExceptionGroup as group:
+                raise _only_cause(group) from None
+            finally:
+                launcher.close()
+                self._close()
+
+    def _close(self) -> None:
+        if hasattr(self, "_open"):
+            self._open.closed = True
+            self._open.wake()
+        for pod in self._pods.values():
+            pod.lose(UsageError("cannot wait for a pod: the Supervisor was left"))
+
+    async def _hold(
+        self, runtime: _Runtime, launcher: Launcher, state: StateDir, up: asyncio.Future[None]
+    ) -> None:
+        initial, longest = self._delays
+        homes = Homes(
+            node_info(runtime.isolation, state.path),
+            given=self._env,
+            pass_env=self._pass_env,
+            backoff_initial=initial,
+            backoff_max=longest,
+        )
+        node = Node(
+            runtime,
+            homes.make_spec,
+            policy=NodePolicy(node_name=NODE_NAME),
+            clock=self._clock,
+            observer=self,
+            volumes=VolumeManager(homes.node_info),
+        )
+        async with node, anyio.create_task_group() as tasks:
+            self._open = _Open(runtime, homes, node)
+            tasks.start_soon(self._watch_logs, launcher.logs_fd)
+            tasks.start_soon(self._watch_node)
+            if not up.done():
+                up.set_result(None)
+            await self._end.wait()
+            await self._stop()
+            tasks.cancel_scope.cancel()
+        for bug in node.bugs:
+            _log.error("a bug of podvisor's own: %s", bug)
+
+    async def _stop(self) -> None:
+        """What was started last ends first; nothing is waited for longer than it may take."""
+        node = self._open.node
+        for batch in reversed(self._batches):
+            left = [pod for pod in batch if not pod.worker.finished.is_set()]
+            for pod in left:
+                node.delete(pod.worker, self._grace_period)
+            longest = max((pod.grace(self._grace_period) for pod in left), default=0)
+            with anyio.move_on_after(longest + _MARGIN):
+                await _all_finished(left)
+        node.delete_all(kill=True)
+        with anyio.move_on_after(_LAST_RESORT):
+            await _all_finished(self._pods.values())
+
+    async def _watch_node(self) -> None:
+        node = self._open.node
+        await node.wait_lost()
+        for pod in self._pods.values():
+            pod.lose(node.lost or NodeError("the node was lost"))
+
+    async def _watch_logs(self, logs_fd: int) -> None:
+        while True:
+            await anyio.wait_readable(logs_fd)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(logs_fd)
+            self._open.wake()
+
+    # --- pods -----------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        source: Source,
+        *,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+        restart: str = "Never",
+    ) -> PodHandle:
+        """Start one pod; return at once. ConfigMaps and Secrets may stand beside it.
+
+        `source` is a path; the text of a manifest (a str of several lines, or JSON); a dict; a
+        typed Pod or workload; or a command as a list of words, for which alone the other arguments
+        are: `name` is the pod's (that of the program, if not given), `restart` its restartPolicy.
+        Raises ManifestError, whose message has every problem on a line of its own; then nothing
+        was started.
+        """
+        if isinstance(source, Sequence) and not isinstance(source, str):
+            words = list(source)
+            name = name or self._free_name(words)
+            variables = [f"{key}={value}" for key, value in (env or {}).items()]
+            ports = [port] if port is not None else []
+            source = oneoff.manifest(name, words, restart, ports, variables, "")
+        elif name or env or port is not None or restart != "Never":
+            raise UsageError("cannot use name, env, port or restart but with a command")
+        loaded = await self._load(source)
+        if len(loaded.pods) != 1:
+            raise ManifestError(
+                f"cannot run {len(loaded.pods)} pods as one: use apply, which returns all of them"
+            )
+        taken = self._find(loaded.pods[0].pod.metadata)
+        if taken is not None:
+            raise ManifestError(
+                f"cannot run pod {taken.name}: there is one of this name, {taken.handle.phase}; "
+                "delete it first, or use apply, which replaces it"
+            )
+        self._configure(loaded)
+        return self._start(loaded.pods)[0]
+
+    async def apply(self, source: Source) -> tuple[PodHandle, ...]:
+        """Have all pods of a manifest, or of a folder of them, run as it says.
+
+        One that is there unchanged is left alone; one that has changed is terminated and replaced.
+        Returns when all have been taken on. Raises ManifestError; then nothing was changed.
+        """
+        loaded = await self._load(source)
+        self._configure(loaded)
+        kept: dict[tuple[str, str], PodHandle] = {}
+        for home in loaded.pods:
+            known = self._find(home.pod.metadata)
+            if known is None:
+                continue
+            if known.home == home and not known.is_leaving:
+                kept[_key(home.pod.metadata)] = known.handle
+            else:
+                await known.handle.terminate()
+        new = [home for home in loaded.pods if _key(home.pod.metadata) not in kept]
+        started = {_key(handle.pod.metadata): handle for handle in self._start(new)}
+        both = kept | started
+        return tuple(both[_key(home.pod.metadata)] for home in loaded.pods)
+
+    async def delete(self, pod: PodHandle | str, grace: int | None = None) -> Termination:
+        """Terminate a pod, as `PodHandle.terminate`; its name is free then."""
+        if isinstance(pod, str):
+            namespace, _, name = pod.rpartition("/")
+            found = self._find(v1.ObjectMeta(name=name, namespace=namespace or "default"))
+            if found is None:
+                raise UsageError(f"cannot delete pod {pod}: there is none")
+            pod = found.handle
+        return await pod.terminate(grace)
+
+    def pods(self) -> tuple[PodHandle, ...]:
+        """Those that were not deleted, in the order of their start."""
+        return tuple(pod.handle for pod in self._pods.values() if not pod.is_gone)
+
+    async def _load(self, source: Source) -> manifests.Loaded:
+        """Raises ManifestError with everything that is wrong."""
+        self._check_open()
+        match source:
+            case v1.Pod():
+                text, said = codec.dump(source, "json"), f"pod {source.metadata.name}"
+            case Mapping():
+                text, said = codec.dump(dict(source), "json"), "manifest"
+            case str() if "\n" in source or source.lstrip().startswith("{"):
+                text, said = source, "manifest"
+            case str() | os.PathLike():
+                path = os.fspath(source)
+                loaded = await anyio.to_thread.run_sync(self._load_path, path)
+                return self._checked(loaded)
+            case _:
+                raise UsageError("cannot run this: not a path, a text, a dict, a Pod or a command")
+        content = text.encode(errors="surrogateescape")
+        loaded = await anyio.to_thread.run_sync(self._load_text, content, said)
+        return self._checked(loaded)
+
+    def _load_path(self, path: str) -> manifests.Loaded:
+        if path == "-":
+            raise UsageError("cannot read manifests from the stdin of this program")
+        return manifests.load([path], maps=self._images)
+
+    def _load_text(self, content: bytes, said: str) -> manifests.Loaded:
+        return manifests.load_text(content, said, maps=self._images)
+
+    def _checked(self, loaded: manifests.Loaded) -> manifests.Loaded:
+        if manifests.refused(loaded.problems):
+            lines = [str(problem) for problem in loaded.problems]
+            raise ManifestError("\n".join([*lines, manifests.summary(loaded.problems)]))
+        problems = [
+            text for home in loaded.pods for text in self._open.homes.needs_namespaces(home)
+        ]
+        if problems:
+            raise ManifestError("\n".join([*problems, "nothing was started"]))
+        for problem in loaded.problems:
+            _log.warning("%s", problem)
+        self._check_open()
+        return loaded
+
+    def _check_open(self) -> None:
+        if self._main is None or self._end.is_set():
+            raise UsageError("cannot start pods: the Supervisor is not entered, or was left")
+        self._open.check()
+
+    def _configure(self, loaded: manifests.Loaded) -> None:
+        self._config_maps |= {_key(each.metadata): each for each in loaded.config_maps}
+        self._secrets |= {_key(each.metadata): each for each in loaded.secrets}
+        configuration = manifests.configuration(self._config_maps.values(), self._secrets.values())
+        if configuration != self._open.homes.configuration:
+            self._open.homes.configuration = configuration
+            self._open.node.configuration_changed()
+
+    def _start(self, homes: Iterable[manifests.LoadedPod]) -> list[PodHandle]:
+        self._forget_gone()
+        batch = []
+        for home in homes:
+            policy = self._open.homes.policy(home.project, self._open.node.policy)
+            worker = self._open.node.run_pod(home.pod, policy)
+            uid = worker.pod.metadata.uid
+            self._open.homes.add(uid, home)
+            pod = self._pods[uid] = _Life(self._open, worker, home)
+            batch.append(pod)
+        if batch:
+            self._batches.append(batch)
+        return [pod.handle for pod in batch]
+
+    def _forget_gone(self) -> None:
+        """Pods come and go for long: of those that are gone the last ones are kept."""
+        gone = [uid for uid, pod in self._pods.items() if pod.is_gone]
+        for uid in gone[:-_KEPT_LOGS]:
+            del self._pods[uid]
+            self._open.homes.forget(uid)
+        left = [[pod for pod in batch if not pod.is_gone] for batch in self._batches]
+        self._batches = [batch for batch in left if batch]
+
+    def _find(self, meta: v1.ObjectMeta) -> _Life | None:
+        """The pod of a name; the newest, where others are not gone yet."""
+        pods = reversed(self._pods.values())
+        return next(
+            (p for p in pods if not p.is_gone and _key(p.home.pod.metadata) == _key(meta)), None
+        )
+
+    def _free_name(self, words: list[str]) -> str:
+        """Of a pod for a command: its program's, with a number where that is taken."""
+        program = os.path.basename(words[0]) if words else ""
+        base = re.sub(r"[^a-z0-9]+", "-", program.lower()).strip("-")[:40].strip("-") or "command"
+        taken = {pod.name for pod in self.pods()}
+        names = (base, *(f"{base}-{number}" for number in range(2, len(taken) + 3)))
+        return next(name for name in names if name not in taken)
+
+    # --- what happens (node.Observer) -----------------------------------------------------------
+
+    def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
+        pod = self._pods.get(worker.pod.metadata.uid)
+        if pod is not None and worker.record is not before:
+            pod.changed(before)
+            self._open.wake()  # what is read may have come to its end
+
+    def event(self, event: v1.Event) -> None:
+        """Asked for, where somebody wants to know."""
+
+
+class PodHandle:
+    """A pod that was started, also after its end. Made by `Supervisor.run` and `apply`.
+
+    Where a `container` is asked for, none means the only one of the pod's app containers.
+    """
+
+    def __init__(self, life: _Life) -> None:
+        self._life = life
+
+    def __repr__(self) -> str:
+        return f"<PodHandle {self.namespace}/{self.name} {self.phase}>"
+
+    # --- what it is -----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._life.worker.pod.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        return self._life.worker.pod.metadata.namespace
+
+    @property
+    def uid(self) -> str:
+        return self._life.worker.pod.metadata.uid
+
+    @property
+    def pod(self) -> v1.Pod:
+        """The object, with its status."""
+        return _object(self._life.worker.record)
+
+    @property
+    def status(self) -> v1.PodStatus:
+        return self._life.worker.record.status
+
+    @property
+    def phase(self) -> str:
+        return self._life.worker.record.status.phase
+
+    @property
+    def ready(self) -> bool:
+        return _condition(self._life.worker.record, reasons.READY) == "True"
+
+    @property
+    def containers(self) -> dict[str, ContainerView]:
+        """By name: init containers, then app containers."""
+        return _views(self._life.worker.record)
+
+    @property
+    def pid(self) -> int | None:
+        """On the host, of the only container's main process; None while it does not run."""
+        return self.containers[self._life.container("")].pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """That of the only container's last instance that ended; None: none has."""
+        return self.containers[self._life.container("")].exit_code
+
+    @property
+    def host_port(self) -> int:
+        """The first port that the manifest declares; containers have the host's network."""
+        for container in self._life.worker.pod.spec.containers:
+            for port in container.ports:
+                return port.container_port
+        raise UsageError(f"cannot say a port of pod {self.name}: its manifest declares none")
+
+    def port(self, name: str) -> int:
+        """The port that the manifest declares by this name."""
+        spec = self._life.worker.pod.spec
+        for container in (*spec.init_containers, *spec.containers):
+            for port in container.ports:
+                if port.name == name:
+                    return port.container_port
+        raise UsageError(f"cannot say port {name!r} of pod {self.name}: its manifest has none")
+
+    def events(self) -> tuple[v1.Event, ...]:
+        """As `kubectl get events` shows them, oldest first."""
+        return tuple(self._life.open.node.events(self.uid))
+
+    @property
+    def timeline(self) -> str:
+        """How it ended, or has come towards that, as `podvisor run` shows it; empty before."""
+        return waterfall.draw(self._life.worker.record, self.name)
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    async def wait_ready(self, timeout: float | None = _TIMEOUT) -> Self:
+        """Wait until the pod is Ready. Raises PodFailed when it has ended, PodTimeout."""
+        return await self.wait_for(reasons.READY, timeout)
+
+    async def wait_for(
+        self,
+        condition: str | Callable[[v1.PodStatus], bool],
+        timeout: float | None = _TIMEOUT,
+    ) -> Self:
+        """Wait for a condition by its type (`"Ready"`, `"Ready=False"`), or until a function says
+        so of a status; each one that the pod has is shown to it. Raises PodFailed when the pod
+        ends first, PodTimeout.
+        """
+        if isinstance(condition, str):
+            type_, _, wanted = condition.partition("=")
+            name = reasons.CONDITION_ALIASES.get(type_, type_)
+            said = condition if wanted else f"{type_}=True"
+
+            def test(record: PodRecord) -> bool:
+                return (_condition(record, name) or "Unknown") == (wanted or "True")
+        else:
+            said, of_status = "what was waited for", condition
+
+            def test(record: PodRecord) -> bool:
+                return of_status(record.status)
+
+        def look(record: PodRecord) -> bool:
+            if test(record):
+                return True
+            if self._life.is_over:
+                raise self._life.problem(PodFailed, f"pod {self.name} has ended before {said}")
+            return False
+
+        await self._life.until(look, timeout, said)
+        return self
+
+    async def wait(self, timeout: float | None = _TIMEOUT, *, check: bool = True) -> v1.PodStatus:
+        """Wait until the pod has Succeeded or Failed, or is gone; return its status.
+
+        Raises PodFailed when it Failed, unless `check` is False; PodTimeout.
+        """
+        await self._life.until(lambda _: self._life.is_over, timeout, "its end")
+        if check and self.phase == reasons.FAILED:
+            raise self._life.problem(PodFailed, f"pod {self.name} has failed")
+        return self.status
+
+    async def terminate(self, grace: int | None = None) -> Termination:
+        """Delete the pod as `kubectl delete` does, and wait until it is gone.
+
+        `grace` in seconds; None: as the pod says; 0: killed at once. Never raises for how the
+        containers took it: the report says that. Logs and status can be read on.
+        """
+        life = self._life
+        if not self._life.is_gone:
+            life.open.check()
+            life.worker = life.open.node.delete(life.worker, grace)
+            longest = self._life.grace(grace) + _MARGIN
+            with anyio.move_on_after(longest):
+                await self._life.worker.finished.wait()
+            if not self._life.worker.finished.is_set():
+                raise self._life.problem(
+                    PodTimeout, f"pod {self.name}: no end within {longest:g} s"
+                )
+        return _termination(self.name, self._life.worker.record, self.timeline)
+
+    async def watch(self) -> AsyncIterator[v1.Pod]:
+        """The pod as it is, then after every change, until it is over."""
+        queue: asyncio.Queue[v1.Pod | None] = asyncio.Queue()
+        self._life.watchers.add(queue)
+        try:
+            yield self.pod
+            while not self._life.is_over or not queue.empty():
+                pod = await queue.get()
+                if pod is None:
+                    return
+                yield pod
+        finally:
+            self._life.watchers.discard(queue)
+
+    # --- what can be done with it ---------------------------------------------------------------
+
+    async def exec(
+        self, container: str, argv: Sequence[str], *, timeout: float | None = None
+    ) -> ExecResult:
+        """Run a program in a running container, without a shell. Raises PodError."""
+        from supervisor.runtime.cri import ExecError
+
+        id = self._life.running(container)
+        words = tuple(argv)
+        try:
+            done = await self._life.open.runtime.exec(
+                id, words, timeout=timeout, limit=_OUTPUT_LIMIT
+            )
+        except ExecError as error:
+            raise self._life.problem(
+                PodError, f"cannot run {words[0]!r} in {id.name}: {error}"
+            ) from None
+        return ExecResult(done.exit_code, done.output.decode(errors="replace"))
+
+    async def signal(self, container: str, sig: int | str | signals.Signals) -> None:
+        """Send a signal to the main process, and to it alone. Raises PodError."""
+        id = self._life.running(container)
+        number = signal_number(sig) if isinstance(sig, str) else int(sig)
+        if not self._life.open.runtime.signal(id, number):
+            raise self._life.problem(PodError, f"cannot signal {id.name}: it has ended")
+
+    async def set_condition(
+        self, type: str, status: str | bool, reason: str = "", message: str = ""
+    ) -> None:
+        """Set a condition that the node does not own, as a controller does for a readiness gate."""
+        if reasons.CONDITION_ALIASES.get(type, type) in reasons.OWN_CONDITIONS:
+            raise UsageError(f"cannot set condition {type}: the node owns it")
+        value = str(status)
+        if value not in ("True", "False", "Unknown"):
+            raise UsageError(f"cannot set condition {type} to {value!r}: True, False or Unknown")
+        if self._life.is_over:
+            raise self._life.problem(
+                PodFailed, f"cannot set condition {type}: pod {self.name} is over"
+            )
+        now = self._life.open.node.clock.now()
+        self._life.worker.tell(
+            ConditionSet(at=now, type=type, status=value, reason=reason, message=message)
+        )
+        await self.wait_for(f"{type}={value}")
+
+    # --- what it printed ------------------------------------------------------------------------
+
+    async def logs(
+        self,
+        container: str = "",
+        *,
+        follow: bool = False,
+        previous: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        """Lines that a container has printed, from its newest instance's first on.
+
+        `follow`: until that instance has ended. `previous`: those of the instance before.
+        """
+        name, joiner = self._life.container(container), Joiner()
+        worker = self._life.worker
+        while follow and self._life.record_of(name).attempt < 0 and not worker.finished.is_set():
+            await self._life.open.grown.wait()
+        attempt = self._life.record_of(name).attempt - previous
+        path = self._life.log_path(name, attempt)
+        if path is None:
+            return
+        with Follower(path) as follower:
+            while True:
+                grown = self._life.open.grown
+                over = not follow or self._life.has_ended(name, attempt)
+                records = follower.read(final=over)
+                for record in joiner.feed(records):
+                    yield _line(record)
+                if not records and over:
+                    break
+                if not records:
+                    await grown.wait()
+        for record in joiner.flush():
+            yield _line(record)
+
+    def output(self, container: str = "", *, previous: bool = False) -> str:
+        """All that a container's newest instance has printed until now, as text."""
+        lines = self._life.lines(self._life.container(container), previous=previous)
+        return "".join(f"{line.text}\n" for line in lines)
+
+
+class _Open:
+    """What there is while a Supervisor is open.
+
+    `grown` is set, and is another one then, whenever logs have grown or pods have changed.
+    """
+
+    def __init__(self, runtime: _Runtime, homes: Homes, node: Node) -> None:
+        self.runtime, self.homes, self.node = runtime, homes, node
+        self.grown = asyncio.Event()
+        self.closed = False
+
+    def wake(self) -> None:
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+    def check(self) -> None:
+        """Raises what keeps pods from being looked after."""
+        if self.closed:
+            raise UsageError("cannot do this with pods: the Supervisor was left")
+        if self.node.lost is not None:
+            raise self.node.lost
+
+
+class _Life:
+    """One pod, as its handle and its Supervisor know it."""
+
+    def __init__(self, open: _Open, worker: PodWorker, home: manifests.LoadedPod) -> None:
+        self.open, self.worker, self.home = open, worker, home
+        self.name, self.uid = worker.pod.metadata.name, worker.pod.metadata.uid
+        self.watchers: set[asyncio.Queue[v1.Pod | None]] = set()
+        self._waiters: set[_Waiter] = set()
+        self.handle = PodHandle(self)
+
+    @property
+    def is_over(self) -> bool:
+        record = self.worker.record
+        return record.status.phase in reasons.TERMINAL_PHASES or self.is_gone
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.worker.record.deletion is not None
+
+    @property
+    def is_gone(self) -> bool:
+        return self.is_leaving and self.worker.finished.is_set()
+
+    def grace(self, grace: int | None) -> int:
+        own = self.worker.pod.spec.termination_grace_period_seconds
+        return (30 if own is None else own) if grace is None else grace
+
+    def container(self, container: str) -> str:
+        """Raises UsageError where it names none, or none is named and there are several."""
+        spec = self.worker.pod.spec
+        names = [c.name for c in spec.containers]
+        if not container and len(names) == 1:
+            return names[0]
+        names = [*(c.name for c in spec.init_containers), *names]
+        if container in names:
+            return container
+        asked = f"container {container!r}" if container else "a container without its name"
+        raise UsageError(f"cannot find {asked} in pod {self.name}: it has {', '.join(names)}")
+
+    def record_of(self, name: str) -> ContainerRecord:
+        return next(c for c in self.worker.record.containers if c.name == name)
+
+    def running(self, container: str) -> ContainerId:
+        """Raises PodError where it does not run."""
+        record = self.record_of(self.container(container))
+        if record.running is None or self.worker.finished.is_set():
+            raise self.problem(PodError, f"container {record.name} of {self.name} does not run")
+        return ContainerId(self.uid, record.name, record.attempt)
+
+    def has_ended(self, name: str, attempt: int) -> bool:
+        record = self.record_of(name)
+        ended = record.ended
+        return (
+            record.attempt > attempt
+            or (ended is not None and ended.attempt >= attempt)
+            or self.worker.finished.is_set()
+        )
+
+    def log_path(self, name: str, attempt: int) -> str | None:
+        launched = self.open.homes.specs.get(ContainerId(self.uid, name, attempt))
+        return None if launched is None else launched.log_path
+
+    def lines(self, name: str, *, previous: bool = False) -> list[LogLine]:
+        path = self.log_path(name, self.record_of(name).attempt - previous)
+        if path is None:
+            return []
+        joiner, lines = Joiner(), list[LogLine]()
+        with Follower(path) as follower:
+            while records := follower.read(final=True):
+                lines += map(_line, joiner.feed(records))
+        return lines + [_line(record) for record in joiner.flush()]
+
+    def changed(self, before: PodRecord) -> None:
+        record = self.worker.record
+        for waiter in list(self._waiters):
+            waiter.look(record)
+        if record.status != before.status or record.pod is not before.pod:
+            for queue in self.watchers:
+                queue.put_nowait(_object(self.worker.record))
+        for c in record.containers:  # of instances before the previous one nothing is asked
+            self.open.homes.specs.pop(ContainerId(self.uid, c.name, c.attempt - 2), None)
+
+    def lose(self, error: Exception) -> None:
+        """There is no node any more: what is waited for will not be."""
+        for waiter in list(self._waiters):
+            waiter.fail(error)
+        for queue in self.watchers:
+            queue.put_nowait(None)
+
+    async def until(
+        self, test: Callable[[PodRecord], bool], timeout: float | None, said: str
+    ) -> None:
+        """Wait until the record is so; every one is looked at. Raises what the test does."""
+        if test(self.worker.record):
+            return
+        self.open.check()
+        waiter = _Waiter(test)
+        self._waiters.add(waiter)
+        try:
+            with anyio.move_on_after(timeout):
+                await waiter.seen
+                return
+        finally:
+            self._waiters.discard(waiter)
+        raise self.problem(
+            PodTimeout, f"pod {self.name}: no {said} within {timeout:g} s{self.why_not()}"
+        )
+
+    def why_not(self) -> str:
+        """What each container that is not ready does instead."""
+        texts = []
+        for view in _views(self.worker.record).values():
+            if not view.ready and view.reason != reasons.COMPLETED:
+                state = view.reason or ("not ready" if view.pid else "not started")
+                code = f", exit code {view.exit_code}" if view.exit_code else ""
+                texts.append(f"{view.name} is {state}{code}")
+        return (
+            f": {self.worker.record.status.phase}; {'; '.join(texts)}"
+            if texts
+            else f": {self.worker.record.status.phase}"
+        )
+
+    def problem(self, kind: type[_Error], message: str) -> _Error:
+        """An error with all that helps: of the containers, the one that tells most."""
+        views = list(_views(self.worker.record).values())
+        by_worth = sorted(views, key=_worth)
+        worst = by_worth[-1]
+        lines = self.lines(worst.name) or self.lines(worst.name, previous=True)
+        events = [
+            f"{e.type} {e.reason}: {e.message}" + (f" (x{e.count})" if e.count > 1 else "")
+            for e in self.open.node.events(self.uid)
+        ]
+        if worst.exit_code is not None and kind is PodFailed:
+            message += f": {worst.name} exited with code {worst.exit_code} ({worst.reason})"
+        return kind(
+            message,
+            pod=self.name,
+            container=worst.name,
+            exit_code=worst.exit_code,
+            reason=worst.reason or self.worker.record.status.reason,
+            events=tuple(events[-_EVENTS:]),
+            log_lines=tuple(line.text for line in lines[-_LINES:]),
+        )
+
+
+class _Waiter:
+    """Somebody who waits until a record is as wanted."""
+
+    def __init__(self, test: Callable[[PodRecord], bool]) -> None:
+        self._test = test
+        self.seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(self, record: PodRecord) -> None:
+        if self.seen.done():
+            return
+        try:
+            if self._test(record):
+                self.seen.set_result(None)
+        except Exception as error:
+            self.seen.set_exception(error)
+
+    def fail(self, error: Exception) -> None:
+        if not self.seen.done():
+            self.seen.set_exception(error)
+
+
+class _Runtime(ProcessRuntime):
+    """Keeps the logs of pods that are gone, of the last ones: they are read after the end."""
+
+    def __init__(self, launcher: Launcher, state_dir: str) -> None:
+        super().__init__(launcher, state_dir)
+        self._gone: deque[tuple[str, str, str]] = deque()
+
+    async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
+        self._gone.append((namespace, name, uid))
+        if len(self._gone) > _KEPT_LOGS:
+            await super().remove_pod(*self._gone.popleft())
+
+
+async def _all_finished(pods: Iterable[_Life]) -> None:
+    for pod in pods:
+        await pod.worker.finished.wait()
+
+
+def _key(meta: v1.ObjectMeta) -> tuple[str, str]:
+    return meta.namespace, meta.name
+
+
+def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nest of task groups wrapped, when it is one error."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner
+
+
+def _condition(record: PodRecord, type: str) -> str:
+    """The status of a condition; empty where there is none."""
+    return next((c.status for c in record.status.conditions if c.type == type), "")
+
+
+def _object(record: PodRecord) -> v1.Pod:
+    return replace(record.pod, status=record.status)
+
+
+def _views(record: PodRecord) -> dict[str, ContainerView]:
+    status = record.status
+    told = {s.name: s for s in (*status.init_container_statuses, *status.container_statuses)}
+    return {c.name: _view(c, told.get(c.name)) for c in record.containers}
+
+
+def _view(record: ContainerRecord, status: v1.ContainerStatus | None) -> ContainerView:
+    reason, ready = "", False
+    if status is not None:
+        ready, state = status.ready, status.state
+        if state.waiting is not None:
+            reason = state.waiting.reason
+        elif state.terminated is not None:
+            reason = state.terminated.reason
+    return ContainerView(
+        name=record.name,
+        pid=record.running.pid if record.running is not None else None,
+        exit_code=record.ended.exit_code if record.ended is not None else None,
+        reason=reason,
+        restarts=record.restarts,
+        ready=ready,
+    )
+
+
+def _worth(view: ContainerView) -> tuple[bool, bool, bool]:
+    """How much one container tells about why a pod is not as it should be: more is later."""
+    failed = view.exit_code not in (None, 0)
+    return failed, bool(view.reason) and view.reason != reasons.COMPLETED, not view.ready
+
+
+def _line(record: Record) -> LogLine:
+    return LogLine(
+        time=record.time.decode(),
+        stream=record.stream.decode(),
+        text=record.content.decode(errors="replace"),
+    )
+
+
+def _termination(name: str, record: PodRecord, text: str) -> Termination:
+    trail = record.trail
+    alive = {mark.container for mark in trail if mark.moment is Moment.ALIVE}
+    apps = {c.name for c in record.pod.spec.containers}
+    ends = []
+    for c in record.containers:
+        if c.ended is None or c.name not in (alive or apps):
+            continue
+        marks = {mark.moment: mark for mark in trail if mark.container == c.name}
+        took: float | None = None
+        if Moment.SIGNAL in marks and Moment.EXIT in marks:
+            took = marks[Moment.EXIT].at.boot - marks[Moment.SIGNAL].at.boot
+        ends.append(
+            ContainerEnd(c.name, c.ended.exit_code, c.ended.reason, Moment.KILL in marks, took)
+        )
+    length = max(m.at.boot for m in trail) - trail[0].at.boot if trail else 0.0
+    return Termination(name, record.status.phase, length, tuple(ends), trail, text)
