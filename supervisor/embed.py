@@ -369,7 +369,7 @@ class Supervisor:
             known = self._find(home.pod.metadata)
             if known is None:
                 continue
-            if known.home == home and not known.is_leaving:
+            if _is_same(known.home, home) and not known.is_leaving:
                 kept[_key(home.pod.metadata)] = known.handle
             else:
                 await known.handle.terminate()
@@ -629,16 +629,17 @@ class PodHandle:
             raise self._life.problem(PodFailed, f"pod {self.name} has failed")
         return self.status
 
-    async def terminate(self, grace: int | None = None) -> Termination:
+    async def terminate(self, grace: int | None = None, *, kill: bool = False) -> Termination:
         """Delete the pod as `kubectl delete` does, and wait until it is gone.
 
-        `grace` in seconds; None: as the pod says; 0: killed at once. Never raises for how the
-        containers took it: the report says that. Logs and status can be read on.
+        `grace` in seconds; None: as the pod says; containers always have 2. With `kill` they get
+        SIGKILL at once, and no preStop. Never raises for how they took it: the report says that.
+        Logs and status can be read on.
         """
         life = self._life
         if not self._life.is_gone:
             life.open.check()
-            life.worker = life.open.node.delete(life.worker, grace)
+            life.worker = life.open.node.delete(life.worker, grace, kill=kill)
             longest = self._life.grace(grace) + _MARGIN
             with anyio.move_on_after(longest):
                 await self._life.worker.finished.wait()
@@ -954,6 +955,11 @@ class _Runtime(ProcessRuntime):
 async def _all_finished(pods: Iterable[_Life]) -> None:
     for pod in pods:
         await pod.worker.finished.wait()
+
+
+def _is_same(known: manifests.LoadedPod, wanted: manifests.LoadedPod) -> bool:
+    """Whether both start the same, wherever in its source the pod stands."""
+    return replace(known, source="", document=None) == replace(wanted, source="", document=None)
 
 
 def _key(meta: v1.ObjectMeta) -> tuple[str, str]:

@@ -297,7 +297,9 @@ class Node:
             if not worker.finished.is_set():
                 worker.tell(self._stopping)
 
-    def delete(self, worker: PodWorker, grace: int | None = None) -> PodWorker:
+    def delete(
+        self, worker: PodWorker, grace: int | None = None, *, kill: bool = False
+    ) -> PodWorker:
         """Ask for the deletion of one pod, also of one that has ended; return who sees to it.
 
         Asking again only shortens.
@@ -305,7 +307,7 @@ class Node:
         uid = worker.pod.metadata.uid
         if worker.finished.is_set() and self._workers.get(uid) is worker:
             worker = self._work(PodWorker(self, worker.record))
-        worker.tell(DeletionRequested(at=self.clock.now(), grace=grace))
+        worker.tell(DeletionRequested(at=self.clock.now(), grace=grace, kill=kill))
         return worker
 
     def configuration_changed(self) -> None:
