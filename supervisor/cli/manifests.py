@@ -1,10 +1,10 @@
 """From the FILE|DIR|- of a command line to pods, or to everything that is wrong with them.
 
-`run` and `validate` share this: which files are meant, what they hold, whether two pods have one
-name, which podvisor.toml belongs to them. This is also where a manifest meets the user that
-podvisor runs as and the images that he has mapped: ids that he cannot take, and containers without
-a program, are said before anything starts. Nothing is printed and nothing raised here for what is
-wrong with a file: it ends in `Loaded.problems`.
+`run` and `validate` share this: which files are meant, what they hold, what pods are called where
+two have one name, which podvisor.toml belongs to them. This is also where a manifest meets the user
+that podvisor runs as and the images that he has mapped: ids that he cannot take, and containers
+without a program, are said before anything starts. Nothing is printed and nothing raised here for
+what is wrong with a file: it ends in `Loaded.problems`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ _Admit = Callable[[Any], tuple[v1.Pod | None, list[Finding]]]
 
 
 class Select(Protocol):
-    def __call__(self, data: Any, admit_pod: _Admit) -> tuple[v1.Pod | None, list[Finding]]: ...
+    def __call__(
+        self, data: Any, admit_pod: _Admit, kind: str
+    ) -> tuple[v1.Pod | None, list[Finding]]: ...
 
 
 class Project(Struct, frozen=True, kw_only=True):
@@ -149,14 +151,19 @@ def load(
     """Read all manifests that the command line names. Raises nothing for what they hold.
 
     Kinds that are not run here are skipped with a warning where something is run beside them, and
-    refused where nothing is, or if `strict`. `part`: there are other files than these. `select`
-    judges plain data of a pod by the function it is given, or a part of it. `without_programs`:
-    also pods whose images stand for nothing that could be run.
+    refused where nothing is, or if `strict`. `part`: there are other files than these, and pods are
+    not told apart yet (`distinct`). `select` judges plain data of a pod by the function it is
+    given, or a part of it. `without_programs`: also pods whose images stand for nothing that could
+    be run.
     """
     ids = ids or Ids(os.geteuid(), os.getegid(), tuple(os.getgroups()))
     loader = _Loader(stdin, ids, maps, select, without_programs=without_programs)
     loaded = loader.load(paths)
-    return replace(loaded, problems=loader.judge(strict=strict, part=part))
+    problems = loader.judge(strict=strict, part=part)
+    if not part:
+        pods, clashes = distinct(loaded.pods, loader.documents)
+        loaded, problems = replace(loaded, pods=pods), (*problems, *clashes)
+    return replace(loaded, problems=problems)
 
 
 class _Loader:
@@ -178,12 +185,12 @@ class _Loader:
             self._here = os.getcwd()
         except OSError:
             self._here = ""  # was deleted: good enough for files with absolute names
+        self.documents: list[codec.Document] = []  # that are to be run, good or not
         self._pods: list[LoadedPod] = []
         self._problems: list[Problem] = []
         self._config_maps: list[v1.ConfigMap] = []
         self._secrets: list[v1.Secret] = []
         self._others: list[_Others] = []
-        self._runs = False  # whether anything is there to be run, good or not
         self._places: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: where first
         self._projects: dict[str, Project] = {}  # by folder
 
@@ -203,7 +210,7 @@ class _Loader:
 
     def judge(self, *, strict: bool, part: bool) -> tuple[Problem, ...]:
         """All problems, once it is known what is there."""
-        if not strict and (part or self._runs):
+        if not strict and (part or self.documents):
             documents = [document for others in self._others for document in others.documents]
             if documents:
                 self._problems.append(_skipped(documents))
@@ -309,7 +316,7 @@ class _Loader:
                 findings = list(self._check_name(document, "Secret", secret.metadata))
                 self._secrets += [secret] if not findings else []
         else:
-            self._runs = True
+            self.documents.append(document)
             pod, findings = self._admit(document, home.project.images)
             if pod is not None:
                 self._pods.append(replace(home, pod=pod, document=document))
@@ -321,7 +328,7 @@ class _Loader:
         here = partial(self._check_here, document, known)
         admit_pod: _Admit = partial(validation.admit, here=here)
         if self._select is not None:
-            admit_pod = partial(self._select, admit_pod=admit_pod)
+            admit_pod = partial(self._select, admit_pod=admit_pod, kind=_kind(document.data))
         if workloads.is_workload(document.data):
             return workloads.admit(document.data, admit_pod)
         return admit_pod(document.data)
@@ -329,7 +336,7 @@ class _Loader:
     def _check_here(
         self, document: codec.Document, known: Images, pod: v1.Pod
     ) -> Iterator[Finding]:
-        yield from self._check_name(document, "Pod", pod.metadata)
+        yield from self._check_name(document, _kind(document.data), pod.metadata)
         yield from unobtainable_ids(pod, self._ids)
         if not self._without_programs:
             yield from unusable_images(pod, known, self._ids)
@@ -432,6 +439,69 @@ def _short(path: str, here: str) -> str:
     return path if short.startswith("..") else short
 
 
+# --- what pods are called ------------------------------------------------------------------------
+
+
+def distinct(
+    pods: Iterable[LoadedPod], documents: Iterable[codec.Document]
+) -> tuple[tuple[LoadedPod, ...], tuple[Problem, ...]]:
+    """Pods with names of their own, and what is to say about that.
+
+    In a cluster a Deployment and a CronJob may have one name, since their pods have longer ones.
+    Here such a workload's pod gets the kind into its name; a bare Pod keeps its name. `documents`
+    are all that have a pod or would have one: no order, and nothing that was left out, changes what
+    a pod is called.
+    """
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for each in documents:
+        kinds.setdefault(_name_in(each.data), set()).add(_kind(each.data))
+    pods = list(pods)
+    taken = {_key(home.pod.metadata) for home in pods if not _shares(home, kinds)}
+    named: list[LoadedPod] = []
+    found: list[Problem] = []
+    for home in pods:
+        document, meta = home.document, home.pod.metadata
+        if document is None or not _shares(home, kinds):
+            named.append(home)
+            continue
+        kind = _kind(document.data)
+        others = ", ".join(sorted(kinds[_key(meta)] - {kind}))
+        own = replace(meta, name=with_kind(meta.name, kind))
+        text = f"is also that of a {others}: this {kind} runs as pod {own.name}"
+        findings = [said(("metadata", "name"), text, Severity.WARNING)]
+        findings += validation.check_metadata(own)
+        if _key(own) in taken:
+            clash = duplicate(("metadata", "name"), own.name)
+            findings.append(replace(clash, text=f"{clash.text}: another pod has that name"))
+        found += [document.problem(finding) for finding in findings]
+        if not has_errors(findings):
+            taken.add(_key(own))
+            named.append(replace(home, pod=replace(home.pod, metadata=own)))
+    return tuple(named), _not_too_many(found)
+
+
+def with_kind(name: str, kind: str) -> str:
+    """What the pod of a workload is called where another kind has the workload's name."""
+    return f"{name}-{kind.lower()}"
+
+
+def _shares(home: LoadedPod, kinds: dict[tuple[str, str], set[str]]) -> bool:
+    """Whether this is the pod of a workload whose name another kind has, too."""
+    of_pod = home.document is None or _kind(home.document.data) == "Pod"
+    return not of_pod and len(kinds[_key(home.pod.metadata)]) > 1
+
+
+def _kind(data: Any) -> str:
+    return str(data.get("kind")) if isinstance(data, dict) else ""
+
+
+def _name_in(data: Any) -> tuple[str, str]:
+    """Namespace and name, as far as a document has them."""
+    meta = data.get("metadata") if isinstance(data, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    return str(meta.get("namespace") or "default"), str(meta.get("name") or "")
+
+
 # --- what is not there --------------------------------------------------------------------------
 
 
@@ -446,11 +516,15 @@ def unconfigured(pods: Iterable[LoadedPod], configuration: Configuration) -> lis
         for home in pods
         for finding in missing_configuration(home.pod, configuration)
     )
-    missing = list(islice(found, MAX_FINDINGS + 1))
-    if len(missing) > MAX_FINDINGS:
-        last = missing[-1]
-        missing[-1] = Problem(last.severity, last.source, 0, 0, "", THE_REST)
-    return missing
+    return list(_not_too_many(found))
+
+
+def _not_too_many(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    shown = tuple(islice(problems, MAX_FINDINGS + 1))
+    if len(shown) <= MAX_FINDINGS:
+        return shown
+    last = shown[-1]
+    return (*shown[:-1], Problem(last.severity, last.source, 0, 0, "", THE_REST))
 
 
 def as_warnings(problems: Iterable[Problem]) -> list[Problem]:

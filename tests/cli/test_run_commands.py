@@ -224,9 +224,7 @@ def test_what_a_chart_renders_runs_unchanged(place: Place) -> None:
         finished = place.run("-", stdin=stdin, code=0)
     assert finished.out == "migrate/migrate | migrated\n"
     assert "stdin:4:1: warning: skipped, since only pods and workloads are run" in finished.err
-    assert (
-        "spec.backoffLimit is ignored: the pod template runs once, as pod migrate" in finished.err
-    )
+    assert "spec.backoffLimit is ignored: the pod template runs once, as one pod" in finished.err
     place.run(path, "--strict", code=3)
     only_config = place.write(
         "config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from supervisor.api.problems import MAX_FINDINGS
-from supervisor.cli import fields, manifests, validate
+from supervisor.cli import fields, manifests, selection, validate
 from supervisor.errors import UsageError
 
 GOOD = """\
@@ -492,18 +492,98 @@ def test_a_workload_is_a_pod_of_its_name(capsys: pytest.CaptureFixture[str]) -> 
     out, err = capsys.readouterr()
     assert out == "web.yaml: pod default/web is valid\n"
     assert err.splitlines() == [
-        "web.yaml:5:3: warning: spec.replicas is ignored: the pod template runs once, as pod web",
+        "web.yaml:5:3: warning: spec.replicas is ignored: the pod template runs once, as one pod",
         "1 warning",
     ]
 
 
-def test_a_workload_and_a_pod_cannot_have_one_name() -> None:
-    pod, web = GOOD.replace("NAME", "web"), DEPLOYMENT.replace("NAME", "web")
-    found = problems(write("web.yaml", f"{pod}---\n{web}"))
-    assert found[0] == (
-        'web.yaml:12:18: error: metadata.name: Duplicate value: "web": '
-        "namespace default has it from web.yaml:4 already"
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: NAME}
+spec:
+  schedule: 0 3 * * *
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - name: b
+            command: ["true"]
+"""
+
+
+def pods(*paths: str, **more: Any) -> list[str]:
+    loaded = manifests.load(list(paths), **more)
+    assert not manifests.refused(loaded.problems), loaded.problems
+    return [home.pod.metadata.name for home in loaded.pods]
+
+
+def warned(*paths: str) -> list[str]:
+    return [p for p in problems(*paths) if "is also that of" in p]
+
+
+def test_workloads_of_one_name_have_pods_with_their_kind_in_the_name() -> None:
+    """In any order, and in one file or two."""
+    web, cron = named(DEPLOYMENT, "web"), named(CRON_JOB, "web")
+    one = write("a.yaml", f"{web}---\n{cron}")
+    other = write("b.yaml", f"{cron}---\n{web}")
+    assert pods(one) == ["web-deployment", "web-cronjob"]
+    assert pods(other) == ["web-cronjob", "web-deployment"]
+    assert warned(one) == [
+        "a.yaml:3:12: warning: metadata.name is also that of a CronJob: "
+        "this Deployment runs as pod web-deployment",
+        "a.yaml:16:12: warning: metadata.name is also that of a Deployment: "
+        "this CronJob runs as pod web-cronjob",
+    ]
+    two = write("web.yaml", web), write("cron.yaml", cron)
+    assert pods(*two) == pods(*reversed(two))[::-1] == ["web-deployment", "web-cronjob"]
+    assert [text.split(":")[0] for text in warned(*two)] == ["web.yaml", "cron.yaml"]
+    elsewhere = write("else.yaml", named(CRON_JOB, "web, namespace: jobs"))
+    assert pods(two[0], elsewhere) == ["web", "web"]
+    assert warned(two[0], elsewhere) == []
+
+
+def test_a_bare_pod_keeps_its_name_beside_a_workload() -> None:
+    files = write("web.yaml", named(DEPLOYMENT, "web")), write("pod.yaml", named(GOOD, "web"))
+    assert pods(*files) == ["web-deployment", "web"]
+    assert warned(*files) == [
+        "web.yaml:3:12: warning: metadata.name is also that of a Pod: "
+        "this Deployment runs as pod web-deployment"
+    ]
+
+
+def test_a_name_with_its_kind_can_be_taken_or_too_long() -> None:
+    both = named(DEPLOYMENT, "web") + "---\n" + named(CRON_JOB, "web")
+    third = write("third.yaml", named(GOOD, "web-cronjob") + "---\n" + both)
+    assert problems(third)[-1] == (
+        'third.yaml:25:18: error: metadata.name: Duplicate value: "web-cronjob": '
+        "another pod has that name"
     )
+    long = "a" * 250
+    said = problems(write("long.yaml", both.replace("web", long)))
+    found = next(text for text in said if "error" in text)
+    assert found.startswith('long.yaml:3:18: error: metadata.name: Invalid value: "aaa')
+    assert "must be no more than 253 characters" in found
+
+
+def test_two_workloads_of_one_kind_and_name_are_refused() -> None:
+    found = problems(write("web.yaml", "---\n".join([named(DEPLOYMENT, "web")] * 2)))
+    assert [text for text in found if "error" in text] == [
+        'web.yaml:16:18: error: metadata.name: Duplicate value: "web": '
+        "namespace default has it from web.yaml:3 already"
+    ]
+
+
+def test_what_is_left_out_changes_no_name_and_is_named_by_it() -> None:
+    both = write("web.yaml", named(DEPLOYMENT, "web") + "---\n" + named(CRON_JOB, "web"))
+    for words, left in (
+        (("web-cronjob/b",), ["web-cronjob"]),
+        (("default/web-deployment/a",), ["web-deployment"]),
+        (("web/b",), ["web-cronjob"]),
+    ):
+        assert pods(both, select=selection.Selection(words).admit) == left
 
 
 def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
