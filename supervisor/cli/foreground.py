@@ -522,7 +522,8 @@ class Session:
         self._followed = True
         node = self._node
         if node is not None and not self._asked:
-            self._output.say(self._labels[meta.uid], f"{container.name} has ended: stopping all")
+            what = narration.how_it_is_over(state.ended)
+            self._output.say(self._labels[meta.uid], f"{container.name} {what}: stopping all")
             self._stop(node, self._options.grace_period)
 
     def event(self, event: v1.Event) -> None:

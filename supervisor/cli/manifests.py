@@ -14,7 +14,7 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -96,6 +96,7 @@ class Loaded(Struct, frozen=True):
     project: Project  # the first manifest's
     config_maps: tuple[v1.ConfigMap, ...] = ()
     secrets: tuple[v1.Secret, ...] = ()
+    sources: Mapping[tuple[str, str, str], str] = {}  # by kind, namespace, name: which file has it
 
     def configuration(self) -> Configuration:
         """What they hold, in bytes."""
@@ -191,7 +192,7 @@ class _Loader:
         self._config_maps: list[v1.ConfigMap] = []
         self._secrets: list[v1.Secret] = []
         self._others: list[_Others] = []
-        self._places: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: where first
+        self._firsts: dict[tuple[str, str, str], codec.Document] = {}  # by kind, namespace, name
         self._projects: dict[str, Project] = {}  # by folder
 
     def load(self, paths: list[str]) -> Loaded:
@@ -205,7 +206,12 @@ class _Loader:
                     self._read(content, source, home, project)
         project = first or self._project(self._here or "/")
         return Loaded(
-            tuple(self._pods), (), project, tuple(self._config_maps), tuple(self._secrets)
+            tuple(self._pods),
+            (),
+            project,
+            tuple(self._config_maps),
+            tuple(self._secrets),
+            {key: document.source for key, document in self._firsts.items()},
         )
 
     def judge(self, *, strict: bool, part: bool) -> tuple[Problem, ...]:
@@ -345,15 +351,12 @@ class _Loader:
         self, document: codec.Document, kind: str, meta: v1.ObjectMeta
     ) -> Iterator[Finding]:
         path = ("metadata", "name")
-        first = self._places.get((kind, meta.namespace, meta.name))
-        if not meta.name:
-            pass  # which is said already
-        elif first is None:
-            place = f"{document.source}:{document.locate(path)[0]}"
-            self._places[kind, meta.namespace, meta.name] = place
-        else:  # also the same file named twice: its pods would run twice
+        first = self._firsts.setdefault((kind, meta.namespace, meta.name), document)
+        # Also the same file named twice: its pods would run twice. No name: that is said already.
+        if meta.name and first is not document:
             clash = duplicate(path, meta.name)
-            text = f"{clash.text}: namespace {meta.namespace} has it from {first} already"
+            place = f"{first.source}:{first.locate(path)[0]}"
+            text = f"{clash.text}: namespace {meta.namespace} has it from {place} already"
             yield Finding(clash.type, path, text)
 
     # --- podvisor.toml ------------------------------------------------------------------------

@@ -128,11 +128,13 @@ def command(
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="[POD/]C", help="Run this container, and no others but more --only."),
+        typer.Option(
+            metavar="[POD/]C,…", help="Run these containers, and no others but more --only."
+        ),
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option("--except", metavar="[POD/]C", help="Leave this container out."),
+        typer.Option("--except", metavar="[POD/]C,…", help="Leave these containers out."),
     ] = None,
     exit_code_from: Annotated[
         str,
@@ -182,7 +184,7 @@ def command(
 
       kustomize build overlays/dev | podvisor run -
 
-      podvisor run shop.yaml --except web --exit-code-from tests
+      podvisor run shop.yaml --except web,mesh --exit-code-from tests
 
       podvisor run --name web --port 8000 -- python3 -m http.server 8000
 

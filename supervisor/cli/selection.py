@@ -25,8 +25,8 @@ class Selection:
     """What `--only` and `--except` leave of the pods that it is shown."""
 
     def __init__(self, only: Iterable[str] = (), without: Iterable[str] = ()) -> None:
-        self._only = tuple(only)
-        self._without = tuple(without)
+        self._only = _split(only)
+        self._without = _split(without)
         self._known: list[str] = []
         self._met: set[str] = set()  # those that named something
 
@@ -67,10 +67,13 @@ class Selection:
 
     def check(self, pods: Iterable[LoadedPod]) -> None:
         """Raises UsageError for a name that named nothing, and where no pod is left."""
-        for option, names in (("--only", self._only), ("--except", self._without)):
-            for name in names:
-                if name not in self._met:
-                    raise UsageError(f"cannot use {option} {name}: {_those(self._known)}")
+        unknown = [
+            f"{option} {','.join(names)}"
+            for option, given in (("--only", self._only), ("--except", self._without))
+            if (names := [name for name in given if name not in self._met])
+        ]
+        if unknown:
+            raise UsageError(f"cannot use {' and '.join(unknown)}: {_those(self._known)}")
         if not tuple(pods) and (self._only or self._without):
             raise UsageError(f"cannot run what is left: no app container of {_list(self._known)}")
 
@@ -87,6 +90,11 @@ class Selection:
         met = names & {*self._only, *self._without}
         self._met |= met
         return not met & {*self._without} and (not self._only or bool(met))
+
+
+def _split(given: Iterable[str]) -> tuple[str, ...]:
+    """Names that may stand in one word with commas between them, which no name has."""
+    return tuple(name for word in given for name in word.split(","))
 
 
 def find(pods: Iterable[LoadedPod], option: str, target: str) -> tuple[LoadedPod, v1.Container]:

@@ -58,4 +58,5 @@ def command(
         ("Secret", [each.metadata for each in loaded.secrets]),
     ):
         for meta in metas:
-            print(f"{kind} {meta.namespace}/{meta.name} is valid")
+            source = loaded.sources[kind, meta.namespace, meta.name]
+            print(f"{printable(source)}: {kind} {meta.namespace}/{meta.name} is valid")

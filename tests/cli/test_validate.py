@@ -633,8 +633,8 @@ def test_other_kinds_beside_a_workload_are_skipped_in_one_line(
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "all.yaml: pod default/web is valid",
-        "ConfigMap default/c is valid",
-        "Secret default/s is valid",
+        "all.yaml: ConfigMap default/c is valid",
+        "all.yaml: Secret default/s is valid",
     ]
     assert err.splitlines() == [
         "all.yaml:5:1: warning: skipped, since only pods and workloads are run: "
