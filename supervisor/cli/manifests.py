@@ -370,7 +370,8 @@ class _Loader:
         known = self._projects.get(folder)
         if known is None:
             found = self._find_project(folder)
-            known = replace(found, images=replace(found.images, maps=self._maps))
+            file = _short(os.path.join(found.root if found.found else folder, CONFIG), self._here)
+            known = replace(found, images=replace(found.images, maps=self._maps, file=file))
             self._projects[folder] = known
         return known
 
@@ -586,7 +587,7 @@ def unusable_images(pod: v1.Pod, known: Images, ids: Ids) -> Iterator[Finding]:
                 continue  # that it then needs a command is a rule without a place
             path = ("spec", place, index, "image")
             found = known.find(container.image)
-            problem = images.no_program(container, found)
+            problem = images.no_program(container, known)
             if problem is not None:
                 yield said(path, problem)
             elif found is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -60,3 +61,6 @@ def command(
         for meta in metas:
             source = loaded.sources[kind, meta.namespace, meta.name]
             print(f"{printable(source)}: {kind} {meta.namespace}/{meta.name} is valid")
+    applying = Counter(i.project.images.file for i in loaded.pods if i.project.found)
+    for file, count in applying.items():
+        print(f"{printable(file)}: applies to {count} pod{'s' if count > 1 else ''}")

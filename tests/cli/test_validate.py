@@ -15,6 +15,7 @@ import typer
 from supervisor.api.problems import MAX_FINDINGS
 from supervisor.cli import fields, manifests, selection, validate
 from supervisor.errors import UsageError
+from supervisor.runtime.images import Images
 
 GOOD = """\
 apiVersion: v1
@@ -307,6 +308,7 @@ def test_the_nearest_podvisor_toml_upwards_is_the_project(here: Path) -> None:
         pass_env=("HTTP_PROXY",),
         backoff_initial=0.5,
         backoff_max=90.0,
+        images=Images(file="app/podvisor.toml"),
     )
     assert loaded.pods[0].directory == str(here / "app")
     assert loaded.pods[0].project == loaded.project
@@ -315,7 +317,30 @@ def test_the_nearest_podvisor_toml_upwards_is_the_project(here: Path) -> None:
 def test_without_one_containers_start_in_the_manifests_folder(here: Path) -> None:
     loaded = manifests.load([write("deploy/pod.yaml", GOOD.replace("NAME", "web"))])
     assert loaded.pods[0].directory == str(here / "deploy")
-    assert loaded.project == manifests.Project(root=str(here))
+    of_folder = Images(file="deploy/podvisor.toml")  # if there were one
+    assert loaded.project == manifests.Project(root=str(here), images=of_folder)
+
+
+def test_the_podvisor_toml_that_applies_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("podvisor.toml", "")
+    write("deploy/podvisor.toml", "")
+    write("deploy/b.yaml", named(GOOD, "b"))
+    write("deploy/c.yaml", named(GOOD, "c") + "---\n" + named(CONFIG, "c"))
+    assert run(write("a.yaml", named(GOOD, "a")), "deploy") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a.yaml: pod default/a is valid",
+        "deploy/b.yaml: pod default/b is valid",
+        "deploy/c.yaml: pod default/c is valid",
+        "deploy/c.yaml: ConfigMap default/c is valid",
+        "podvisor.toml: applies to 1 pod",
+        "deploy/podvisor.toml: applies to 2 pods",
+    ]
+    Path("deploy/podvisor.toml").unlink()
+    monkeypatch.chdir("deploy")
+    assert run("b.yaml") == 0
+    assert capsys.readouterr().out.endswith(f"\n{here}/podvisor.toml: applies to 1 pod\n")
 
 
 def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
