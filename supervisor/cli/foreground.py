@@ -118,7 +118,7 @@ def checked(loaded: manifests.Loaded) -> manifests.Loaded:
     if manifests.refused(loaded.problems):
         raise ManifestError(manifests.summary(loaded.problems))
     if not loaded.pods:
-        raise ManifestError("nothing to run: the input has configuration, but no pod")
+        raise ManifestError("nothing to run: the input has no pod to start")
     return loaded
 
 

@@ -27,6 +27,7 @@ from supervisor.api.problems import (
     MAX_FINDINGS,
     THE_REST,
     Finding,
+    Key,
     Path,
     Problem,
     Severity,
@@ -322,8 +323,12 @@ class _Loader:
                 findings = list(self._check_name(document, "Secret", secret.metadata))
                 self._secrets += [secret] if not findings else []
         else:
+            hook, is_run = helm_hook(data)
+            if not is_run:
+                return hook
             self.documents.append(document)
             pod, findings = self._admit(document, home.project.images)
+            findings = hook + findings
             if pod is not None:
                 self._pods.append(replace(home, pod=pod, document=document))
         return findings
@@ -441,6 +446,33 @@ def _short(path: str, here: str) -> str:
     """A path as one would type it here."""
     short = os.path.relpath(path, here or "/")
     return path if short.startswith("..") else short
+
+
+# --- hooks of charts -----------------------------------------------------------------------------
+
+_HOOK: Path = ("metadata", "annotations", Key("helm.sh/hook"))
+_AT_INSTALL = {"pre-install", "post-install"}
+
+
+def helm_hook(data: Any) -> tuple[list[Finding], bool]:
+    """What to say about a hook among the output of `helm template`, and whether it is run.
+
+    That output holds the hooks of all occasions: tests, and what comes before a release is deleted.
+    Here things start as at an install, so a hook that helm would not run then is left out.
+    """
+    value: Any = data
+    for name in _HOOK:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, str) or not value:
+        return [], True
+    occasions = [word.strip() for word in value.split(",")]
+    kind, at = _kind(data), ", ".join(occasions)
+    is_run = not _AT_INSTALL.isdisjoint(occasions)
+    if is_run:
+        text = f"is ignored: helm runs this {kind} at {at}, here it starts with everything else"
+    else:
+        text = f"leaves this {kind} out: helm does not run it at an install, only at {at}"
+    return [said(_HOOK, text, Severity.WARNING)], is_run
 
 
 # --- what pods are called ------------------------------------------------------------------------

@@ -252,4 +252,14 @@ def test_what_a_chart_renders_runs_unchanged(place: Place) -> None:
         "config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"
     )
     said = place.run(only_config, code=3).err
-    assert "nothing to run: the input has configuration, but no pod" in said
+    assert "nothing to run: the input has no pod to start" in said
+
+
+def test_hooks_of_a_chart_are_run_as_at_an_install(place: Place) -> None:
+    def hook(name: str, occasions: str) -> dict[str, object]:
+        annotations = {"helm.sh/hook": occasions}
+        return pod(name, sh("c", f"echo {name}"), metadata={"annotations": annotations}, **NEVER)
+
+    finished = place.run(hook("migrate", "pre-install, pre-upgrade"), hook("check", "test"), code=0)
+    assert finished.out == "migrate/c | migrate\n"
+    place.run(hook("check", "test"), code=3)

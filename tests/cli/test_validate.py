@@ -619,6 +619,38 @@ def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
     )
 
 
+def hooked(occasions: str, text: str = GOOD, name: str = "web") -> str:
+    annotated = f"  name: {name}\n  annotations:\n    helm.sh/hook: {occasions}\n"
+    return text.replace("  name: NAME\n", annotated)
+
+
+def test_a_hook_of_a_chart_starts_with_everything_and_says_so() -> None:
+    file = write("hook.yaml", hooked("post-install,post-upgrade"))
+    assert pods(file) == ["web"]
+    assert problems(file) == [
+        "hook.yaml:6:5: warning: metadata.annotations[helm.sh/hook] is ignored: helm runs this Pod "
+        "at post-install, post-upgrade, here it starts with everything else"
+    ]
+    assert problems(write("none.yaml", hooked('""'))) == []
+
+
+@pytest.mark.parametrize("occasion", ["test", "test-success", "pre-delete", "post-rollback"])
+def test_a_hook_that_no_install_runs_is_left_out(
+    occasion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it holds, and without taking a name from anybody."""
+    broken = hooked(occasion).replace("command", "comand")
+    both = named(GOOD, "web") + "---\n" + broken + "---\n" + hooked(f'"{occasion}"')
+    assert run(write("all.yaml", both)) == 0
+    out, err = capsys.readouterr()
+    assert out == "all.yaml: pod default/web is valid\n"
+    assert err.splitlines() == [
+        f"all.yaml:{line}:5: warning: metadata.annotations[helm.sh/hook] leaves this Pod out: "
+        f"helm does not run it at an install, only at {occasion}"
+        for line in (15, 26)
+    ] + ["2 warnings"]
+
+
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n"
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\ndata: {a: b}\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: NAME}\nstringData: {a: hunter2}\n"
