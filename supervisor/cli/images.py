@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 
+from supervisor.cli import options
 from supervisor.errors import ExitCode, ManifestError
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ def command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
+    maps: options.Map = None,
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Print everything as JSON.")
     ] = None,

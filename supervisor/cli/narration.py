@@ -233,7 +233,7 @@ def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended, stop: str) ->
             text += f" ({ended.reason})"
     if ended.log_dropped:
         text += f"; {ended.log_dropped} log records could not be written"
-    if ended.message and ended.exit_code != 0:
+    if ended.message:
         text += f": {first_words(ended.message)}"
     return text
 

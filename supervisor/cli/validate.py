@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import complain
+from supervisor.cli import complain, options
 from supervisor.errors import ExitCode
 
 NO_ARGS_IS_HELP = True
@@ -17,13 +17,8 @@ def command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
-    ] = False,
+    maps: options.Map = None,
+    strict: options.Strict = False,
 ) -> None:
     """Check manifests and say everything that is wrong with them.
 
