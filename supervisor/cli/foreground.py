@@ -117,7 +117,7 @@ def checked(loaded: manifests.Loaded) -> manifests.Loaded:
     if manifests.refused(loaded.problems):
         raise ManifestError(manifests.summary(loaded.problems))
     if not loaded.pods:
-        raise ManifestError("nothing to run: the input has configuration, but no pod")
+        raise ManifestError("nothing to run: the input has no pod to start")
     return loaded
 
 
@@ -513,7 +513,8 @@ class Session:
         self._followed = True
         node = self._node
         if node is not None and not self._asked:
-            self._output.say(self._labels[meta.uid], f"{container.name} has ended: stopping all")
+            what = narration.how_it_is_over(state.ended)
+            self._output.say(self._labels[meta.uid], f"{container.name} {what}: stopping all")
             self._stop(node, self._options.grace_period)
 
     def event(self, event: v1.Event) -> None:

@@ -136,7 +136,11 @@ class Sources:
         return list(loaded.problems)
 
     def _merge(self) -> list[Problem]:
-        """One object for each kind and name; return the clashes that are new."""
+        """One object for each kind and name; return the clashes that are new.
+
+        What pods are called depends on all files (`manifests.distinct`): when a second kind comes
+        to a name, or goes, the pod of the first is another one, and replaced like any other.
+        """
         problems: dict[str, Problem] = {}
         taken: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: by which file
 
@@ -148,17 +152,18 @@ class Sources:
                 problems[str(problem)] = problem
             return other == file
 
-        self.wanted = {}
+        pods: list[LoadedPod] = []
         maps: list[v1.ConfigMap] = []
         secrets: list[v1.Secret] = []
         for file in sorted(self._good, key=self._place):
             held = self._good[file]
-            for home in held.pods:
-                meta = home.pod.metadata
-                if takes(file, "pod", meta):
-                    self.wanted[meta.namespace, meta.name] = home
+            pods += [each for each in held.pods if takes(file, _kind(each), each.pod.metadata)]
             maps += [each for each in held.config_maps if takes(file, each.kind, each.metadata)]
             secrets += [each for each in held.secrets if takes(file, each.kind, each.metadata)]
+        documents = [home.document for home in pods if home.document is not None]
+        named, clashes = manifests.distinct(pods, documents)
+        problems |= {str(problem): problem for problem in clashes}
+        self.wanted = {(h.pod.metadata.namespace, h.pod.metadata.name): h for h in named}
         self.configuration = manifests.configuration(maps, secrets)
         new = [problem for text, problem in problems.items() if text not in self._clashes]
         self._clashes = set(problems)
@@ -170,6 +175,11 @@ class Sources:
             if file == path or os.path.dirname(file) == path:
                 return index, file
         return len(self.paths), file
+
+
+def _kind(home: LoadedPod) -> str:
+    """Of what stands in the file."""
+    return "Pod" if home.document is None else str(home.document.data["kind"])
 
 
 def _problem(file: str, text: str) -> Problem:

@@ -117,7 +117,7 @@ def launch_spec(
     Raises StartError (CreateContainerConfigError, nothing created).
     """
     found = node.images.find(container.image)
-    problem = images.no_program(container, found)
+    problem = images.no_program(container, node.images)
     if problem is not None:
         raise _refused(problem)
     image = found.image if found is not None else Image()

@@ -145,7 +145,7 @@ def test_of_two_pods_of_one_name_the_one_named_first_is_taken(tmp_path: pathlib.
     second = put(tmp_path / "a.yaml", pod("same", "second"))
     first = put(tmp_path / "b.yaml", pod("same", "first"))
     sources = Sources([first, second])
-    clash = f"{second}: error: pod default/same is not taken: {first} has it"
+    clash = f"{second}: error: Pod default/same is not taken: {first} has it"
     assert look(sources) == [clash]
     assert wanted(sources) == {"same": "first"}
     put(tmp_path / "b.yaml", pod("same", "still"))
@@ -287,3 +287,60 @@ def test_a_file_may_hold_only_what_is_not_run(folder: pathlib.Path) -> None:
     (said,) = look(strict)
     assert said.startswith(f"{path}:2:1: error: kind Service is not run here")
     assert strict.is_broken(path)
+
+
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: NAME}
+spec:
+  schedule: 0 3 * * *
+  jobTemplate:
+    spec:
+      template:
+        spec: {restartPolicy: Never, containers: [{name: app, command: [job]}]}
+"""
+
+
+def test_a_second_kind_of_one_name_gives_the_pods_of_both_another(folder: pathlib.Path) -> None:
+    """Whichever file came first; and without it the other has the plain name again."""
+    job = (
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: same}\nspec:\n"
+        "  template: {spec: {restartPolicy: Never, containers: [{name: app, command: [once]}]}}\n"
+    )
+    cron = CRON_JOB.replace("NAME", "same")
+    first = put(folder / "b.yaml", job)
+    sources = Sources([str(folder)])
+    assert (look(sources), wanted(sources)) == ([], {"same": "once"})
+    second = put(folder / "a.yaml", cron.replace("  schedule: 0 3 * * *\n", ""))
+    assert len(look(sources)) == 1
+    assert wanted(sources) == {"same": "once"}, "what is broken has no name yet"
+    put(folder / "a.yaml", cron)
+    said = [text for text in look(sources) if "is ignored" not in text]
+    of_both = [
+        f"{second}:3:12: warning: metadata.name is also that of a Job: "
+        "this CronJob runs as pod same-cronjob",
+        f"{first}:3:12: warning: metadata.name is also that of a CronJob: "
+        "this Job runs as pod same-job",
+    ]
+    assert said == of_both
+    both = {"same-cronjob": "job", "same-job": "once"}
+    assert (look(sources), wanted(sources)) == ([], both)
+    again = Sources([str(folder)])
+    look(again)
+    assert wanted(again) == both
+    os.unlink(second)
+    assert look(sources) == look(sources) == []
+    assert wanted(sources) == {"same": "once"}
+
+
+def test_a_pod_may_have_the_name_that_a_workload_gets_with_its_kind(folder: pathlib.Path) -> None:
+    """It keeps it, and the workload is not run."""
+    put(folder / "a.yaml", CRON_JOB.replace("NAME", "same"))
+    put(folder / "b.yaml", pod("same") + "---\n" + pod("same-cronjob", "two"))
+    sources = Sources([str(folder)])
+    assert look(sources)[-1] == (
+        f'{folder}/a.yaml:3:18: error: metadata.name: Duplicate value: "same-cronjob": '
+        "another pod has that name"
+    )
+    assert wanted(sources) == {"same": "one", "same-cronjob": "two"}
