@@ -127,7 +127,9 @@ def _each(
     for volume in wanted:
         try:
             work(volume)
-        except (VolumeError, OSError, ValueError) as error:
+        except OSError as error:
+            failures.append(VolumeFailure(volume.name, volume_files.go_words(error)))
+        except (VolumeError, ValueError) as error:
             failures.append(VolumeFailure(volume.name, str(error)))
     return tuple(failures)
 
@@ -196,7 +198,7 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
                 opened.append(replace(mount, source=source, sub_path=""))
             else:
                 opened.append(mount)
-    except (OSError, ValueError) as error:
+    except (VolumeError, ValueError) as error:
         raise StartError(reasons.CREATE_CONTAINER_ERROR, str(error), created=False) from error
     return replace(spec, mounts=tuple(opened))
 

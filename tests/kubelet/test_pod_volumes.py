@@ -157,6 +157,34 @@ async def test_a_pod_without_its_config_map_starts_when_that_comes(
         await w.node.wait()
 
 
+async def test_what_fails_again_and_again_is_one_event_that_is_counted(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.1, §11.3.1: and no text has a path that is another one at each try."""
+    (machine.folder / "file").touch()
+    machine.maps["conf"] = {"key": b"1"}
+    long = "x" * 300
+    source = v1.ConfigMapVolumeSource(name="conf", items=(v1.KeyToPath(key="key", path=long),))
+    below = v1.HostPathVolumeSource(path=f"{machine.folder}/file/a")
+    wanted = pod(v1.Volume(name="v", config_map=source), v1.Volume(name="data", host_path=below))
+    async with world(fake_clock, {"app": Program()}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(wanted)
+        await fake_clock.sleep(7)
+        told = {
+            e.message: e.count
+            for e in w.node.events(worker.pod.metadata.uid)
+            if e.reason == "FailedMount"
+        }
+        folder = machine.volume(worker, "configmap") / "v"
+        failed = "MountVolume.SetUp failed for volume"
+        assert told == {
+            f'{failed} "v" : open {folder}/{long}: file name too long': 4,
+            f'{failed} "data" : mkdir {machine.folder}/file: not a directory': 4,
+        }
+        w.node.delete(worker)
+        await w.node.wait()
+
+
 async def test_what_changes_is_rewritten_and_what_vanishes_stays(
     fake_clock: Clock, machine: Machine
 ) -> None:
