@@ -19,6 +19,7 @@ import anyio
 from msgspec.structs import replace
 
 from supervisor.api import v1
+from supervisor.api.problems import MAX_FINDINGS, Problem
 from supervisor.cli import complain, foreground, manifests, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.manifests import LoadedPod
@@ -30,7 +31,7 @@ from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.lifecycle.record import PodRecord
+from supervisor.lifecycle.record import PodRecord, Sandbox
 from supervisor.runtime import survivors
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
 from supervisor.runtime.spec import Configuration
@@ -123,9 +124,10 @@ class _Serving(Session):
                 f"{self._wished} only when this node starts with none",
             )
         self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
-        self._configure(node, self._sources.configuration)
+        self._configuration = self._sources.configuration
         await node.restore(self._restored)
         node.configuration_changed()  # since the last life, perhaps
+        self._say_missing(node)
         again = f": {_count(len(self._taken_on), 'pod')} taken on again" if self._taken_on else ""
         self._output.say("podvisor", f"state in {self._state.path}{again}")
         if self._asked:
@@ -212,15 +214,28 @@ class _Serving(Session):
 
     def _configure(self, node: Node, configuration: Configuration) -> None:
         """What starts from now on gets this, and what has waited for it starts now."""
-        missing = manifests.as_warnings(manifests.unconfigured(self._wanted(), configuration))
-        said = [str(problem) for problem in missing]
-        for text in said:
-            if text not in self._missing:
-                self._output.print(f"{text}; waiting for it\n")
-        self._missing = frozenset(said)
         if configuration != self._configuration:
             self._configuration = configuration
             node.configuration_changed()
+        self._say_missing(node)
+
+    def _say_missing(self, node: Node) -> None:
+        """What the wanted pods refer to and is in no file, and what that means for each."""
+        there = {
+            foreground.full_name(worker.pod): worker.record
+            for worker in node.workers
+            if worker.record.deletion is None
+        }
+        said: set[str] = set()
+        for home in self._wanted():
+            record = there.get(foreground.full_name(home.pod))
+            missing = manifests.unconfigured([home], self._configuration)
+            for problem in manifests.as_warnings(missing):
+                text = str(problem)
+                if text not in self._missing and len(said) < MAX_FINDINGS:
+                    self._output.print(f"{text}; {_without(problem, record)}\n")
+                said.add(text)
+        self._missing = frozenset(said)
 
     def _reconcile(self, node: Node) -> None:
         """Have what is wanted, and nothing else; a pod that must go first goes first."""
@@ -275,6 +290,19 @@ class _Serving(Session):
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _without(problem: Problem, record: PodRecord | None) -> str:
+    """What a pod does that misses something: it may have had it before."""
+    if record is not None and record.sandbox is not Sandbox.ABSENT:
+        if ".volumes[" in f".{problem.path}":
+            return "its volume keeps what it has"
+        if any(container.running is not None for container in record.containers):
+            return (
+                "containers that run keep their variables; one that starts now waits for it "
+                "(CreateContainerConfigError)"
+            )
+    return "waiting for it"
 
 
 def _sourced(home: LoadedPod) -> LoadedPod:

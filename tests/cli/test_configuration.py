@@ -208,6 +208,37 @@ def test_serve_waits_for_a_config_map_and_goes_on_when_it_appears_or_changes(
 
 
 @one_way
+def test_what_runs_does_not_wait_for_what_is_taken_from_it(node: Durable, hold: Hold) -> None:
+    """§9.1.4, §9.3.4"""
+    settings = {"default/settings": {"COLOR": "blue"}}
+    hold(ConfigMap=settings, Secret={"default/s": {"k": "1"}})
+    node.put(
+        "web.json",
+        pod(
+            "web",
+            sh("app", "sleep 1000", env=[of_config_map("COLOR", "settings", "COLOR")]),
+            volumes=[{"name": "v", "secret": {"secretName": "s"}}],
+            **GRACE,
+        ),
+    )
+    session = node.serve()
+    node.running(session, "web", "app")
+    hold(ConfigMap={"default/other": {}})
+    keeps = "ConfigMap default/settings is not among the documents; containers that run keep their"
+    volume = "Secret default/s is not among the documents; its volume keeps what it has"
+    session.until_said(keeps)
+    session.until_said(volume)
+    session.kill()
+    session = node.serve()
+    session.until_said(keeps)
+    session.until_said(volume)
+    session.until_said("taken on again")
+    hold(ConfigMap=settings, Secret={"default/s": {"k": "1"}})
+    session.signal(signal.SIGTERM)
+    assert "waiting for it" not in session.wait(143).err
+
+
+@one_way
 def test_what_a_secret_holds_is_written_nowhere(place: Place, hold: Hold) -> None:
     hold(Secret={"default/login": {"PASSWORD": SECRET, "PROGRAM": f"/no/{SECRET}"}})
     get = {
