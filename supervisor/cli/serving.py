@@ -207,7 +207,7 @@ class _Serving(Session):
             await anyio.sleep(_LOOK_EVERY)
             if self._asked:
                 return
-            for problem in self._sources.look():
+            for problem in await self._sources.look_aside():
                 self._output.print(f"{problem}\n")
             self._configure(node, self._sources.configuration)
             self._reconcile(node)

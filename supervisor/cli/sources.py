@@ -6,7 +6,11 @@ a file that is broken says so and changes nothing: its pods stay as it described
 may as well hold only configuration for the pods of others, or only what is not run.
 
 `look` reads what has changed since the last look, by size, times and inode, and nothing else. It
-starts and stops nothing; serving.py does, by what `wanted` and `knows` say.
+starts and stops nothing; serving.py does, by what `wanted` and `is_broken` say.
+
+A large file takes seconds to read, so while the node runs, looks are made on a thread, one at a
+time. `wanted` and `configuration` change at once, at the end of a look; nothing else of this may
+be asked for during one.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from supervisor.api import v1
 from supervisor.api.problems import Problem, Severity
 from supervisor.cli import manifests
 from supervisor.cli.manifests import Loaded, LoadedPod
+from supervisor.kubelet.volumes import on_thread
 from supervisor.runtime.spec import Configuration
 
 # Which file a pod came from, kept with it: another life of the node must know whether a pod has
@@ -43,6 +48,11 @@ class Sources:
         self._clashes: set[str] = set()  # those that were told
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
         self.configuration = Configuration()  # of all files
+
+    async def look_aside(self) -> list[Problem]:
+        """`look`, while the event loop goes on. Cancelled, these sources are of no more use."""
+        problems: list[Problem] = await on_thread(self.look, abandoned=True)
+        return problems
 
     def look(self) -> list[Problem]:
         """Read what has changed; return what is newly wrong."""
@@ -148,7 +158,7 @@ class Sources:
                 problems[str(problem)] = problem
             return other == file
 
-        self.wanted = {}
+        wanted: dict[tuple[str, str], LoadedPod] = {}
         maps: list[v1.ConfigMap] = []
         secrets: list[v1.Secret] = []
         for file in sorted(self._good, key=self._place):
@@ -156,10 +166,10 @@ class Sources:
             for home in held.pods:
                 meta = home.pod.metadata
                 if takes(file, "pod", meta):
-                    self.wanted[meta.namespace, meta.name] = home
+                    wanted[meta.namespace, meta.name] = home
             maps += [each for each in held.config_maps if takes(file, each.kind, each.metadata)]
             secrets += [each for each in held.secrets if takes(file, each.kind, each.metadata)]
-        self.configuration = manifests.configuration(maps, secrets)
+        self.wanted, self.configuration = wanted, manifests.configuration(maps, secrets)
         new = [problem for text, problem in problems.items() if text not in self._clashes]
         self._clashes = set(problems)
         return new

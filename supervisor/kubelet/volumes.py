@@ -33,9 +33,10 @@ from supervisor.runtime.volumes import VolumeError
 _T = TypeVar("_T")
 
 
-async def on_thread(work: Callable[[], Any]) -> Any:
+async def on_thread(work: Callable[[], Any], *, abandoned: bool = False) -> Any:
+    """`abandoned`: who is cancelled does not wait for the end of it."""
     try:
-        return await anyio.to_thread.run_sync(work)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandoned)
     except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must be done anyway
         return work()
 

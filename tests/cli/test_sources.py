@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
+import threading
+from typing import Any
 
+import anyio
 import pytest
 
+from supervisor.cli import manifests
 from supervisor.cli.sources import Sources
 
 POD = """\
@@ -287,3 +291,62 @@ def test_a_file_may_hold_only_what_is_not_run(folder: pathlib.Path) -> None:
     (said,) = look(strict)
     assert said.startswith(f"{path}:2:1: error: kind Service is not run here")
     assert strict.is_broken(path)
+
+
+# --- on a thread ---------------------------------------------------------------------------------
+
+
+class Slow:
+    """Reading that does not end until it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began, self.may_end = threading.Event(), threading.Event()
+        self._load = manifests.load
+        monkeypatch.setattr(manifests, "load", self.load)
+
+    def load(self, *given: Any, **more: Any) -> manifests.Loaded:
+        self.began.set()
+        assert self.may_end.wait(30), "nobody goes on while a file is read"
+        return self._load(*given, **more)
+
+    async def until_it_began(self) -> None:
+        with anyio.fail_after(30):
+            while not self.began.is_set():
+                await anyio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_the_loop_goes_on_while_a_file_is_read_and_sees_it_as_a_whole(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    look(sources)
+    put(folder / "a.yaml", pod("a", "two"))
+    put(folder / "b.yaml", "a: [")
+    slow, said = Slow(monkeypatch), []
+
+    async def look_aside() -> None:
+        said.extend(await sources.look_aside())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look_aside)
+        await slow.until_it_began()
+        assert wanted(sources) == {"a": "one"}
+        slow.may_end.set()
+    assert wanted(sources) == {"a": "two"}
+    assert len(said) == 1
+
+
+@pytest.mark.anyio
+async def test_who_ends_does_not_wait_for_a_file_that_is_read(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "a.yaml", pod("a"))
+    sources, slow = Sources([str(folder)]), Slow(monkeypatch)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sources.look_aside)
+        await slow.until_it_began()
+        tasks.cancel_scope.cancel()
+    assert sources.wanted == {}
+    slow.may_end.set()
