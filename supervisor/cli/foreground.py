@@ -634,7 +634,9 @@ class Session:
 
     def _node_info(self, pod: v1.Pod) -> spec.NodeInfo:
         """What this machine is to a pod."""
-        home = self._home(pod)
+        return self._info_of(self._home(pod))
+
+    def _info_of(self, home: manifests.LoadedPod) -> spec.NodeInfo:
         names = (*home.project.pass_env, *self._options.pass_env)
         return replace(
             self._info,

@@ -33,8 +33,9 @@ from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import PodRecord, Sandbox
 from supervisor.runtime import survivors
+from supervisor.runtime.cri import StartError
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
-from supervisor.runtime.spec import Configuration
+from supervisor.runtime.spec import Configuration, launch_spec
 from supervisor.store.sqlite import SQLiteStore
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the files
@@ -104,6 +105,7 @@ class _Serving(Session):
         self._boot_id = survivors.boot_id()
         self._wished = isolation
         self._ending = anyio.Event()
+        self._guessed: set[str] = set()  # uids of pods whose files are not known yet
         self._refused: set[str] = set()  # what was said about pods that are not taken on
         self._missing: frozenset[str] = frozenset()  # ConfigMaps and Secrets, as was said last
 
@@ -192,6 +194,8 @@ class _Serving(Session):
         self._reserve([pod])
         self._know(worker)
         self._homes[pod.metadata.uid] = self._home(pod)
+        if foreground.full_name(pod) not in self._sources.wanted:
+            self._guessed.add(pod.metadata.uid)
         label = self._name(pod)
         for container in worker.record.containers:
             running = container.running
@@ -257,7 +261,43 @@ class _Serving(Session):
             elif not deleted and not _is_same(worker.pod, home.pod):
                 self._output.say(self._name(worker.pod), "its manifest has changed: replacing it")
                 node.delete(worker)
+            elif not deleted and not self._goes_on_with(node, worker, home):
+                text = "what podvisor.toml says of it has changed: replacing it"
+                self._output.say(self._name(worker.pod), text)
+                node.delete(worker)
         self._run(node, [_sourced(home) for home in wanted.values() if self._is_possible(home)])
+
+    def _goes_on_with(self, node: Node, worker: PodWorker, home: LoadedPod) -> bool:
+        """Whether a pod would be started as it was, also by what podvisor.toml says now."""
+        pod, uid = worker.pod, worker.pod.metadata.uid
+        before = self._homes[uid]
+        known = uid not in self._guessed
+        self._guessed.discard(uid)
+        if known:
+            if (before.project, before.directory) == (home.project, home.directory):
+                return True
+            if not self._is_possible(home):
+                return True
+            if self._launched(pod, before) != self._launched(pod, home):
+                return False
+            old, new = (self._policy(each.project, node.policy) for each in (before, home))
+            if old != new:
+                self._output.say(self._name(pod), "goes on with the back-off it has started with")
+        self._homes[uid] = home
+        return True
+
+    def _launched(self, pod: v1.Pod, home: LoadedPod) -> list[object]:
+        """What its containers are started with from there, or else what that would come from."""
+        info = self._info_of(home)
+        made: list[object] = []
+        for container in (*pod.spec.init_containers, *pod.spec.containers):
+            id = ContainerId(pod.metadata.uid, container.name, 0)
+            try:
+                made.append(launch_spec(pod, container, id, info))
+            except StartError as error:
+                image = info.images.find(container.image)
+                made.append((error.message, info.environ, info.given, image, info.working_dir))
+        return made
 
     def _forget_gone(self, node: Node) -> None:
         """Pods come and go for months: of those that are gone nothing is kept."""
@@ -266,6 +306,7 @@ class _Serving(Session):
             uids = {worker.pod.metadata.uid for worker in self._taken_on}
             self._labels = {uid: label for uid, label in self._labels.items() if uid in uids}
             self._homes = {uid: home for uid, home in self._homes.items() if uid in uids}
+            self._guessed &= uids
             self._unhealthy = {said for said in self._unhealthy if said[0] in uids}
 
     def _is_possible(self, home: LoadedPod) -> bool:

@@ -124,6 +124,34 @@ def test_what_something_else_broke_comes_back_though_the_file_is_the_same(
     assert sources.wanted["default", "a"].project.backoff_max == 10
 
 
+def test_a_changed_project_file_or_env_file_is_as_if_the_manifests_had_changed(
+    folder: pathlib.Path,
+) -> None:
+    put(folder / "a.yaml", pod("a").replace("spec:", "spec:\n  nodeSelector: {disk: ssd}"))
+    put(folder / "b.yaml", pod("b"))
+    put(folder.parent / "podvisor.toml", "env-file = 'service.env'\n")
+    put(folder.parent / "service.env", "A=1\n")
+    sources = Sources([str(folder)])
+    assert len(look(sources)) == 1  # nodeSelector is ignored
+    projects = [sources.wanted["default", name].project for name in "ab"]
+    assert [project.given for project in projects] == [(("A", "1"),)] * 2
+    assert look(sources) == []
+    put(folder.parent / "service.env", "A=22\n")
+    assert look(sources) == []
+    assert sources.wanted["default", "b"].project.given == (("A", "22"),)
+    put(folder.parent / "podvisor.toml", "backoff-max = 'soon'\n")
+    (said,) = look(sources)
+    assert "podvisor.toml:1:1: error: backoff-max" in said
+    assert sources.wanted["default", "a"].project.given == (("A", "22"),)
+    put(folder / "podvisor.toml", "backoff-max = '10s'\n")  # nearer to them
+    assert look(sources) == []
+    assert sources.wanted["default", "a"].project.backoff_max == 10
+    (folder / "podvisor.toml").unlink()
+    (folder.parent / "podvisor.toml").unlink()
+    assert look(sources) == []
+    assert not sources.wanted["default", "a"].project.found
+
+
 def test_a_broken_file_that_is_removed_takes_its_pods_along(folder: pathlib.Path) -> None:
     path = put(folder / "a.yaml", pod("a"))
     sources = Sources([str(folder)])
