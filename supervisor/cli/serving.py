@@ -211,6 +211,7 @@ class _Serving(Session):
             await anyio.sleep(_LOOK_EVERY)
             if self._asked:
                 return
+            self._output.look()
             for problem in await self._sources.look_aside():
                 self._output.print(f"{problem}\n")
             self._configure(node, self._sources.configuration)
