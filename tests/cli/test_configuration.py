@@ -172,7 +172,7 @@ def test_a_program_of_a_probe_sees_literal_variables_in_its_words_and_all_in_its
 def test_serve_waits_for_a_config_map_and_goes_on_when_it_appears_or_changes(
     node: Durable, hold: Hold
 ) -> None:
-    """H18, E12: §9.1.4, §9.1.7, §1.1.10"""
+    """H10, H18, E12: §9.1.4, §9.1.7, §1.1.10"""
     color = of_config_map("COLOR", "settings", "COLOR")
     script = 'echo "got $COLOR"; until [ -e end ]; do sleep 0.02; done; rm end; exit 1'
     node.put("web.json", pod("web", sh("app", script, env=[color]), **GRACE))
