@@ -665,10 +665,16 @@ class Durable:
         files = [file for file in os.listdir(folder) if re.search(r"\.log(\.|$)", file)]
         # Of one instance, 0.log.20260101-000000 is older than 0.log.
         files.sort(key=lambda file: (int(file.split(".")[0]), file.endswith(".log"), file))
-        lines = []
+        lines, begun = [], {"stdout": "", "stderr": ""}
         for file in files:
-            with open(f"{folder}/{file}") as log:
-                lines += [line.rstrip("\n").split(" ", 3)[3] for line in log if line.endswith("\n")]
+            with open(f"{folder}/{file}", newline="\n") as log:
+                for record in log:
+                    if record.endswith("\n"):
+                        _, stream, tag, text = record.removesuffix("\n").split(" ", 3)
+                        begun[stream] += text
+                        if tag != "P":
+                            lines.append(begun[stream])
+                            begun[stream] = ""
         return lines
 
     def kill_everything(self) -> None:

@@ -496,7 +496,7 @@ class Session:
         target = self._options.exit_code_from
         home, container = selection.find(self._loaded.pods, "--exit-code-from", target)
         meta, record = worker.pod.metadata, worker.record
-        if (meta.namespace, meta.name) != _full_name(home.pod):
+        if (meta.namespace, meta.name) != full_name(home.pod):
             return
         state = next(c for c in record.containers if c.name == container.name)
         over = record.status.phase in reasons.TERMINAL_PHASES
@@ -606,7 +606,7 @@ class Session:
         return f"{self._labels[id.pod_uid]}/{id.name}"
 
 
-def _full_name(pod: v1.Pod) -> tuple[str, str]:
+def full_name(pod: v1.Pod) -> tuple[str, str]:
     return pod.metadata.namespace, pod.metadata.name
 
 

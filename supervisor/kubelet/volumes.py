@@ -33,9 +33,10 @@ from supervisor.runtime.volumes import VolumeError
 _T = TypeVar("_T")
 
 
-async def on_thread(work: Callable[[], Any]) -> Any:
+async def on_thread(work: Callable[[], Any], *, abandoned: bool = False) -> Any:
+    """`abandoned`: who is cancelled does not wait for the end of it."""
     try:
-        return await anyio.to_thread.run_sync(work)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandoned)
     except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must be done anyway
         return work()
 
@@ -127,7 +128,9 @@ def _each(
     for volume in wanted:
         try:
             work(volume)
-        except (VolumeError, OSError, ValueError) as error:
+        except OSError as error:
+            failures.append(VolumeFailure(volume.name, volume_files.go_words(error)))
+        except (VolumeError, ValueError) as error:
             failures.append(VolumeFailure(volume.name, str(error)))
     return tuple(failures)
 
@@ -196,7 +199,7 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
                 opened.append(replace(mount, source=source, sub_path=""))
             else:
                 opened.append(mount)
-    except (OSError, ValueError) as error:
+    except (VolumeError, ValueError) as error:
         raise StartError(reasons.CREATE_CONTAINER_ERROR, str(error), created=False) from error
     return replace(spec, mounts=tuple(opened))
 

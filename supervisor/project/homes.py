@@ -97,7 +97,9 @@ class Homes:
 
     def node_info(self, pod: v1.Pod) -> spec.NodeInfo:
         """What this machine is to a pod."""
-        home = self.of(pod)
+        return self.info_of(self.of(pod))
+
+    def info_of(self, home: LoadedPod) -> spec.NodeInfo:
         names = (*home.project.pass_env, *self._pass_env)
         return replace(
             self.info,

@@ -143,10 +143,17 @@ async def test_nothing_starts_until_all_volumes_are_there(
 async def test_a_pod_without_its_config_map_starts_when_that_comes(
     fake_clock: Clock, machine: Machine
 ) -> None:
-    """§9.3.1, §9.3.4"""
+    """A17, §9.3.1, §9.3.4"""
     async with world(fake_clock, {"app": Program(runs=1)}, volumes=manager(machine)) as w:
         worker = w.node.run_pod(pod(config()))
         await fake_clock.sleep(0.5)
+        assert {c.type: c.status for c in worker.status.conditions} == {
+            "PodScheduled": "True",
+            "PodReadyToStartContainers": "False",
+            "Initialized": "True",  # there is nothing to wait for
+            "ContainersReady": "False",
+            "Ready": "False",
+        }
         text = 'MountVolume.SetUp failed for volume "v" : configmap "conf" not found'
         assert events(w, "FailedMount") == [text]
         machine.maps["conf"] = {"key": b"1"}
@@ -154,6 +161,37 @@ async def test_a_pod_without_its_config_map_starts_when_that_comes(
         await fake_clock.sleep(0.1)
         assert w.runtime.times("start", "app") == [0.5]
         assert (machine.volume(worker, "configmap") / "v" / "key").read_bytes() == b"1"
+        await w.node.wait()
+        over = ("PodReadyToStartContainers", "ContainersReady", "Ready")
+        assert {condition(worker.status, name).status for name in over} == {"False"}
+        assert condition(worker.status, "Initialized").reason == "PodCompleted"
+
+
+async def test_what_fails_again_and_again_is_one_event_that_is_counted(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.1, §11.3.1: and no text has a path that is another one at each try."""
+    (machine.folder / "file").touch()
+    machine.maps["conf"] = {"key": b"1"}
+    long = "x" * 300
+    source = v1.ConfigMapVolumeSource(name="conf", items=(v1.KeyToPath(key="key", path=long),))
+    below = v1.HostPathVolumeSource(path=f"{machine.folder}/file/a")
+    wanted = pod(v1.Volume(name="v", config_map=source), v1.Volume(name="data", host_path=below))
+    async with world(fake_clock, {"app": Program()}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(wanted)
+        await fake_clock.sleep(7)
+        told = {
+            e.message: e.count
+            for e in w.node.events(worker.pod.metadata.uid)
+            if e.reason == "FailedMount"
+        }
+        folder = machine.volume(worker, "configmap") / "v"
+        failed = "MountVolume.SetUp failed for volume"
+        assert told == {
+            f'{failed} "v" : open {folder}/{long}: file name too long': 4,
+            f'{failed} "data" : mkdir {machine.folder}/file: not a directory': 4,
+        }
+        w.node.delete(worker)
         await w.node.wait()
 
 
@@ -252,7 +290,7 @@ async def test_mounts_are_told_in_the_status(fake_clock: Clock, machine: Machine
 async def test_a_container_waits_for_its_env_file_and_starts_when_that_says_it(
     fake_clock: Clock, machine: Machine
 ) -> None:
-    """H17, §9.1.4: read anew at each start, and tried again like all configuration."""
+    """H17, H19, §9.1.4: read anew at each start, and tried again like all configuration."""
     ref = v1.FileKeySelector(volume_name="v", path="app.env", key="K")
     variable = v1.EnvVar(name="A", value_from=v1.EnvVarSource(file_key_ref=ref))
     made = pod(v1.Volume(name="v", empty_dir=v1.EmptyDirVolumeSource()))
@@ -289,8 +327,10 @@ async def test_a_container_waits_for_its_env_file_and_starts_when_that_says_it(
         file.write_bytes(b"K='2'\n")
         await fake_clock.sleep(20)
         assert seen == ["1", "2"]
+        assert file.exists()
         w.node.delete_all()
         await w.node.wait()
+        assert not file.parent.exists()
 
 
 async def test_an_instance_with_a_tmp_of_its_own_takes_away_that_of_the_one_before(
