@@ -211,7 +211,9 @@ class Session:
         return code
 
     async def _live(self) -> int:
-        async with ProcessRuntime(self._launcher, self._state.path, self._lend) as runtime:
+        async with ProcessRuntime(
+            self._launcher, self._state.path, self._lend, memory_dir=self._state.memory
+        ) as runtime:
             self._output = Output(
                 log_event=runtime.logs_fd,
                 logs_to_stderr=self._options.output is not None,
@@ -229,7 +231,7 @@ class Session:
         return code
 
     async def _run_pods(self, runtime: ProcessRuntime) -> int:
-        self._info = node_info(runtime.isolation, self._state.path)
+        self._info = node_info(runtime.isolation, self._state.path, self._state.memory)
         if self._loaded.pods:
             self._say_what_mode()
             self._refuse_what_needs_namespaces()
@@ -240,7 +242,7 @@ class Session:
             observer=self,
             store=self._store,
             boot_id=self._boot_id,
-            volumes=VolumeManager(self._node_info),
+            volumes=VolumeManager(self._node_info, self._info.folders),
         )
         lost: NodeError | None = None
         with anyio.CancelScope() as self._life:
@@ -307,10 +309,21 @@ class Session:
         secrets = {secret for launched in self._specs.values() for secret in launched.veiled}
         for label, text in hints.port_conflicts(zip(labels, pods, strict=True), secrets):
             self._hint(label, text)
+        for label, pod in zip(labels, pods, strict=True):
+            self._say_what_is_on_disk(label, pod)
         for home in homes:
             worker = node.run_pod(home.pod, self._policy(home.project, node.policy))
             self._homes[worker.pod.metadata.uid] = home
             self._know(worker)
+
+    def _say_what_is_on_disk(self, label: str, pod: v1.Pod) -> None:
+        names = [v.name for v in pod.spec.volumes if mounts.belongs_in_memory(v)]
+        if names and not self._info.memory_dir:
+            self._output.say(
+                label,
+                "warning: there is no tmpfs to write to (XDG_RUNTIME_DIR, /run, /dev/shm): these "
+                f"volumes are on disk, in {self._state.path}: {', '.join(names)}",
+            )
 
     def _know(self, worker: PodWorker) -> None:
         self._taken_on.append(worker)
@@ -673,7 +686,7 @@ def _waits_for_gates(status: v1.PodStatus) -> bool:
     )
 
 
-def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
+def node_info(isolation: Isolation, state_dir: str, memory_dir: str = "") -> spec.NodeInfo:
     """What containers can be told about this machine."""
     disk = os.statvfs(state_dir)
     return spec.NodeInfo(
@@ -681,6 +694,7 @@ def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
         host_ip="127.0.0.1",
         isolation=isolation,
         state_dir=state_dir,
+        memory_dir=memory_dir,
         working_dir="/",
         uid=os.geteuid(),
         gid=os.getegid(),
