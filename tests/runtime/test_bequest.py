@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from supervisor.runtime import launcher
+from tests.runtime.conftest import Way, open_node
 
 SECRET = "pods/u-1/volumes/kubernetes.io~secret/login"
 EMPTY = "pods/u-1/volumes/kubernetes.io~empty-dir/data"
@@ -89,10 +90,13 @@ def test_what_cannot_be_removed_keeps_nothing_else_there(
         unlink(name, dir_fd=dir_fd)
 
     monkeypatch.setattr(launcher.posix, "unlink", refuse)
-    for name in ("a", "stuck", "z"):
-        (node / EMPTY / name).write_text("1")
+    for number in range(5):
+        data = node / EMPTY.replace("u-1", f"u-{number}")
+        data.mkdir(parents=True, exist_ok=True)
+        for name in ("a", "stuck", "z"):
+            (data / name).write_text("1")
     remove(node)
-    assert [p.name for p in (node / "pods").rglob("*") if not p.is_dir()] == ["stuck"]
+    assert [p.name for p in (node / "pods").rglob("*") if not p.is_dir()] == ["stuck"] * 5
 
 
 def test_secrets_go_first_and_nothing_after_the_deadline(
@@ -116,3 +120,14 @@ def test_secrets_go_first_and_nothing_after_the_deadline(
     remove(node)
     assert gone[:2] == ["password", "password"]
     assert len(gone) == 12
+
+
+@pytest.mark.anyio
+async def test_a_supervisor_that_ends_in_order_removes_its_folders_itself(
+    way: Way, folder: str
+) -> None:
+    secret = pathlib.Path(folder) / SECRET
+    secret.mkdir(parents=True)
+    async with open_node(way, folder):
+        (secret / "password").write_text("1")
+    assert (secret / "password").read_text() == "1"
