@@ -242,7 +242,7 @@ class Supervisor:
         with StateDir() as state:
             launcher = spawn_launcher(self._isolation)
             try:
-                async with _Runtime(launcher, state.path) as runtime:
+                async with _Runtime(launcher, state.path, state.memory) as runtime:
                     await self._hold(runtime, launcher, state, up)
             except BaseExceptionGroup as group:
                 raise _only_cause(group) from None
@@ -262,7 +262,7 @@ class Supervisor:
     ) -> None:
         initial, longest = self._delays
         homes = Homes(
-            node_info(runtime.isolation, state.path),
+            node_info(runtime.isolation, state.path, state.memory),
             given=self._env,
             pass_env=self._pass_env,
             backoff_initial=initial,
@@ -274,7 +274,7 @@ class Supervisor:
             policy=NodePolicy(node_name=NODE_NAME),
             clock=self._clock,
             observer=self,
-            volumes=VolumeManager(homes.node_info),
+            volumes=VolumeManager(homes.node_info, homes.info.folders),
         )
         async with node, anyio.create_task_group() as tasks:
             self._open = _Open(runtime, homes, node)
@@ -942,8 +942,8 @@ class _Waiter:
 class _Runtime(ProcessRuntime):
     """Keeps the logs of pods that are gone, of the last ones: they are read after the end."""
 
-    def __init__(self, launcher: Launcher, state_dir: str) -> None:
-        super().__init__(launcher, state_dir)
+    def __init__(self, launcher: Launcher, state_dir: str, memory_dir: str) -> None:
+        super().__init__(launcher, state_dir, memory_dir=memory_dir)
         self._gone: deque[tuple[str, str, str]] = deque()
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:

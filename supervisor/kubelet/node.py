@@ -212,6 +212,10 @@ class Node:
         await self.runtime.remove_other_pods(
             frozenset((meta.namespace, meta.name, meta.uid) for meta in pods)
         )
+        if self.volumes is not None:
+            await self.volumes.remove_others(
+                frozenset(record.pod.metadata.uid for record in records)
+            )
         for record in records:
             worker = self._workers[record.pod.metadata.uid] = PodWorker(self, record)
             try:

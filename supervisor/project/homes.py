@@ -136,7 +136,7 @@ class Homes:
         ]
 
 
-def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
+def node_info(isolation: Isolation, state_dir: str, memory_dir: str = "") -> spec.NodeInfo:
     """What containers can be told about this machine."""
     disk = os.statvfs(state_dir)
     return spec.NodeInfo(
@@ -144,6 +144,7 @@ def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
         host_ip="127.0.0.1",
         isolation=isolation,
         state_dir=state_dir,
+        memory_dir=memory_dir,
         working_dir="/",
         uid=os.geteuid(),
         gid=os.getegid(),

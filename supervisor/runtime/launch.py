@@ -183,12 +183,14 @@ class Launcher:
     def hang_up(self) -> None:
         """Tell the launcher to kill everything and end. Does not wait."""
         try:
-            if self.durable_in is not None:
-                self.channel.send(marshal.dumps(("end", None), 2))
-            else:
-                self.channel.shutdown(_socket.SHUT_RDWR)
+            self.channel.send(marshal.dumps(("end", None), 2))
         except OSError:  # it is gone already, or does not listen; then it is killed
             pass
+        if self.durable_in is None:
+            try:
+                self.channel.shutdown(_socket.SHUT_RDWR)
+            except OSError:
+                pass
         self._signal(signals.SIGCONT)  # a stopped one would not hear of it
 
     def close(self) -> None:
@@ -632,6 +634,8 @@ class _Minder:
 class ProcessRuntime:
     """cri.Runtime on top of a launcher. An async context manager; see the module's story.
 
+    `memory_dir`: the folder of the node on a tmpfs, if there is one.
+
     `attached` is asked, at each start of a container with stdin or tty, what somebody gives it:
     its stdin, or master and slave of its terminal, to be closed here; nothing if nobody is there.
     """
@@ -641,9 +645,12 @@ class ProcessRuntime:
         launcher: Launcher,
         state_dir: str,
         attached: Callable[[ContainerId], Sequence[int]] = lambda _: (),
+        *,
+        memory_dir: str = "",
     ) -> None:
         self._launcher = launcher
         self._state_dir = state_dir
+        self._memory_dir = memory_dir
         self._attached = attached
         self._isolation: Isolation | None = None
         self.trials: tuple[Trial, ...] = ()
@@ -683,6 +690,8 @@ class ProcessRuntime:
         except BaseException:
             await self._end_launcher()
             raise
+        if self._launcher.durable_in is None:
+            self._bequeath()
         # As of now, also when another launcher takes over: what runs then is our own.
         self._was_kept = frozenset(self._kept)
         self._had_ended = frozenset(name for name, k in self._kept.items() if k.ended.is_set())
@@ -736,6 +745,17 @@ class ProcessRuntime:
         self._isolation = Isolation(isolation)
         if self._launcher.durable_in is not None:
             await self._take_list()
+
+    def _bequeath(self) -> None:
+        """What pods have in our folders the launcher removes if we die: nobody else may come."""
+        # What must not reach a disk first: the removal may be cut short.
+        folders = dict.fromkeys(f for f in (self._memory_dir, self._state_dir) if f)
+        for folder in folders:
+            try:
+                held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:  # no descriptor to be had; then the next node's start does it
+                continue
+            self._post(marshal.dumps(("bequest", None), 2), held)
 
     async def _take_list(self) -> None:
         """What the launcher holds: all there is of it comes before anything else."""
@@ -1482,6 +1502,7 @@ class ProcessRuntime:
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
                 "shares": spec.shares,
                 "state_dir": os.fsencode(self._state_dir),
+                "memory_dir": os.fsencode(self._memory_dir),
                 "termination_path": _encode(spec.termination_path),
                 "termination_file": os.fsencode(spec.termination_file),
                 "uid": spec.uid,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,9 @@ from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Isolation, LaunchSpec
+from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from supervisor.runtime.env_files import EnvFiles
+from supervisor.runtime.mounts import Folders
 from supervisor.runtime.spec import Configuration, NodeInfo, launch_spec
 
 from .conftest import Program, World, world
@@ -32,11 +34,19 @@ class Machine:
     """What pods need to know of it, and the configuration, which may change."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
+        self.folder = folder / "state"
+        self.memory = folder / "memory"
+        self.folder.mkdir()
         self.private_tmp = False
         self.maps: dict[str, dict[str, bytes]] = {}
+        self.secrets: dict[str, dict[str, bytes]] = {}
+
+    @property
+    def folders(self) -> Folders:
+        return Folders(str(self.folder), str(self.memory) if self.memory.is_dir() else "")
 
     def __call__(self, pod: v1.Pod) -> NodeInfo:
+        secrets = {("shop", name): held for name, held in self.secrets.items()}
         maps = {("shop", name): held for name, held in self.maps.items()}
         return NodeInfo(
             name="here",
@@ -49,8 +59,9 @@ class Machine:
             groups=(),
             cpu_millis=1000,
             memory=1 << 30,
-            configuration=Configuration(config_maps=maps),
+            configuration=Configuration(config_maps=maps, secrets=secrets),
             private_tmp=self.private_tmp,
+            memory_dir=self.folders.memory,
         )
 
     def volume(self, worker: PodWorker, kind: str) -> pathlib.Path:
@@ -68,7 +79,7 @@ def manager(machine: Machine) -> VolumeManager:
     async def here(work: Callable[[], Any]) -> Any:
         return work()
 
-    return VolumeManager(machine, here)
+    return VolumeManager(machine, machine.folders, here)
 
 
 def pod(*volumes: v1.Volume, init: tuple[str, ...] = (), **spec: object) -> v1.Pod:
@@ -254,6 +265,97 @@ async def test_an_update_that_comes_late_makes_nothing_again(
     await volumes.tear_down(wanted)
     assert await volumes.update(wanted) == ()
     assert not list(machine.folder.rglob("key"))
+
+
+def of_secret() -> v1.Pod:
+    secret = v1.SecretVolumeSource(secret_name="login")
+    source = v1.EmptyDirVolumeSource(medium="Memory", size_limit="1Mi")
+    made = pod(v1.Volume(name="v", secret=secret), v1.Volume(name="scratch", empty_dir=source))
+    [app] = made.spec.containers
+    shown = tuple(v1.VolumeMount(name=v.name, mount_path=f"/{v.name}") for v in made.spec.volumes)
+    containers = (replace(app, volume_mounts=shown),)
+    spec = replace(made.spec, containers=containers)
+    return replace(made, metadata=replace(made.metadata, uid="u-1"), spec=spec)
+
+
+def held_below(folder: pathlib.Path) -> list[str]:
+    return sorted({p.name for p in folder.rglob("*") if not p.is_dir()})
+
+
+async def test_a_secret_lies_in_memory_only_and_goes_from_there_with_its_pod(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.2"""
+    machine.memory.mkdir()
+    machine.secrets["login"] = {"password": b"1"}
+    volumes, wanted = manager(machine), of_secret()
+    assert await volumes.set_up(wanted) == ()
+    assert held_below(machine.folder) == []
+    assert held_below(machine.memory) == ["password"]
+    assert (machine.memory / "pods" / "u-1").stat().st_mode & 0o777 == 0o700
+    machine.secrets["login"] = {"token": b"2"}
+    assert await volumes.update(wanted) == ()
+    assert held_below(machine.memory) == ["token"]
+    [scratch] = machine.memory.rglob("scratch")
+    (scratch / "file").write_bytes(b"x" * ((1 << 20) + 1))
+    assert await volumes.over_limit(wanted) == ("scratch", "1Mi")
+    await volumes.tear_down(wanted)
+    assert not list((machine.memory / "pods").iterdir())
+
+
+async def test_a_secret_that_an_earlier_life_has_put_on_the_disk_goes_with_its_pod_too(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.secrets["login"] = {"password": b"1"}
+    wanted = of_secret()
+    assert await manager(machine).set_up(wanted) == ()
+    assert held_below(machine.folder) == ["password"]
+    machine.memory.mkdir()
+    volumes = manager(machine)
+    assert await volumes.set_up(wanted) == ()
+    assert held_below(machine.memory) == ["password"]
+    await volumes.tear_down(wanted)
+    assert held_below(machine.folder) == held_below(machine.memory) == []
+
+
+async def test_volumes_of_pods_that_nobody_knows_are_removed_from_both_folders(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.memory.mkdir()
+    machine.secrets["login"] = {"password": b"1"}
+    machine.maps["conf"] = {"key": b"1"}
+    volumes, one = manager(machine), of_secret()
+    two = replace(config_pod := pod(config()), metadata=replace(config_pod.metadata, uid="u-2"))
+    for each in (one, two):
+        assert await volumes.set_up(each) == ()
+    await volumes.remove_others(frozenset({"u-1", "u-2"}))
+    assert held_below(machine.folder) == ["key"]
+    assert held_below(machine.memory) == ["password"]
+    await volumes.remove_others(frozenset())
+    assert held_below(machine.folder) == held_below(machine.memory) == []
+
+
+async def test_what_has_vanished_from_memory_is_there_again_when_a_container_starts(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.memory.mkdir()
+    machine.secrets["login"] = {"password": b"1"}
+    volumes, wanted = manager(machine), of_secret()
+    assert await volumes.set_up(wanted) == ()
+    (machine.folder / "pods" / "u-1").mkdir(parents=True)  # by the runtime
+    shutil.rmtree(machine.memory / "pods")
+    [app] = wanted.spec.containers
+    await volumes.open(
+        wanted, launch_spec(wanted, app, ContainerId("u-1", "app", 1), machine(wanted))
+    )
+    assert held_below(machine.memory) == ["password"]
+    assert len(list(machine.memory.rglob("scratch"))) == 1
+    shutil.rmtree(machine.memory / "pods")
+    machine.secrets.clear()
+    spec = launch_spec(wanted, app, ContainerId("u-1", "app", 2), machine(wanted))
+    with pytest.raises(StartError) as caught:
+        await volumes.open(wanted, spec)
+    assert caught.value.message == 'secret "login" not found'
 
 
 async def test_a_deletion_does_not_wait_for_volumes(fake_clock: Clock, machine: Machine) -> None:

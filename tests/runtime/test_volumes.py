@@ -37,6 +37,7 @@ NODE = NodeInfo(
 )
 HOSTS = Mount(source="/state/pods/u-1/etc-hosts", target="/etc/hosts")
 OWN = "/state/pods/u-1/volumes"
+PROJECTED = "kubernetes.io~projected"
 
 
 def pod(*sources: dict[str, Any], meta: dict[str, Any] | None = None, **app: Any) -> v1.Pod:
@@ -217,6 +218,34 @@ def test_each_kind_of_volume_is_mounted_from_where_it_lies_parents_first() -> No
         Mount(source=f"{OWN}/kubernetes.io~secret/v2", target="/run/login", read_only=True),
         Mount(source="/srv/data", target="/cache/deep/data", read_only=True),
     )
+
+
+IN_MEMORY = "/memory/pods/u-1/volumes"
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ({"emptyDir": {}}, f"{OWN}/kubernetes.io~empty-dir"),
+        ({"emptyDir": {"medium": "Memory"}}, f"{IN_MEMORY}/kubernetes.io~empty-dir"),
+        ({"secret": {"secretName": "login"}}, f"{IN_MEMORY}/kubernetes.io~secret"),
+        ({"configMap": {"name": "app"}}, f"{OWN}/kubernetes.io~configmap"),
+        ({"projected": {"sources": [{"configMap": {"name": "app"}}]}}, f"{OWN}/{PROJECTED}"),
+        (
+            {"projected": {"sources": [{"configMap": {"name": "a"}}, {"secret": {"name": "b"}}]}},
+            f"{IN_MEMORY}/{PROJECTED}",
+        ),
+    ],
+)
+def test_what_must_not_reach_a_disk_lies_in_memory_if_there_is_a_folder(
+    source: dict[str, Any], folder: str
+) -> None:
+    """§9.3.2"""
+    given = [mount(0, "/v")]
+    node = msgspec.structs.replace(NODE, memory_dir="/memory")
+    assert mounts(node, source, volumeMounts=given)[0].source == f"{folder}/v0"
+    on_disk = folder.replace(IN_MEMORY, OWN)
+    assert mounts(NODE, source, volumeMounts=given)[0].source == f"{on_disk}/v0"
 
 
 def test_a_volume_at_etc_hosts_and_tmp_comes_before_our_own() -> None:
