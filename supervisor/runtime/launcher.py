@@ -1840,6 +1840,11 @@ class Container:
         self.pause: Pause | None = None  # whose pid namespace it shares
         self.view = -1  # its mount namespace, then
 
+    @property
+    def starting(self) -> str:
+        """What kind of action its start is, as failpoints name it."""
+        return "StartContainer" if self.pause is None else "StartContainer-shared"
+
     def close(self) -> None:
         """Close what belongs to the process; the log pipes are closed when they are drained."""
         if self.main_pidfd != self.child_pidfd:
@@ -2161,7 +2166,7 @@ class Launcher:
             self.fork(container, ends)
             stage = "record"
             if failpoints:
-                pass_failpoint("after-clone", "StartContainer")
+                pass_failpoint("after-clone", container.starting)
             if not container.has_reaper:
                 self.record(container)
                 try:
@@ -2313,6 +2318,8 @@ class Launcher:
                 return 0, -1
             _exit(0)
         posix.close(answer_write)
+        if failpoints:
+            pass_failpoint("during-join", "StartContainer-shared")
         data = posix.read(answer, 64)
         close(answer)
         posix.waitid(P_PIDFD, middle_pidfd, posix.WEXITED)
@@ -2358,8 +2365,8 @@ class Launcher:
                 posix.close(fd)
         posix.rename(temporary, path)
         if failpoints:
-            pass_failpoint("after-spawn-record", "StartContainer")
-            pass_failpoint("before-release", "StartContainer")
+            pass_failpoint("after-spawn-record", container.starting)
+            pass_failpoint("before-release", container.starting)
 
     def identify(self, pid: int, pidfd: int) -> bytes:
         """What a process can be found again by."""
@@ -2460,7 +2467,7 @@ class Launcher:
                 container.order.env = []
             self.tell_started(container)
             if failpoints:
-                pass_failpoint("after-spawn", "StartContainer")
+                pass_failpoint("after-spawn", container.starting)
 
     def tell_started(self, container: Container) -> None:
         assert container.started is not None
@@ -2976,7 +2983,11 @@ class Launcher:
                 run_pause(self.durable, status_write, release)
             try:
                 pause = Pause(uid, record, pidfd, True)
+                if failpoints:
+                    pass_failpoint("after-clone", "CreateSandbox")
                 replace_file(record, self.identify(pid, pidfd) + b"uid %s\n" % uid.encode())
+                if failpoints:
+                    pass_failpoint("after-spawn-record", "CreateSandbox")
                 posix.write(release_write, b"r")
             except OSError:
                 send_by(pidfd, SIGKILL)
@@ -3006,6 +3017,8 @@ class Launcher:
         else:
             pause.ready = True
             self.tell(("sandbox", pause.uid), pause.pidfd)
+            if failpoints:
+                pass_failpoint("after-spawn", "CreateSandbox")
 
     def end_sandbox(self, uid: str) -> None:
         pause = self.pauses.get(uid)
@@ -3013,7 +3026,11 @@ class Launcher:
             self.tell(("sandbox-ended", uid))
             return
         pause.unwanted = True
+        if failpoints:
+            pass_failpoint("before-kill", "FinishPod")
         send_by(pause.pidfd, SIGKILL)
+        if failpoints:
+            pass_failpoint("after-kill", "FinishPod")
 
     def on_pause(self, pause: Pause) -> None:
         """It is gone, and with it every process of its namespace."""
@@ -3030,6 +3047,10 @@ class Launcher:
             unlink(pause.record)
             if pause.unwanted:
                 self.tell(("sandbox-ended", pause.uid))
+                if failpoints:
+                    if self.channel is not None:
+                        self.channel.flush()
+                    pass_failpoint("after-exit-told", "SandboxEnded")
 
     def look_at_pause(self, container: Container) -> None:
         """It cannot be gone before its namespace's last process is reaped, and reapers that it has
