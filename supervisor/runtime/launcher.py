@@ -2781,7 +2781,7 @@ class Launcher:
             end_tree(container.main)
         self.look_at_pause(container)
         if container.pause is not None:
-            self.sweep_view(container, container.pause)
+            self.sweep_view(container)
         self.dying[container] = boottime() + CODE_CAP
         self.learn_code(container)
 
@@ -2863,7 +2863,7 @@ class Launcher:
             if self.isolation == GROUP:
                 self.sweep_orphans()
             elif container.pause is not None:
-                self.sweep_view(container, container.pause)
+                self.sweep_view(container)
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)
@@ -2916,9 +2916,10 @@ class Launcher:
                 except ChildProcessError:
                     pass
 
-    def sweep_view(self, container: Container, pause: Pause) -> None:
+    def sweep_view(self, container: Container) -> None:
         """A reaper in a shared pid namespace was killed: what it left behind has come to pause.
-        Whose each is, their mount namespaces tell."""
+        Whose each is, their mount namespaces tell. Looked for among all processes: below pause,
+        who is handed from a parent that ends to the next one can be missed."""
         send_by(container.main_pidfd, SIGKILL)
         if container.view < 0:
             return
@@ -2926,7 +2927,8 @@ class Launcher:
         view = status.st_dev, status.st_ino
         give_up = boottime() + 1.0
         while boottime() < give_up:
-            left = [pid for pid in descendants(pause.pid) if mount_namespace(pid) == view]
+            pids = [int(name) for name in posix.listdir("/proc") if name.isdigit()]
+            left = [pid for pid in pids if mount_namespace(pid) == view]
             if not left:
                 return
             for pid in left:
