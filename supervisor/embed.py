@@ -56,6 +56,7 @@ from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ConditionSet, ContainerId
 from supervisor.lifecycle.record import ContainerRecord, NodePolicy, PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
+from supervisor.ports import Ports
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
@@ -177,6 +178,7 @@ class Supervisor:
         self._grace_period = grace_period
         self._delays = backoff_initial, backoff_max
         self._clock = clock or Clock()
+        self._ports = Ports()
         self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
@@ -249,6 +251,7 @@ class Supervisor:
             finally:
                 launcher.close()
                 self._close()
+                self._ports.close()
 
     def _close(self) -> None:
         if hasattr(self, "_open"):
@@ -392,6 +395,13 @@ class Supervisor:
         """Those that were not deleted, in the order of their start."""
         return tuple(pod.handle for pod in self._pods.values() if not pod.is_gone)
 
+    def port(self, name: str) -> int:
+        """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
+        in manifests and commands. Nothing has to listen there. Raises NodeError.
+        """
+        self._check_open()
+        return self._ports.port(name)
+
     async def _load(self, source: Source) -> manifests.Loaded:
         """Raises ManifestError with everything that is wrong."""
         self._check_open()
@@ -415,10 +425,10 @@ class Supervisor:
     def _load_path(self, path: str) -> manifests.Loaded:
         if path == "-":
             raise UsageError("cannot read manifests from the stdin of this program")
-        return manifests.load([path], maps=self._images)
+        return manifests.load([path], maps=self._images, fill=self._ports.fill)
 
     def _load_text(self, content: bytes, said: str) -> manifests.Loaded:
-        return manifests.load_text(content, said, maps=self._images)
+        return manifests.load_text(content, said, maps=self._images, fill=self._ports.fill)
 
     def _checked(self, loaded: manifests.Loaded) -> manifests.Loaded:
         if manifests.refused(loaded.problems):

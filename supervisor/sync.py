@@ -155,6 +155,12 @@ class Supervisor:
         """Those that were not deleted, in the order of their start."""
         return tuple(map(self._handle, self._loop.ask(self._node.pods)))
 
+    def port(self, name: str) -> int:
+        """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
+        in manifests and commands. Nothing has to listen there. Raises NodeError.
+        """
+        return self._node.port(name)
+
     def _handle(self, pod: embed.PodHandle) -> PodHandle:
         return PodHandle(pod, self._loop)
 
