@@ -59,6 +59,7 @@ from supervisor.lifecycle.timeline import Mark, Moment
 from supervisor.ports import Ports
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
+from supervisor.runtime import procfs
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record
 from supervisor.runtime.spec import signal_number
@@ -280,7 +281,7 @@ class Supervisor:
             volumes=VolumeManager(homes.node_info),
         )
         async with node, anyio.create_task_group() as tasks:
-            self._open = _Open(runtime, homes, node)
+            self._open = _Open(runtime, homes, node, launcher, state)
             tasks.start_soon(self._watch_logs, launcher.logs_fd)
             tasks.start_soon(self._watch_node)
             if not up.done():
@@ -391,9 +392,26 @@ class Supervisor:
             pod = found.handle
         return await pod.terminate(grace)
 
-    def pods(self) -> tuple[PodHandle, ...]:
-        """Those that were not deleted, in the order of their start."""
-        return tuple(pod.handle for pod in self._pods.values() if not pod.is_gone)
+    def pods(self, *, gone: bool = False) -> tuple[PodHandle, ...]:
+        """Those that were not deleted, in the order of their start; `gone`: also the others, of
+        which the last ones are known."""
+        return tuple(pod.handle for pod in self._pods.values() if gone or not pod.is_gone)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Those that `port` and `$(PORT_name)` have given, by name."""
+        return self._ports.by_name
+
+    def processes(self) -> tuple[int, ...]:
+        """The pids on this host of all that runs for this node: its own and its containers'."""
+        self._check_open()
+        return tuple(procfs.tree(self._open.launcher.pid))
+
+    def keep_state(self) -> str:
+        """Keep the folder with the logs when the block is left; return its path."""
+        self._check_open()
+        self._open.state.kept = True
+        return self._open.state.path
 
     def port(self, name: str) -> int:
         """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
@@ -765,8 +783,11 @@ class _Open:
     `grown` is set, and is another one then, whenever logs have grown or pods have changed.
     """
 
-    def __init__(self, runtime: _Runtime, homes: Homes, node: Node) -> None:
+    def __init__(
+        self, runtime: _Runtime, homes: Homes, node: Node, launcher: Launcher, state: StateDir
+    ) -> None:
         self.runtime, self.homes, self.node = runtime, homes, node
+        self.launcher, self.state = launcher, state
         self.grown = asyncio.Event()
         self.closed = False
 

@@ -151,9 +151,24 @@ class Supervisor:
             return self._loop.run(self._node.delete(pod, grace))
         return pod.terminate(grace)
 
-    def pods(self) -> tuple[PodHandle, ...]:
-        """Those that were not deleted, in the order of their start."""
-        return tuple(map(self._handle, self._loop.ask(self._node.pods)))
+    def pods(self, *, gone: bool = False) -> tuple[PodHandle, ...]:
+        """Those that were not deleted, in the order of their start; `gone`: also the others, of
+        which the last ones are known."""
+        pods = self._loop.ask(lambda: self._node.pods(gone=gone))
+        return tuple(map(self._handle, pods))
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Those that `port` and `$(PORT_name)` have given, by name."""
+        return self._node.ports
+
+    def processes(self) -> tuple[int, ...]:
+        """The pids on this host of all that runs for this node: its own and its containers'."""
+        return self._node.processes()
+
+    def keep_state(self) -> str:
+        """Keep the folder with the logs when the block is left; return its path."""
+        return self._node.keep_state()
 
     def port(self, name: str) -> int:
         """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
