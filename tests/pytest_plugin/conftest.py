@@ -14,6 +14,7 @@ kind: Pod
 metadata: {name: talker}
 spec:
   restartPolicy: Never
+  terminationGracePeriodSeconds: 2
   containers:
   - name: app
     command: [sh, -c, "trap 'echo bye; exit 0' TERM; echo hello; sleep 1000 & wait"]
