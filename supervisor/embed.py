@@ -56,8 +56,10 @@ from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ConditionSet, ContainerId
 from supervisor.lifecycle.record import ContainerRecord, NodePolicy, PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
+from supervisor.ports import Ports
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
+from supervisor.runtime import procfs
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record
 from supervisor.runtime.spec import signal_number
@@ -177,6 +179,7 @@ class Supervisor:
         self._grace_period = grace_period
         self._delays = backoff_initial, backoff_max
         self._clock = clock or Clock()
+        self._ports = Ports()
         self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
@@ -249,6 +252,7 @@ class Supervisor:
             finally:
                 launcher.close()
                 self._close()
+                self._ports.close()
 
     def _close(self) -> None:
         if hasattr(self, "_open"):
@@ -277,7 +281,7 @@ class Supervisor:
             volumes=VolumeManager(homes.node_info, homes.info.folders),
         )
         async with node, anyio.create_task_group() as tasks:
-            self._open = _Open(runtime, homes, node)
+            self._open = _Open(runtime, homes, node, launcher, state)
             tasks.start_soon(self._watch_logs, launcher.logs_fd)
             tasks.start_soon(self._watch_node)
             if not up.done():
@@ -388,9 +392,33 @@ class Supervisor:
             pod = found.handle
         return await pod.terminate(grace)
 
-    def pods(self) -> tuple[PodHandle, ...]:
-        """Those that were not deleted, in the order of their start."""
-        return tuple(pod.handle for pod in self._pods.values() if not pod.is_gone)
+    def pods(self, *, gone: bool = False) -> tuple[PodHandle, ...]:
+        """Those that were not deleted, in the order of their start; `gone`: also the others, of
+        which the last ones are known."""
+        return tuple(pod.handle for pod in self._pods.values() if gone or not pod.is_gone)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Those that `port` and `$(PORT_name)` have given, by name."""
+        return self._ports.by_name
+
+    def processes(self) -> tuple[int, ...]:
+        """The pids on this host of all that runs for this node: its own and its containers'."""
+        self._check_open()
+        return tuple(procfs.tree(self._open.launcher.pid))
+
+    def keep_state(self) -> str:
+        """Keep the folder with the logs when the block is left; return its path."""
+        self._check_open()
+        self._open.state.kept = True
+        return self._open.state.path
+
+    def port(self, name: str) -> int:
+        """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
+        in manifests and commands. Nothing has to listen there. Raises NodeError.
+        """
+        self._check_open()
+        return self._ports.port(name)
 
     async def _load(self, source: Source) -> manifests.Loaded:
         """Raises ManifestError with everything that is wrong."""
@@ -415,10 +443,10 @@ class Supervisor:
     def _load_path(self, path: str) -> manifests.Loaded:
         if path == "-":
             raise UsageError("cannot read manifests from the stdin of this program")
-        return manifests.load([path], maps=self._images)
+        return manifests.load([path], maps=self._images, fill=self._ports.fill)
 
     def _load_text(self, content: bytes, said: str) -> manifests.Loaded:
-        return manifests.load_text(content, said, maps=self._images)
+        return manifests.load_text(content, said, maps=self._images, fill=self._ports.fill)
 
     def _checked(self, loaded: manifests.Loaded) -> manifests.Loaded:
         if manifests.refused(loaded.problems):
@@ -756,8 +784,11 @@ class _Open:
     `grown` is set, and is another one then, whenever logs have grown or pods have changed.
     """
 
-    def __init__(self, runtime: _Runtime, homes: Homes, node: Node) -> None:
+    def __init__(
+        self, runtime: _Runtime, homes: Homes, node: Node, launcher: Launcher, state: StateDir
+    ) -> None:
         self.runtime, self.homes, self.node = runtime, homes, node
+        self.launcher, self.state = launcher, state
         self.grown = asyncio.Event()
         self.closed = False
 

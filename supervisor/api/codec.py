@@ -810,15 +810,23 @@ def _dict_reader(read_value: _Reader) -> _Reader:
     return read_dict
 
 
+class Numeral(str):
+    """A text in plain data that is read as a number where a number is wanted."""
+
+    __slots__ = ()
+
+
 def _read_string(data: Any, path: Path, findings: list[Finding]) -> Any:
     if isinstance(data, str):
-        return data
+        return str(data)
     hint = ": put it in quotes" if isinstance(data, (bool, int, float)) else ""
     findings.append(_wrong(path, data, f"must be a string{hint}"))
     return None
 
 
 def _read_int(data: Any, path: Path, findings: list[Finding]) -> Any:
+    if isinstance(data, Numeral) and data.isdecimal():
+        return int(data)
     if isinstance(data, float) and data.is_integer() and abs(data) < 2**53:
         return int(data)
     if isinstance(data, int) and not isinstance(data, bool):
@@ -842,7 +850,8 @@ def _unquote(data: Any, wanted: type) -> str:
 
 
 def _read_int_or_string(data: Any, path: Path, findings: list[Finding]) -> Any:
-    return data if isinstance(data, str) else _read_int(data, path, findings)
+    is_text = isinstance(data, str) and not isinstance(data, Numeral)
+    return data if is_text else _read_int(data, path, findings)
 
 
 def _read_quantity(data: Any, path: Path, findings: list[Finding]) -> Any:

@@ -52,7 +52,7 @@ class StateDir:
 
     def __init__(self) -> None:
         self.kept = False
-        base = _base_directory()
+        base = base_directory()
         in_memory = _memory_bases()
         for each in dict.fromkeys((base, *in_memory)):
             _sweep(each)
@@ -272,7 +272,8 @@ def command_of(path: str) -> str | None:
         return None
 
 
-def _base_directory() -> str:
+def base_directory() -> str:
+    """Where the folders of this user's ephemeral nodes lie. It need not be there."""
     parent = os.environ.get("XDG_RUNTIME_DIR") or ""
     if not (os.path.isabs(parent) and os.access(parent, os.W_OK | os.X_OK)):
         # Not tempfile.gettempdir: that falls back to the current folder without a word.

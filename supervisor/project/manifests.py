@@ -58,6 +58,7 @@ STDIN = "stdin"
 refused = has_errors
 
 
+Fill = Callable[[Any], Any]
 _Admit = Callable[[Any], tuple[v1.Pod | None, list[Finding]]]
 
 
@@ -149,6 +150,7 @@ def load(
     part: bool = False,
     select: Select | None = None,
     without_programs: bool = False,
+    fill: Fill | None = None,
 ) -> Loaded:
     """Read all manifests that the command line names. Raises nothing for what they hold.
 
@@ -156,25 +158,38 @@ def load(
     refused where nothing is, or if `strict`. `part`: there are other files than these, and pods are
     not told apart yet (`distinct`). `select` judges plain data of a pod by the function it is
     given, or a part of it. `without_programs`: also pods whose images stand for nothing that could
-    be run.
+    be run. `fill` completes plain data of each object before it is looked at.
     """
-    loader = _Loader(stdin, ids or _own_ids(), maps, select, without_programs=without_programs)
+    loader = _Loader(
+        stdin, ids or _own_ids(), maps, select, without_programs=without_programs, fill=fill
+    )
     loaded = loader.load(paths)
+    return _judged(loader, loaded, strict=strict, part=part)
+
+
+def load_text(
+    content: bytes,
+    source: str,
+    ids: Ids | None = None,
+    *,
+    maps: Maps = (),
+    fill: Fill | None = None,
+) -> Loaded:
+    """Read manifests that are in no file; `source` names them in what is said about them.
+
+    Their containers start in the current folder, or in that of its podvisor.toml.
+    """
+    loader = _Loader(None, ids or _own_ids(), maps, fill=fill)
+    loaded = loader.load_text(content, source)
+    return _judged(loader, loaded)
+
+
+def _judged(loader: _Loader, loaded: Loaded, *, strict: bool = False, part: bool = False) -> Loaded:
     problems = loader.judge(strict=strict, part=part)
     if not part:
         pods, clashes = distinct(loaded.pods, loader.documents)
         loaded, problems = replace(loaded, pods=pods), (*problems, *clashes)
     return replace(loaded, problems=problems)
-
-
-def load_text(content: bytes, source: str, ids: Ids | None = None, *, maps: Maps = ()) -> Loaded:
-    """Read manifests that are in no file; `source` names them in what is said about them.
-
-    Their containers start in the current folder, or in that of its podvisor.toml.
-    """
-    loader = _Loader(None, ids or _own_ids(), maps)
-    loaded = loader.load_text(content, source)
-    return replace(loaded, problems=loader.judge(strict=False, part=False))
 
 
 def _own_ids() -> Ids:
@@ -190,7 +205,9 @@ class _Loader:
         select: Select | None = None,
         *,
         without_programs: bool = False,
+        fill: Fill | None = None,
     ) -> None:
+        self._fill = fill
         self._stdin = stdin
         self._select = select
         self._ids = ids
@@ -316,6 +333,8 @@ class _Loader:
         for document in documents:
             if len(problems) > MAX_FINDINGS:
                 break
+            if self._fill is not None:
+                document.data = self._fill(document.data)
             if _is_other(document.data):
                 others.append(document)
                 continue

@@ -184,13 +184,19 @@ def listening(pid: int) -> list[tuple[str, int]]:
                 address, _, port = local.partition(":")
                 places[f"socket:[{inode}]"] = (_address(address), int(port, 16))
     found: dict[tuple[str, int], None] = {}
-    family = [pid]
-    for member in family:
-        family += _children(member)
+    for member in tree(pid):
         for link, place in places.items():
             if place not in found and _holds(member, {link}) is not None:
                 found[place] = None
     return list(found)
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all below it, parents first."""
+    family = [pid]
+    for member in family:
+        family += _children(member)
+    return family
 
 
 def _address(text: str) -> str:

@@ -1,0 +1,45 @@
+"""Runs of pytest in folders of their own, each in a process that has a deadline."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from tests.runtime.conftest import _warm_loops, nothing_left  # noqa: F401  (fixtures)
+
+TALKER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: talker}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 2
+  containers:
+  - name: app
+    command: [sh, -c, "trap 'echo bye; exit 0' TERM; echo hello; sleep 1000 & wait"]
+"""
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _own_state(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """What nodes keep goes into this test's folder; no process is left."""
+    request.getfixturevalue("nothing_left")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.path.joinpath("talker.yaml").write_text(TALKER)
+    return pytester
+
+
+def run(project: pytest.Pytester, *words: str, **files: str) -> pytest.RunResult:
+    """pytest over these test files."""
+    project.makepyfile(**files)
+    return project.runpytest_subprocess("-q", *words, timeout=PATIENCE)
