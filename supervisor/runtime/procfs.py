@@ -186,7 +186,7 @@ def listening(pid: int) -> list[tuple[str, int]]:
     found: dict[tuple[str, int], None] = {}
     family = [pid]
     for member in family:
-        family += _children(member)
+        family += children(member)
         for link, place in places.items():
             if place not in found and _holds(member, {link}) is not None:
                 found[place] = None
@@ -203,7 +203,8 @@ def _address(text: str) -> str:
     return socket.inet_ntop(family, b"".join(words))
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Of all threads of a process; also those that it has not waited for yet."""
     found: list[int] = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):

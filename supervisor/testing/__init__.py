@@ -1,0 +1,10 @@
+"""A kit for tests of programs that run in pods: `supervisor.testing`.
+
+Everything here takes pods of `supervisor.Supervisor` and needs its event loop.
+"""
+
+from __future__ import annotations
+
+from supervisor.testing.fakeclock import FakeClock
+
+__all__ = ("FakeClock",)
