@@ -6,5 +6,6 @@ Everything here takes pods of `supervisor.Supervisor` and needs its event loop.
 from __future__ import annotations
 
 from supervisor.testing.fakeclock import FakeClock
+from supervisor.testing.traffic import Load, LoadReport, Outcome, Phase, Request, load
 
-__all__ = ("FakeClock",)
+__all__ = ("FakeClock", "Load", "LoadReport", "Outcome", "Phase", "Request", "load")
