@@ -607,6 +607,12 @@ class PodHandle:
         """How its containers are kept apart."""
         return self._life.open.runtime.isolation
 
+    @property
+    def veiled(self) -> tuple[str, ...]:
+        """Values of Secrets in the command lines of its containers: said in no text of ours."""
+        specs = self._life.open.homes.specs
+        return tuple(text for id in specs if id.pod_uid == self.uid for text in specs[id].veiled)
+
     def events(self) -> tuple[v1.Event, ...]:
         """As `kubectl get events` shows them, oldest first."""
         return tuple(self._life.open.node.events(self.uid))

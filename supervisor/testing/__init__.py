@@ -6,6 +6,20 @@ Everything here takes pods of `supervisor.Supervisor` and needs its event loop.
 from __future__ import annotations
 
 from supervisor.testing.fakeclock import FakeClock
+from supervisor.testing.shutdown import assert_graceful_shutdown
+from supervisor.testing.signals import SignalRow, SignalTable, signal_table
 from supervisor.testing.traffic import Load, LoadReport, Outcome, Phase, Request, load
 
-__all__ = ("FakeClock", "Load", "LoadReport", "Outcome", "Phase", "Request", "load")
+__all__ = (
+    "FakeClock",
+    "Load",
+    "LoadReport",
+    "Outcome",
+    "Phase",
+    "Request",
+    "SignalRow",
+    "SignalTable",
+    "assert_graceful_shutdown",
+    "load",
+    "signal_table",
+)

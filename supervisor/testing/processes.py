@@ -6,13 +6,17 @@ error here.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import sys
 from collections.abc import Iterable
 
 from msgspec import Struct
 
 from supervisor.runtime import procfs
 
+_GET_INFO, _INFO_EXIT = 0xC040FF0B, 8  # PIDFD_GET_INFO
 _EXITING = 0x4  # PF_EXITING, in the flags of /proc/PID/stat
 
 
@@ -67,3 +71,45 @@ def descriptors(pid: int) -> int | None:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return None
+
+
+def root_of(main: int, *, is_pid1: bool) -> int:
+    """Below whom the processes of a container are, given its main process.
+
+    A main that is not pid 1 has a reaper of ours for parent, and orphans come to that.
+    """
+    process = look(main)
+    return main if is_pid1 or process is None else process.ppid
+
+
+class Watched:
+    """A process that is looked at until its end is known. Close it."""
+
+    def __init__(self, process: Process) -> None:
+        self.pid = process.pid
+        self.command = ""
+        self._pidfd = os.pidfd_open(process.pid)
+        self.over = False
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def has_ended(self) -> bool:
+        self.over = self.over or bool(select.select([self._pidfd], [], [], 0)[0])
+        return self.over
+
+    def signal(self) -> int | None:
+        """What it has died of: a signal, 0 if of none; None while nobody knows, or if nobody will.
+
+        Before Linux 6.15 nobody knows but its parent.
+        """
+        question = _INFO_EXIT.to_bytes(8, sys.byteorder) + bytes(56)
+        try:
+            answer = fcntl.ioctl(self._pidfd, _GET_INFO, question)
+        except OSError:
+            return None
+        if not int.from_bytes(answer[:8], sys.byteorder) & _INFO_EXIT:
+            return None
+        return int.from_bytes(answer[60:64], sys.byteorder) & 0x7F

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import Supervisor
+from supervisor import PodHandle, Supervisor
 from supervisor.testing import FakeClock
 from tests.runtime.conftest import _warm_loops, anyio_backend, nothing_left
 
@@ -47,3 +47,11 @@ async def timeless(
     """A node on the fake clock."""
     async with Supervisor(clock=clock, grace_period=1) as node:
         yield node
+
+
+async def printed(pod: PodHandle, text: str, container: str = "") -> None:
+    """Wait until a container has printed this."""
+    async for line in pod.logs(container, follow=True):
+        if text in line.text:
+            return
+    raise AssertionError(f"{pod.name} has ended and never printed {text!r}")
