@@ -29,7 +29,38 @@ _DEAF_AFTER = 0.1  # seconds after its stop signal a process is asked why it sti
 _TOGETHER = 0.01  # seconds in which ends count as one
 _SWEPT = 2.0  # seconds that sweeping may take
 _SIGKILL = 9
+_LINES = 20  # of what was printed that are shown
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "zsh", "ksh"})
+
+
+ExitCodes = int | Collection[int] | Mapping[str, int | Collection[int]] | None
+
+
+class Seen(Struct):
+    """What was seen of one container while its pod ended."""
+
+    why: str = ""  # it still lived although it had got its stop signal
+    table: SignalTable | None = None  # of its main process
+    swept: list[str] = []  # the commands of what was left when it ended
+
+
+class Shutdown(Struct, frozen=True):
+    """How a pod ended, as reported and as seen."""
+
+    termination: Termination
+    seen: dict[str, Seen]
+    printed: tuple[LogLine, ...]  # meanwhile, by all containers
+
+    def __str__(self) -> str:
+        parts = [str(self.termination).rstrip("\n")]
+        for end in self.termination.containers:
+            seen = self.seen.get(end.name)
+            if end.killed and seen is not None and seen.table is not None:
+                parts += ["", str(seen.table)]
+        if self.printed:
+            parts += ["", "printed meanwhile:"]
+            parts += [f"  {line.text}" for line in self.printed[-_LINES:]]
+        return "\n".join(parts)
 
 
 async def assert_graceful_shutdown(
@@ -37,18 +68,32 @@ async def assert_graceful_shutdown(
     grace: int | None = None,
     *,
     within: float | None = None,
-    exit_code: int | Collection[int] | Mapping[str, int] | None = 0,
+    exit_code: ExitCodes = 0,
     lines: Iterable[str] = (),
 ) -> Termination:
     """Terminate a pod, and raise AssertionError unless all of it ends well; return how it ended.
 
-    That is: no SIGKILL, the exit code (one, several that will do, one for each container, or None:
-    any) of every container that ran, all within `within` seconds (the grace, if not given), and no
-    process of a container left when its main one ended. `lines` must be printed meanwhile, each as
-    part of a line, in this order. The error says what happened instead, with the waterfall.
+    That is: no SIGKILL, the exit code (one, several that will do, those of each container by its
+    name, or None: any) of every container that ran, all within `within` seconds (the grace, if not
+    given), and no process of a container left when its main one ended. `lines` must be printed
+    meanwhile, each as part of a line, in this order. The error says what happened instead, with the
+    waterfall.
     """
     if not any(view.pid for view in pod.containers.values()):
         raise AssertionError(f"cannot shut down pod {pod.name}: nothing of it runs ({pod.phase})")
+    shutdown = await observe_shutdown(pod, grace)
+    allowed = within if within is not None else pod.pod.metadata.deletion_grace_period_seconds
+    problems = judge(shutdown, exit_code=exit_code, within=allowed)
+    problems += missing_lines(lines, [line.text for line in shutdown.printed])
+    if problems:
+        parts = [f"pod {pod.name} did not shut down gracefully:"]
+        parts += [*(f"  {problem}" for problem in problems), "", str(shutdown)]
+        raise AssertionError("\n".join(parts))
+    return shutdown.termination
+
+
+async def observe_shutdown(pod: PodHandle, grace: int | None = None) -> Shutdown:
+    """Terminate a pod and look at it meanwhile."""
     before = {name: len([line async for line in pod.logs(name)]) for name in pod.containers}
     with Witness(pod) as witness:
         watching = asyncio.ensure_future(witness.watch())
@@ -63,26 +108,15 @@ async def assert_graceful_shutdown(
     for name, count in before.items():
         printed += [line async for line in pod.logs(name)][count:]
     printed.sort(key=lambda line: line.time)
-    own = pod.pod.metadata.deletion_grace_period_seconds
-    allowed = within if within is not None else float(own if own is not None else 30)
-    problems = judge(termination, witness, exit_code=exit_code, within=allowed)
-    problems += missing_lines(lines, [line.text for line in printed])
-    if problems:
-        raise AssertionError(_story(pod, termination, witness, problems, printed))
-    return termination
+    return Shutdown(termination, witness.seen, tuple(printed))
 
 
-def judge(
-    termination: Termination,
-    witness: Witness,
-    *,
-    exit_code: int | Collection[int] | Mapping[str, int] | None,
-    within: float,
-) -> list[str]:
+def judge(shutdown: Shutdown, *, exit_code: ExitCodes, within: float | None) -> list[str]:
     """What was not graceful about it, one sentence each."""
     problems = []
+    termination = shutdown.termination
     for end in termination.containers:
-        seen = witness.seen.get(end.name, Seen())
+        seen = shutdown.seen.get(end.name, Seen())
         if end.killed:
             why = f": {seen.why}" if seen.why else ""
             problems.append(f"{end.name} needed SIGKILL{why}")
@@ -96,14 +130,12 @@ def judge(
                 f"{end.name} left processes behind, which were killed when its main one ended: "
                 f"{some}; it has to end them, or wait for them, first"
             )
-    if termination.seconds > within and not termination.killed:
+    if within is not None and termination.seconds > within and not termination.killed:
         problems.append(f"it took {termination.seconds:.2f} s, more than {within:g} s")
     return problems
 
 
-def _wanted(
-    exit_code: int | Collection[int] | Mapping[str, int] | None, name: str
-) -> tuple[int, ...]:
+def _wanted(exit_code: ExitCodes, name: str) -> tuple[int, ...]:
     """The exit codes that will do; none: any."""
     match exit_code:
         case None:
@@ -111,7 +143,7 @@ def _wanted(
         case int():
             return (exit_code,)
         case Mapping():
-            return (exit_code[name],) if name in exit_code else ()
+            return _wanted(exit_code.get(name), name)
         case _:
             return tuple(exit_code)
 
@@ -130,14 +162,6 @@ def missing_lines(wanted: Iterable[str], printed: Iterable[str]) -> list[str]:
             missing.append(f"the line {text!r} was not printed, or not in this order")
             left = iter(seen)
     return missing
-
-
-class Seen(Struct):
-    """What was seen of one container."""
-
-    why: str = ""  # it still lived although it had got its stop signal
-    table: SignalTable | None = None  # of its main process
-    swept: list[str] = []  # the commands of what was left when it ended
 
 
 class _Container:
@@ -254,22 +278,3 @@ class Witness:
     async def conclude(self) -> None:
         for each in self._containers:
             await each.conclude()
-
-
-def _story(
-    pod: PodHandle,
-    termination: Termination,
-    witness: Witness,
-    problems: list[str],
-    printed: list[LogLine],
-) -> str:
-    parts = [f"pod {pod.name} did not shut down gracefully:"]
-    parts += [f"  {problem}" for problem in problems]
-    parts += ["", str(termination).rstrip("\n")]
-    for end in termination.containers:
-        seen = witness.seen.get(end.name)
-        if end.killed and seen is not None and seen.table is not None:
-            parts += ["", str(seen.table)]
-    if printed:
-        parts += ["", "printed meanwhile:", *(f"  {line.text}" for line in printed[-20:])]
-    return "\n".join(parts)

@@ -130,26 +130,51 @@ class Target(Struct, frozen=True):
         return f"{self.scheme}://{self.host}:{self.port}{self.path}"
 
 
-def http_target(pod: v1.Pod) -> Target | None:
+def http_target(pod: v1.Pod, port: int | None = None, path: str = "/") -> Target | None:
     """Where a pod serves HTTP: as its probes say, readiness first, else the first declared port.
 
-    The path of a probe is not taken over: a server that shuts down well lets it fail.
+    `port`: there, whatever it says. The path of a probe is not taken over: a server that shuts
+    down well lets it fail.
     """
     host = pod.status.pod_ip or "127.0.0.1"
     sidecars = [c for c in pod.spec.init_containers if v1.is_sidecar(c)]
     containers = [*pod.spec.containers, *sidecars]
-    for container in containers:
-        for probe in (container.readiness_probe, container.startup_probe, container.liveness_probe):
+    found: list[Target] = []
+    for c in containers:
+        for probe in (c.readiness_probe, c.startup_probe, c.liveness_probe):
             if probe is not None and probe.http_get is not None:
                 with contextlib.suppress(PortError):
-                    port = resolve_port(probe.http_get.port, container)
+                    number = resolve_port(probe.http_get.port, c)
                     scheme = (probe.http_get.scheme or "HTTP").lower()
-                    return Target(container.name, probe.http_get.host or host, port, scheme)
-    for container in containers:
-        for declared in container.ports:
-            if declared.protocol in ("", "TCP"):
-                return Target(container.name, host, declared.container_port)
-    return None
+                    found.append(Target(c.name, probe.http_get.host or host, number, scheme, path))
+    for c in containers:
+        ports = [each.container_port for each in c.ports if each.protocol in ("", "TCP")]
+        found += [Target(c.name, host, number, "http", path) for number in ports]
+    if port is not None:
+        name = found[0].container if found else containers[0].name
+        found = [each for each in found if each.port == port]
+        found = found or [Target(name, host, port, "http", path)]
+    return found[0] if found else None
+
+
+async def answers_http(target: Target, timeout: float = 2.0) -> bool:
+    """Whether one request gets a response; asked again while nobody listens."""
+    with anyio.move_on_after(timeout):
+        while True:
+            connection: _Connection | None = None
+            try:
+                connection = await _connect(target)
+                await connection.ask(target, keeps=False)
+            except ConnectionRefusedError:
+                await anyio.sleep(0.05)
+            except (OSError, EOFError, _ProtocolError, asyncio.LimitOverrunError):
+                return False
+            else:
+                return True
+            finally:
+                if connection is not None:
+                    connection.close()
+    return False
 
 
 @asynccontextmanager
@@ -171,18 +196,13 @@ async def load(
     or the first one that it declares. Answers later than `slow` seconds are counted apart, after
     `timeout` a request is given up. The block is not left before `endpoint_lag` has passed.
     """
-    target = http_target(pod.pod)
-    if port is not None:
-        name = target.container if target is not None else pod.pod.spec.containers[0].name
-        scheme = target.scheme if target is not None and target.port == port else "http"
-        target = Target(name, pod.status.pod_ip or "127.0.0.1", port, scheme)
+    target = http_target(pod.pod, port, path)
     if target is None:
         raise UsageError(f"cannot send requests to pod {pod.name}: it declares no port; give one")
     if isinstance(pod.clock, FakeClock):
         raise UsageError("cannot send requests under a fake clock: they take real time")
     if not (rate > 0 and concurrency > 0 and endpoint_lag >= 0 and timeout > 0):
         raise UsageError("cannot send requests: rate, concurrency and timeout must be positive")
-    target = Target(target.container, target.host, target.port, target.scheme, path)
     each = Load(pod, target, rate, concurrency, endpoint_lag, slow, timeout)
     each.begin()
     try:
@@ -248,7 +268,7 @@ class Load:
         problems = tuple(self._problem(done, origin) for done in self._problems)
         return LoadReport(
             target=str(self.target),
-            seconds=self._ended - self._began,
+            seconds=round(self._ended - self._began, 3),
             requests=self._counts.total(),
             outcomes=dict(self._counts),
             phases=dict(self._phases),
