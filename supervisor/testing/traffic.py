@@ -465,9 +465,8 @@ class _Group(Struct):
     """Requests that were lost for one reason."""
 
     outcome: Outcome
-    phase: Phase
     why: str
-    after: list[float] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
 
 def _verdict(
@@ -479,14 +478,13 @@ def _verdict(
     """In words. The most frequent reason comes first."""
     if not sum(counts.values()):
         return "no request was made: the pod was never ready"
-    groups: dict[tuple[Outcome, Phase, str], _Group] = {}
+    groups: dict[tuple[Outcome, str], _Group] = {}
     for done, request in problems:
         if request.outcome.is_lost:
             why = _why(done, request, marks, lag, worked=bool(counts.get(Outcome.ANSWERED)))
-            key = (request.outcome, request.phase, why)
-            group = groups.setdefault(key, _Group(*key))
-            group.after.append(request.after)
-    ordered = sorted(groups.values(), key=lambda group: -len(group.after))
+            key = (request.outcome, why)
+            groups.setdefault(key, _Group(*key)).requests.append(request)
+    ordered = sorted(groups.values(), key=lambda group: -len(group.requests))
     said = [_sentence(group, marks) for group in ordered] or ["no request was lost"]
     if slow := counts.get(Outcome.SLOW, 0):
         said.append(f"{_requests(slow)} answered late")
@@ -500,14 +498,17 @@ def _requests(count: int) -> str:
 def _sentence(group: _Group, marks: Mapping[Moment, Mark]) -> str:
     verb = {Outcome.ERROR: "answered with an error"}.get(group.outcome, str(group.outcome))
     signal = marks[Moment.SIGNAL].note if Moment.SIGNAL in marks else "the stop signal"
+    # All of them are told by the phase in which the first one was lost.
+    first = min(group.requests, key=lambda request: request.at)
+    begin = first.at - first.after
     when = {
         Phase.READY: "while the pod was ready",
         Phase.NOT_READY: "{} after it left the endpoints",
         Phase.PRE_STOP: "{} after preStop began",
         Phase.SIGNALLED: f"{{}} after {signal}",
         Phase.EXITED: "{} after its end",
-    }[group.phase].format(_span(group.after))
-    return f"{_requests(len(group.after))} {verb} {when}: {group.why}"
+    }[first.phase].format(_span([request.at - begin for request in group.requests]))
+    return f"{_requests(len(group.requests))} {verb} {when}: {group.why}"
 
 
 def _span(seconds: list[float]) -> str:
