@@ -30,7 +30,7 @@ import signal as signals
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import anyio
 import anyio.to_thread
@@ -60,6 +60,7 @@ from supervisor.ports import Ports
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
 from supervisor.runtime import procfs
+from supervisor.runtime.cri import Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record
 from supervisor.runtime.spec import signal_number
@@ -150,6 +151,19 @@ class Termination(Struct, frozen=True):
         return self.text
 
 
+@runtime_checkable
+class Rig(Protocol):
+    """What a test puts between the node and the world: a clock or faults of supervisor.testing."""
+
+    def install(self, node: Node) -> None:
+        """Before the node is entered: its `runtime` and `run_probe` may be replaced."""
+        ...
+
+    async def leave(self) -> None:
+        """While the pods are being stopped, at the end of the block: hold up nothing any more."""
+        ...
+
+
 class Supervisor:
     """A node for as long as the block lasts. Use as an async context manager, once.
 
@@ -157,7 +171,7 @@ class Supervisor:
     names of those that containers get from this process. `images` maps image references to the
     words of local commands, before podvisor.toml. `grace_period` (seconds), if given, replaces the
     pods' own when the block is left. `backoff_initial` and `backoff_max` are the delays of restarts
-    in seconds.
+    in seconds. `clock` and `faults` are for tests (supervisor.testing).
     """
 
     def __init__(
@@ -171,6 +185,7 @@ class Supervisor:
         backoff_initial: float | None = None,
         backoff_max: float | None = None,
         clock: Clock | None = None,
+        faults: Rig | None = None,
     ) -> None:
         self._isolation = isolation
         self._env = tuple((env or {}).items())
@@ -180,6 +195,7 @@ class Supervisor:
         self._delays = backoff_initial, backoff_max
         self._clock = clock or Clock()
         self._ports = Ports()
+        self._rigs = [rig for rig in (self._clock, faults) if isinstance(rig, Rig)]
         self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
@@ -280,6 +296,8 @@ class Supervisor:
             observer=self,
             volumes=VolumeManager(homes.node_info, homes.info.folders),
         )
+        for rig in self._rigs:
+            rig.install(node)
         async with node, anyio.create_task_group() as tasks:
             self._open = _Open(runtime, homes, node, launcher, state)
             tasks.start_soon(self._watch_logs, launcher.logs_fd)
@@ -287,6 +305,8 @@ class Supervisor:
             if not up.done():
                 up.set_result(None)
             await self._end.wait()
+            for rig in self._rigs:
+                tasks.start_soon(rig.leave)
             await self._stop()
             tasks.cancel_scope.cancel()
         for bug in node.bugs:
@@ -599,6 +619,27 @@ class PodHandle:
                 if port.name == name:
                     return port.container_port
         raise UsageError(f"cannot say port {name!r} of pod {self.name}: its manifest has none")
+
+    @property
+    def record(self) -> PodRecord:
+        """All that the node knows of it. For supervisor.testing; it may change with any version."""
+        return self._life.worker.record
+
+    @property
+    def clock(self) -> Clock:
+        """What the moments in `record` are read from."""
+        return self._life.open.node.clock
+
+    @property
+    def isolation(self) -> Isolation:
+        """How its containers are kept apart."""
+        return self._life.open.runtime.isolation
+
+    @property
+    def veiled(self) -> tuple[str, ...]:
+        """Values of Secrets in the command lines of its containers: said in no text of ours."""
+        specs = self._life.open.homes.specs
+        return tuple(text for id in specs if id.pod_uid == self.uid for text in specs[id].veiled)
 
     def events(self) -> tuple[v1.Event, ...]:
         """As `kubectl get events` shows them, oldest first."""
