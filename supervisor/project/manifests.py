@@ -94,6 +94,7 @@ class Loaded(Struct, frozen=True):
     project: Project  # the first manifest's
     config_maps: tuple[v1.ConfigMap, ...] = ()
     secrets: tuple[v1.Secret, ...] = ()
+    others: tuple[codec.Document, ...] = ()  # of kinds that are not run, as they stand there
 
     def configuration(self) -> Configuration:
         """What they hold, in bytes."""
@@ -219,7 +220,12 @@ class _Loader:
 
     def _loaded(self, project: Project) -> Loaded:
         return Loaded(
-            tuple(self._pods), (), project, tuple(self._config_maps), tuple(self._secrets)
+            tuple(self._pods),
+            (),
+            project,
+            tuple(self._config_maps),
+            tuple(self._secrets),
+            tuple(document for others in self._others for document in others.documents),
         )
 
     def judge(self, *, strict: bool, part: bool) -> tuple[Problem, ...]:
