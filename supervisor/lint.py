@@ -403,7 +403,11 @@ def _hook_signals_pid_1(here: _Here) -> Iterator[Advice]:
         return
     said = _shortened(" ".join(commands[last].words))
     stop = here.stop
-    slept = script.least_sleep(handler.exec.command)
+    begin = min(script.least_sleep(handler.exec.command), stop.grace)
+    # Images of nginx and of others ask for the gentle signal themselves.
+    named = here.image is not None or not here.container.image
+    known = named or (here.container.lifecycle or v1.Lifecycle()).stop_signal is not None
+    perhaps = "" if known else " (unless the image asks for another)"
     yield Advice(
         rule="hook-signals-pid-1",
         path=(*here.path, "lifecycle", "preStop", "exec", "command"),
@@ -412,8 +416,9 @@ def _hook_signals_pid_1(here: _Here) -> Iterator[Advice]:
         "in addition, which ends many of them the hard way (nginx: SIGQUIT finishes requests, "
         "SIGTERM cuts them)",
         arithmetic=(
-            f"hook's signal at {duration(slept)}, {here.signal} as soon as the hook has returned, "
-            f"SIGKILL at {duration(stop.grace)} ({_grace(here.spec)})",
+            f"hook's signal at {duration(begin)}, {here.signal} as soon as the hook has returned"
+            f"{perhaps}, SIGKILL at {duration(max(stop.grace, begin + AFTER_SIGNAL))} "
+            f"({_grace(here.spec)})",
         ),
         fix="let the stop signal be the right one (`lifecycle.stopSignal: SIGQUIT`, with "
         "`spec.os.name: linux`) and drop the hook, or wait in it until the program has ended",
@@ -465,14 +470,17 @@ def _liveness_before_startup(here: _Here) -> Iterator[Advice]:
         return
     kill = start.liveness_fails.earliest
     begin = kill - (liveness.failure_threshold - 1) * liveness.period_seconds
-    expected = readiness.initial_delay_seconds if readiness is not None else 0
+    expected = 0
+    if readiness is not None and _handler(readiness) == _handler(liveness):
+        expected = readiness.initial_delay_seconds
     if kill >= max(SOON, expected):
         return
     arithmetic = [_failure(liveness, begin, "liveness kills")]
     if expected > kill:
         arithmetic.append(
-            f"readiness is not even asked before {duration(expected)} (initialDelaySeconds "
-            f"{expected}), so the manifest itself expects a start of that length"
+            f"readiness does not even ask the same before {duration(expected)} "
+            f"(initialDelaySeconds {expected}), so the manifest itself expects a start of that "
+            "length"
         )
     count = max(30, math.ceil(max(expected, 60) / liveness.period_seconds) + 1)
     budget = (count - 1) * liveness.period_seconds
@@ -499,7 +507,7 @@ def _startup_budget(here: _Here) -> Iterator[Advice]:
     delays = [
         (probe.initial_delay_seconds, f"{kind.lower()}Probe")
         for kind, probe, _ in here.probes()
-        if kind is not ProbeKind.STARTUP
+        if kind is not ProbeKind.STARTUP and _handler(probe) == _handler(startup)
     ]
     expected, whose = max(delays, default=(0, ""))
     if kill >= max(SOON, expected):
@@ -507,8 +515,8 @@ def _startup_budget(here: _Here) -> Iterator[Advice]:
     arithmetic = [_failure(startup, begin, "startup fails, and kills")]
     if expected > kill:
         arithmetic.append(
-            f"initialDelaySeconds {expected} of {whose} counts from the same moment, so the "
-            "manifest itself expects a start of that length"
+            f"{whose} asks the same, and not before {duration(expected)} (initialDelaySeconds "
+            f"{expected}), so the manifest itself expects a start of that length"
         )
     count = math.ceil((max(expected, 60) - begin) / startup.period_seconds) + 1
     yield Advice(
@@ -625,7 +633,10 @@ def _exec_probe_cost(here: _Here) -> Iterator[Advice]:
         each = (1 if script.shell(run) is not None else 0) + len(programs)
         hourly = max(1, each) * 3600 // probe.period_seconds
         if instead is not None:
-            fix = f"{instead}: then no process is started"
+            fix = (
+                f"{instead}: then no process is started (it is sent to the pod's address, so the "
+                "program must not listen on localhost alone)"
+            )
             why = (
                 f"{name} is started anew for each attempt to do what the kubelet does by itself, "
                 "takes its processor time from the program that it checks, and fails when the "

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-_FORKING = frozenset(("sh", "dash", "ash"))  # of `sh` nobody knows which one it is
-_BECOMING = frozenset(("bash",))
+_FORKING = frozenset(("sh", "dash"))  # of `sh` nobody knows which one it is
+_BECOMING = frozenset(("bash", "ash", "busybox"))  # the last two unseen: they are not wronged
 _OPENING = frozenset(("if", "while", "until", "for", "case", "select", "{"))
 _CLOSING = frozenset(("fi", "done", "esac", "}"))
 _BETWEEN = frozenset(("then", "elif", "else", "do", "!", "time"))
@@ -59,8 +59,7 @@ def shell(words: tuple[str, ...]) -> Shell | None:
             at += 1
     name = _base(words[at]) if at < len(words) else ""
     if name == "busybox" and at + 1 < len(words):
-        at += 1
-        name = words[at]
+        at += words[at + 1] in ("sh", "ash")
     if name not in _FORKING | _BECOMING:
         return None
     script = False

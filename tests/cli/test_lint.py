@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import typer
 from supervisor import lint as rules
 from supervisor.cli import lint
 from supervisor.errors import ManifestError, UsageError
+from tests import support
 from tests.cli import mutations
 from tests.cli.mutations import ENCODED, HIDDEN, Breaking
 
@@ -210,6 +212,28 @@ def test_a_refused_manifest_is_judged_as_validate_does(capsys: pytest.CaptureFix
     assert err.startswith(
         "wrong.yaml:7:5: error: spec.containers[0].comand: Unknown field (did you mean command?)\n"
     )
+
+
+def test_the_exit_code_tells_what_was_found() -> None:
+    podvisor = support.command(os.getuid())
+    write("fine.yaml", FINE)
+    write("shop.yaml", SHOP)
+    write("wrong.yaml", FINE.replace("command", "comand"))
+    for words, code in (
+        (["fine.yaml"], 0),
+        (["fine.yaml", "shop.yaml"], 1),
+        (["shop.yaml", "wrong.yaml"], 3),
+        (["--ignore", "nothing", "fine.yaml"], 2),
+        (["--rules"], 0),
+    ):
+        done = subprocess.run(
+            [*podvisor.argv, "lint", *words],
+            capture_output=True,
+            env={"PATH": support.PATH, **dict(podvisor.env)},
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_services_alone_are_not_enough(capsys: pytest.CaptureFixture[str]) -> None:

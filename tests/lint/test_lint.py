@@ -172,9 +172,13 @@ def test_the_grace_period_of_a_probe_counts_for_prestop_too() -> None:
         ({"livenessProbe": {**LIVE, "initialDelaySeconds": 4, "periodSeconds": 3}}, None),
         ({"livenessProbe": LIVE}, None),
         (
-            {"livenessProbe": LIVE, "readinessProbe": {**READY, "initialDelaySeconds": 60}},
-            "longer than 20 s",
+            {
+                "livenessProbe": {**LIVE, "failureThreshold": 5},
+                "readinessProbe": {**LIVE, "initialDelaySeconds": 60},
+            },
+            "longer than 40 s",
         ),
+        ({"livenessProbe": LIVE, "readinessProbe": {**READY, "initialDelaySeconds": 60}}, None),
         ({"livenessProbe": {**LIVE, "failureThreshold": 1}, **STARTED}, None),
     ],
 )
@@ -191,13 +195,13 @@ def test_the_startup_probe_that_is_advised_allows_what_the_manifest_expects() ->
     advice = only(
         {
             "livenessProbe": {**LIVE, "periodSeconds": 2},
-            "readinessProbe": {**READY, "initialDelaySeconds": 90},
+            "readinessProbe": {**LIVE, "initialDelaySeconds": 90, "periodSeconds": 1},
         }
     )
     assert advice.arithmetic == (
         "liveness kills: first attempt at 0 s + (failureThreshold 3 - 1) x periodSeconds 2 = 4 s",
-        "readiness is not even asked before 90 s (initialDelaySeconds 90), so the manifest itself "
-        "expects a start of that length",
+        "readiness does not even ask the same before 90 s (initialDelaySeconds 90), so the "
+        "manifest itself expects a start of that length",
     )
     assert advice.fix.endswith("periodSeconds 2, failureThreshold 46 allow 90 s")
 
@@ -219,6 +223,11 @@ def test_a_startup_budget_below_the_delays_beside_it_is_told(
     advice = check({"startupProbe": {**LIVE, **startup}, "livenessProbe": {**LIVE, **liveness}})
     assert [each.rule for each in advice] == ([] if found is None else ["startup-budget"])
     assert all(found is not None and found in each.text for each in advice)
+
+
+def test_a_probe_that_asks_something_else_says_nothing_about_the_startup() -> None:
+    startup = {"startupProbe": {"tcpSocket": {"port": 80}}}
+    assert rules({**startup, "livenessProbe": {**LIVE, "initialDelaySeconds": 60}}) == []
 
 
 @pytest.mark.parametrize(
@@ -309,7 +318,7 @@ def test_an_exec_probe_that_a_handler_can_replace_is_told_with_the_handler(
     assert [each.rule for each in advice] == ([] if instead is None else ["exec-probe-cost"])
     for each in advice:
         assert instead is not None
-        assert each.fix.removesuffix(": then no process is started").endswith(instead)
+        assert instead + ": then no process is started" in each.fix
 
 
 @pytest.mark.parametrize(
@@ -368,6 +377,17 @@ def test_the_stop_signal_that_follows_a_hook_is_the_containers_own() -> None:
     container["lifecycle"]["stopSignal"] = "SIGUSR1"
     advice = only(container, os={"name": "linux"})
     assert advice.text == "preStop runs `kill -QUIT 1` and returns, so SIGUSR1 follows at once"
+
+
+def test_an_image_that_nobody_has_mapped_may_have_a_stop_signal_of_its_own() -> None:
+    container = pod({"image": "nginx", **hook("sh", "-c", "sleep 5; nginx -s quit")})
+    (advice,) = lint.check(container)
+    assert advice.arithmetic == (
+        "hook's signal at 5 s, SIGTERM as soon as the hook has returned (unless the image asks "
+        "for another), SIGKILL at 30 s (terminationGracePeriodSeconds 30)",
+    )
+    (advice,) = lint.check(container, find_image=lambda _: Image(stop_signal="SIGQUIT"))
+    assert "SIGQUIT as soon as the hook has returned, SIGKILL" in advice.arithmetic[0]
 
 
 @pytest.mark.parametrize("which", ["postStart", "preStop"])
