@@ -115,6 +115,23 @@ def _mapping(data: Any) -> dict[Any, Any]:
     return data if isinstance(data, dict) else {}
 
 
+class Services:
+    """Those of the same input, found by what they select."""
+
+    def __init__(self, services: Iterable[Service] = ()) -> None:
+        self._by_label: dict[tuple[str, str, str], list[Service]] = {}
+        for each in services:
+            label = next(iter(each.selector.items()))
+            self._by_label.setdefault((each.namespace, *label), []).append(each)
+
+    def selecting(self, pod: v1.Pod) -> Iterator[Service]:
+        meta = pod.metadata
+        for label in meta.labels.items():
+            for each in self._by_label.get((meta.namespace or "default", *label), ()):
+                if each.selector.items() <= meta.labels.items():
+                    yield each
+
+
 FindImage = Callable[[str], Image | None]  # what an image stands for
 
 
@@ -124,7 +141,7 @@ def _no_image(_: str) -> Image | None:
 
 def check(
     pod: v1.Pod,
-    services: Iterable[Service] = (),
+    services: Services | None = None,
     find_image: FindImage | None = None,
     ignored: Iterable[str] = (),
 ) -> Iterator[Advice]:
@@ -135,7 +152,7 @@ def check(
     unknown = [name for name in named if name not in RULES]
     if unknown:
         yield _unknown_rule(_shortened(", ".join(unknown)))
-    for advice in _check(pod, services, find_image or _no_image):
+    for advice in _check(pod, services or Services(), find_image or _no_image):
         if advice.rule not in silent:
             yield advice
 
@@ -156,7 +173,7 @@ def _unknown_rule(names: str) -> Advice:
     )
 
 
-def _check(pod: v1.Pod, services: Iterable[Service], find_image: FindImage) -> Iterator[Advice]:
+def _check(pod: v1.Pod, services: Services, find_image: FindImage) -> Iterator[Advice]:
     spec = pod.spec
     ends = {container.name: stop for container, stop in bounds.stops(spec)}
     yield from _no_grace(spec)
@@ -764,17 +781,15 @@ def _http(operands: list[str] | None) -> str | None:
 # --- Services ------------------------------------------------------------------------------------
 
 
-def _no_readiness(pod: v1.Pod, services: Iterable[Service]) -> Iterator[Advice]:
+def _no_readiness(pod: v1.Pod, services: Services) -> Iterator[Advice]:
     spec = pod.spec
     if spec.readiness_gates:
         return
-    told: set[int] = set()
     stay = [c for c in spec.init_containers if v1.is_sidecar(c)]
-    for service in services:
-        if service.namespace != (pod.metadata.namespace or "default") or not (
-            service.selector.items() <= pod.metadata.labels.items()
-        ):
-            continue
+    untold = {i for i, c in enumerate(spec.containers) if c.readiness_probe is None}
+    for service in services.selecting(pod):
+        if not untold:
+            return
         if any(_has_port(c, service.targets) for c in stay):
             continue
         serving = [i for i, c in enumerate(spec.containers) if _has_port(c, service.targets)]
@@ -786,9 +801,9 @@ def _no_readiness(pod: v1.Pod, services: Iterable[Service]) -> Iterator[Advice]:
             serving = [0]
         for index in serving:
             container = spec.containers[index]
-            if container.readiness_probe is not None or index in told:
+            if index not in untold:
                 continue
-            told.add(index)
+            untold.discard(index)
             since = (
                 "as soon as its startupProbe has succeeded"
                 if container.startup_probe is not None

@@ -186,7 +186,7 @@ def command(
 def _findings(loaded: Loaded, ignore: list[str]) -> Iterator[Finding]:
     from supervisor import lint
 
-    services = list(_services(loaded))
+    services = lint.Services(_services(loaded))
     for home in loaded.pods:
         images = home.project.images
 

@@ -416,7 +416,8 @@ PORT = {"ports": [{"name": "http", "containerPort": 8080}]}
 
 def behind(service: dict[str, Any], container: dict[str, Any], **spec: Any) -> list[Advice]:
     read = lint.service({**SERVICE, **service}, "web.yaml:4")
-    return list(lint.check(pod(container, **spec), [read] if read is not None else []))
+    services = lint.Services([read] if read is not None else [])
+    return list(lint.check(pod(container, **spec), services))
 
 
 def selects(**spec: Any) -> dict[str, Any]:
@@ -460,6 +461,13 @@ def test_only_what_a_service_sends_requests_to_needs_readiness(
 ) -> None:
     advice = behind(service, container)
     assert [each.rule for each in advice] == (["no-readiness-behind-service"] if found else [])
+
+
+def test_a_container_behind_many_services_is_told_once() -> None:
+    many = [lint.service({**SERVICE, "metadata": {"name": n}}, "web.yaml:4") for n in "ab"]
+    services = lint.Services(each for each in many if each is not None)
+    (advice,) = lint.check(pod({}), services)
+    assert "Service a " in advice.text
 
 
 def test_a_readiness_gate_is_readiness_enough() -> None:
