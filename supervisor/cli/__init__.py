@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": "Run a durable node: containers outlive it, and it takes them on again.",
     "status": "Say what a durable node has stored, also when none runs.",
     "validate": "Check manifests and say everything that is wrong with them.",
+    "lint": "Say what manifests get wrong about starts, probes and shutdowns, with numbers.",
     "images": "List the images of manifests, and what each stands for here.",
     "fields": "List what each manifest field does here.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.run import IsolationChoice
+from supervisor.cli import options
 
 NO_ARGS_IS_HELP = True
 
@@ -57,17 +57,9 @@ def command(
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="For pods to become ready.")
     ] = 60.0,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
-    pass_env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
-    ] = None,
-    isolation: Annotated[
-        IsolationChoice, typer.Option(help="How containers are kept apart; `doctor` says more.")
-    ] = IsolationChoice.AUTO,
+    maps: options.Map = None,
+    pass_env: options.PassEnv = None,
+    isolation: options.IsolationMode = options.IsolationChoice.AUTO,
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Print the report as data.")
     ] = None,

@@ -8,5 +8,6 @@ record.py    everything known about one pod, and the fold of facts into it
 timeline.py  what happened while a pod was stopping
 status.py    what the API shows of a record
 decide.py    what should be done next
+bounds.py    between which moments all that happens, for who only has the manifest
 reasons.py   the words that users and their tools meet
 """

@@ -355,8 +355,16 @@ def is_stopping(record: PodRecord) -> bool:
 
 
 def spec_grace(record: PodRecord) -> int:
-    """The pod's own grace period in seconds; negative means 1 (§7.1.2)."""
-    grace = record.pod.spec.termination_grace_period_seconds
+    """The pod's own grace period in seconds."""
+    return grace_of(record.pod.spec)
+
+
+def grace_of(spec: v1.PodSpec, probe: v1.Probe | None = None) -> int:
+    """The grace period in seconds, of a kill by this probe if there is one (§5.8); negative means
+    1 (§7.1.2)."""
+    grace = spec.termination_grace_period_seconds
+    if probe is not None and probe.termination_grace_period_seconds is not None:
+        return probe.termination_grace_period_seconds
     return DEFAULT_GRACE if grace is None else grace if grace >= 0 else MINIMUM_GRACE
 
 
@@ -938,8 +946,7 @@ def _probed(record: PodRecord, fact: ProbeObserved) -> PodRecord:
         return record
     kill = running.kill
     if probing.must_go(probes, fact.kind):
-        own = probe.termination_grace_period_seconds
-        grace = spec_grace(record) if own is None else own
+        grace = grace_of(record.pod.spec, probe)
         kill = Kill(cause=KillCause(fact.kind), requested=fact.at, deadline=fact.at.boot + grace)
     running = replace(running, probes=probes, kill=kill)
     return _with(record, index, replace(container, running=running), *told)

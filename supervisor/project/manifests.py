@@ -99,6 +99,7 @@ class Loaded(Struct, frozen=True):
     config_maps: tuple[v1.ConfigMap, ...] = ()
     secrets: tuple[v1.Secret, ...] = ()
     sources: Mapping[tuple[str, str, str], str] = {}  # by kind, namespace, name: which file has it
+    others: tuple[codec.Document, ...] = ()  # of kinds that are not run, as they stand there
 
     def configuration(self) -> Configuration:
         """What they hold, in bytes."""
@@ -251,6 +252,7 @@ class _Loader:
             tuple(self._config_maps),
             tuple(self._secrets),
             {key: document.source for key, document in self._firsts.items()},
+            tuple(document for others in self._others for document in others.documents),
         )
 
     def judge(self, *, strict: bool, part: bool) -> tuple[Problem, ...]:
