@@ -648,7 +648,8 @@ def _exec_probe_cost(here: _Here) -> Iterator[Advice]:
             continue
         programs = [c for c in script.commands_of(run) if script.program(c.words) not in _FREE]
         each = (1 if script.shell(run) is not None else 0) + len(programs)
-        hourly = max(1, each) * 3600 // probe.period_seconds
+        each = max(1, each)
+        hourly = each * 3600 // probe.period_seconds
         if instead is not None:
             fix = (
                 f"{instead}: then no process is started (it is sent to the pod's address, so the "
@@ -674,8 +675,9 @@ def _exec_probe_cost(here: _Here) -> Iterator[Advice]:
             text=f"{kind.lower()} starts {name} every {duration(probe.period_seconds)}",
             why=why,
             arithmetic=(
-                f"3600 s / periodSeconds {probe.period_seconds} x up to {max(1, each)} programs "
-                f"= {hourly} processes an hour, for each replica",
+                f"3600 s / periodSeconds {probe.period_seconds} x {each} "
+                f"{'program' if each == 1 else 'programs'} at most = "
+                f"{hourly} processes an hour, for each replica",
             ),
             fix=fix,
         )
