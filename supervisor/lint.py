@@ -381,22 +381,22 @@ def _pre_stop_uses_grace(here: _Here) -> Iterator[Advice]:
         rest = grace - slept
         if slept == 0 or rest >= AFTER_SIGNAL:
             continue
-        left = f"{duration(max(0.0, rest))} are left" if rest < grace else ""
+        end = min(slept, grace)
         yield Advice(
             rule="prestop-uses-grace",
             path=path,
-            text=f"preStop sleeps {duration(slept)} of {whose} {duration(grace)} of grace",
+            text=f"preStop sleeps {duration(slept)}, and {whose} grace is {duration(grace)}",
             why="preStop and the stop signal share one grace period, and the stop signal comes "
             "after preStop: the program gets no time to finish, only the two seconds that "
             "every process has before SIGKILL",
             arithmetic=(
-                f"{name} - preStop {duration(slept)}: {left} for {here.signal}; it is sent at "
-                f"{duration(min(slept, grace))}, SIGKILL follows at "
-                f"{duration(min(slept, grace) + AFTER_SIGNAL)}",
+                f"{name} - preStop {duration(slept)}: {duration(max(0.0, rest))} are left for "
+                f"{here.signal}; it is sent at {duration(end)}, SIGKILL follows at "
+                f"{duration(end + AFTER_SIGNAL)}",
             ),
             fix="make terminationGracePeriodSeconds the sum of the sleep and of what the program "
             f"needs, such as {int(slept) + 30}"
-            if not math.isinf(slept)
+            if slept < _LONG
             else "end the sleep: preStop is not the place to wait for the end",
         )
 
