@@ -381,22 +381,22 @@ def _pre_stop_uses_grace(here: _Here) -> Iterator[Advice]:
         rest = grace - slept
         if slept == 0 or rest >= AFTER_SIGNAL:
             continue
-        left = f"{duration(max(0.0, rest))} are left" if rest < grace else ""
+        end = min(slept, grace)
         yield Advice(
             rule="prestop-uses-grace",
             path=path,
-            text=f"preStop sleeps {duration(slept)} of {whose} {duration(grace)} of grace",
+            text=f"preStop sleeps {duration(slept)}, and {whose} grace is {duration(grace)}",
             why="preStop and the stop signal share one grace period, and the stop signal comes "
             "after preStop: the program gets no time to finish, only the two seconds that "
             "every process has before SIGKILL",
             arithmetic=(
-                f"{name} - preStop {duration(slept)}: {left} for {here.signal}; it is sent at "
-                f"{duration(min(slept, grace))}, SIGKILL follows at "
-                f"{duration(min(slept, grace) + AFTER_SIGNAL)}",
+                f"{name} - preStop {duration(slept)}: {duration(max(0.0, rest))} are left for "
+                f"{here.signal}; it is sent at {duration(end)}, SIGKILL follows at "
+                f"{duration(end + AFTER_SIGNAL)}",
             ),
             fix="make terminationGracePeriodSeconds the sum of the sleep and of what the program "
             f"needs, such as {int(slept) + 30}"
-            if not math.isinf(slept)
+            if slept < _LONG
             else "end the sleep: preStop is not the place to wait for the end",
         )
 
@@ -648,7 +648,8 @@ def _exec_probe_cost(here: _Here) -> Iterator[Advice]:
             continue
         programs = [c for c in script.commands_of(run) if script.program(c.words) not in _FREE]
         each = (1 if script.shell(run) is not None else 0) + len(programs)
-        hourly = max(1, each) * 3600 // probe.period_seconds
+        each = max(1, each)
+        hourly = each * 3600 // probe.period_seconds
         if instead is not None:
             fix = (
                 f"{instead}: then no process is started (it is sent to the pod's address, so the "
@@ -674,8 +675,9 @@ def _exec_probe_cost(here: _Here) -> Iterator[Advice]:
             text=f"{kind.lower()} starts {name} every {duration(probe.period_seconds)}",
             why=why,
             arithmetic=(
-                f"3600 s / periodSeconds {probe.period_seconds} x up to {max(1, each)} programs "
-                f"= {hourly} processes an hour, for each replica",
+                f"3600 s / periodSeconds {probe.period_seconds} x {each} "
+                f"{'program' if each == 1 else 'programs'} at most = "
+                f"{hourly} processes an hour, for each replica",
             ),
             fix=fix,
         )
