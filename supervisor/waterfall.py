@@ -59,7 +59,7 @@ def draw(record: PodRecord, label: str) -> str:
         elif mark.moment is Moment.ENDPOINTS_OFF:
             notes.append(f"out of endpoints {when}")
     lines = [f"shutdown of {label}: {seconds(length)} ({'; '.join(notes)})"]
-    spans = list(_spans(trail, begin))
+    spans = list(_spans(record, begin))
     names = [f"{label}/{span.container}" for span in spans]
     wide = max(map(len, names), default=0)
     what = max((len(span.what) for span in spans), default=0)
@@ -106,8 +106,12 @@ def _bar(span: _Span, length: float) -> str:
     return " " * first + "=" * (last - first) + " " * (_WIDTH - last)
 
 
-def _spans(trail: tuple[Mark, ...], begin: float) -> Iterable[_Span]:
+def _spans(record: PodRecord, begin: float) -> Iterable[_Span]:
+    trail = record.trail
     end = begin + _length(trail)
+    spec = record.pod.spec
+    # Which program an image stands for is not in the record: it is called an image then.
+    images = {c.name: c.image for c in (*spec.init_containers, *spec.containers) if not c.command}
     names = dict.fromkeys(mark.container for mark in trail if mark.container)
     for name in names:
         mine = {mark.moment: mark for mark in trail if mark.container == name}
@@ -138,7 +142,9 @@ def _spans(trail: tuple[Mark, ...], begin: float) -> Iterable[_Span]:
             if told - at > _WORTH_A_LINE:
                 yield span("waits its turn", at, told, "")
             until = over if killed is None else min(killed, over)
-            alive = f"still alive: pid {mine[Moment.SIGNAL].pid}, {_command(mine)}"
+            alive = (
+                f"still alive: pid {mine[Moment.SIGNAL].pid}, {_program(mine, images.get(name))}"
+            )
             note = how if killed is None else alive
             yield span(mine[Moment.SIGNAL].note, told, until, note)
         if killed is not None:
@@ -150,6 +156,8 @@ def _how(mine: dict[Moment, Mark]) -> str:
     return f"exit {mark.note}" if mark is not None else "still runs"
 
 
-def _command(mine: dict[Moment, Mark]) -> str:
+def _program(mine: dict[Moment, Mark], image: str | None) -> str:
+    if image is not None:
+        return f"image {image}"
     words = first_words(mine[Moment.ALIVE].note) if Moment.ALIVE in mine else ""
     return f"`{words if len(words) <= _WIDTH else words[:_WIDTH] + '…'}`"

@@ -165,6 +165,19 @@ def _text(content: bytes | str) -> str:
 
 
 def _read_text(text: str, source: str) -> tuple[list[Document], list[Problem]]:
+    try:
+        return _read_either(text, source)
+    except _LimitError:
+        raise
+    except _SyntaxError as error:
+        # In YAML that can be read `{{` is rare, in the templates of a chart it is in every line.
+        lines = text.split("\n")
+        if 0 < error.line <= len(lines) and "{{" in lines[error.line - 1]:
+            error.text += "; is it a template? `helm template` makes manifests of a chart"
+        raise
+
+
+def _read_either(text: str, source: str) -> tuple[list[Document], list[Problem]]:
     if not text.lstrip().startswith("{"):
         return _read_yaml(text, source)
     try:

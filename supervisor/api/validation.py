@@ -19,7 +19,7 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from msgspec.structs import replace
@@ -62,6 +62,7 @@ def admit(
     if len(misread) >= MAX_FINDINGS:
         return None, misread
     judged, found = _judge(pod)
+    found = [*_check_version(data), *found]
     if here is not None:
         broken = {finding.path for finding in found if finding.severity is Severity.ERROR}
         of_place = (finding for finding in here(judged) if finding.path not in broken)
@@ -109,6 +110,12 @@ def _check_kind(data: Any) -> Finding | None:
             return said(("kind",), "List is not read inside a List: only the outer one's items are")
         return Finding(Type.INVALID, ("items",), f"{Type.INVALID}: must be a list")
     return None if kind == "Pod" else codec.kind_finding(kind)
+
+
+def _check_version(data: Any) -> Iterator[Finding]:
+    # The classes have a default, for objects that are built in Python; a file needs its own.
+    if isinstance(data, dict) and data.get("apiVersion") is None:
+        yield required(("apiVersion",))
 
 
 def follows_from(finding: Finding, misread: list[Finding]) -> bool:
@@ -1326,7 +1333,7 @@ def admit_config_map(data: Any) -> tuple[v1.ConfigMap | None, list[Finding]]:
     """The ConfigMap if nothing is wrong, with its namespace, and all findings."""
     read, misread = codec.decode(data, v1.ConfigMap)
     read = replace(read, metadata=_own_metadata(read.metadata))
-    found = islice(_check_config_map(read), MAX_FINDINGS)
+    found = chain(_check_version(data), islice(_check_config_map(read), MAX_FINDINGS))
     findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     return (None if findings else read), findings
 
@@ -1357,7 +1364,7 @@ def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
     meta = _own_metadata(read.metadata)
     read = replace(read, metadata=meta)
     values = {key: unbase64(text) for key, text in read.data.items()}
-    found = islice(_check_secret(read, values), MAX_FINDINGS)
+    found = chain(_check_version(data), islice(_check_secret(read, values), MAX_FINDINGS))
     findings = misread + [finding for finding in found if not follows_from(finding, misread)]
     if findings:
         return None, findings

@@ -89,7 +89,8 @@ def command(
     ]
     if output is None:
         head = ("CONTAINER", "IMAGE", "MAPPED BY", "RUNS", "FILE")
-        print(narration.table([head, *map(_row, listed)]), end="")
+        # Before what follows on stderr, also where both go into one pipe.
+        print(narration.table([head, *map(_row, listed)]), end="", flush=True)
         advice = _advice(listed)
         if advice:
             complain(advice)

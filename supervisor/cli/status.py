@@ -55,8 +55,11 @@ def command(
     place = os.path.abspath(state_dir or serving.default_place([]))
     try:
         pid = statedir.holder(place)
+    except FileNotFoundError as error:
+        again = "`podvisor serve` starts one, --state-dir names another folder"
+        raise NodeError(f"cannot read {place}: no node has ever run there; {again}") from error
     except OSError as error:
-        raise NodeError(f"cannot read {place}: no node has ever run there") from error
+        raise NodeError(f"cannot read {place}: {error.strerror}") from error
     snapshot = sqlite.read(os.path.join(place, statedir.DATABASE))
     pods = [stored.pod for stored in snapshot.pods]
     if pid is None:
@@ -75,7 +78,8 @@ def command(
         ]
         for pod, stored in zip(pods, snapshot.pods, strict=True):
             rows += _rows(pod, stored.record)
-        print(narration.table(rows), end="")
+        # Before what follows on stderr, also where both go into one pipe.
+        print(narration.table(rows), end="", flush=True)
     if pid is None:
         started = statedir.command_of(place)
         again = f"; start it with: {started}" if started else ""

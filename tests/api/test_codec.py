@@ -95,6 +95,17 @@ def test_a_flow_mapping_is_not_taken_for_broken_json() -> None:
             id="a tab that indents",
         ),
         pytest.param(
+            "a: {{ .Values.a }}", "pod.yaml:1:17: error: not YAML: a key must be a string, it is "
+            "a list or a mapping; is it a template? `helm template` makes manifests of a chart",
+            id="a template",
+        ),
+        pytest.param(
+            "{{ if .Values.a }}\na: b\n{{ end }}", "pod.yaml:1:2: error: not JSON: expecting "
+            "property name enclosed in double quotes; is it a template? `helm template` makes "
+            "manifests of a chart",
+            id="a template that begins like JSON",
+        ),
+        pytest.param(
             "a: *x", "pod.yaml:1:4: error: not YAML: unknown alias: put it in quotes if it is "
             "text", id="an unknown alias"
         ),

@@ -766,6 +766,20 @@ def test_rules_of_hooks(data: object, expected: list[str]) -> None:
     assert errors(data) == expected
 
 
+def test_a_manifest_says_its_api_version_as_a_cluster_wants_it() -> None:
+    """Named beside all else, and not a second time where it is only misspelt."""
+    unversioned = {k: v for k, v in pod(restartPolicy="always").items() if k != "apiVersion"}
+    restart = 'spec.restartPolicy: Unsupported value: "always": supported values: '
+    restart += '"Always", "OnFailure", "Never"'
+    assert errors(unversioned) == ["apiVersion: Required value", restart]
+    assert errors(unversioned | {"apiVersion": None}) == ["apiVersion: Required value", restart]
+    misspelt = "apiVersoin: Unknown field (did you mean apiVersion?)"
+    assert errors(unversioned | {"apiVersoin": "v1"}) == [misspelt, restart]
+    named = {"metadata": {"name": "conf"}}
+    for admit in (validation.admit_config_map, validation.admit_secret):
+        assert [str(finding.path) for finding in admit(named)[1]] == ["('apiVersion',)"]
+
+
 def test_a_sleep_that_is_too_long_is_shown_at_its_seconds() -> None:
     (finding,) = validation.admit(sleeps(31))[1]
     assert finding.place is not None

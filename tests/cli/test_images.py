@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +315,21 @@ def test_images_are_listed_with_their_rules_and_files(
         ["web/c", "busybox", "-", "own 'a b'", f"{here}/relative/own"],
         ["web/d", "-", "-", "own", f"{here}/relative/own"],
     ]
+
+
+def test_the_table_comes_before_the_advice_where_both_go_into_one_pipe() -> None:
+    manifest = pod({"image": "registry.example/web"})
+    ran = subprocess.run(
+        [sys.executable, "-m", "supervisor", "images", manifest],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ran.stdout.startswith("CONTAINER"), ran.stdout
+    assert "\nAdd to podvisor.toml" in ran.stdout
 
 
 def test_what_cannot_be_run_is_marked_and_the_lines_to_add_are_shown(

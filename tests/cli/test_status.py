@@ -94,7 +94,7 @@ def say(path: str, capsys: pytest.CaptureFixture[str], output: Output | None = N
         f"cannot say more: no node runs on {path}; "
         "start it with: cd '/srv/my pods' && podvisor serve 'a pod.yaml'"
     )
-    assert int(refused.value.exit_code) == 4
+    assert int(refused.value.code) == 4
     return capsys.readouterr().out
 
 
@@ -133,6 +133,15 @@ def test_where_no_node_has_ever_been_that_is_said(tmp_path: pathlib.Path) -> Non
     with pytest.raises(NodeError, match=f"cannot read {tmp_path}: no node has ever run there"):
         status.command(str(tmp_path), None)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_read_is_not_called_one_without_a_node(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NodeError, match=f"cannot read {file}: Not a directory"):
+        status.command(str(file), None)
 
 
 def test_a_node_that_has_stored_nothing_yet_is_an_error_with_its_name(
@@ -194,3 +203,6 @@ def test_reading_needs_no_right_to_write_but_the_right_to_read(place: Place, dea
     os.chmod(f"{state}/podvisor.db", 0)
     finished = place.podvisor("status", "--state-dir", state).wait(4)
     assert (finished.out, "Permission denied" in finished.err) == ("", True)
+    os.chmod(state, 0)
+    finished = place.podvisor("status", "--state-dir", state).wait(4)
+    assert "Permission denied" in finished.err

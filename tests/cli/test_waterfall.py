@@ -82,6 +82,12 @@ def test_who_is_killed_was_alive_until_then_and_has_a_name():
     )
 
 
+def test_an_image_that_is_killed_is_called_one_and_not_a_command():
+    deaf = v1.Container(name="app", image="registry.example/web:1", args=("8080",))
+    told = drawn(Life(pod(deaf), {"app": DEAF}).delete(10, 2))
+    assert "still alive: pid 100, image registry.example/web:1\n" in told
+
+
 def test_a_grace_that_was_shortened_says_when_and_what_was_left():
     """§7.2.4"""
     life = Life(pod("app"), {"app": DEAF}).delete(10, 20).delete(12, 5)
