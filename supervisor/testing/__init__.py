@@ -6,6 +6,7 @@ Everything here takes pods of `supervisor.Supervisor` and needs its event loop.
 from __future__ import annotations
 
 from supervisor.testing.fakeclock import FakeClock
+from supervisor.testing.faults import Faults
 from supervisor.testing.script import Changed, Exits, Played, Survives, play
 from supervisor.testing.shutdown import assert_graceful_shutdown
 from supervisor.testing.signals import SignalRow, SignalTable, signal_table
@@ -15,6 +16,7 @@ __all__ = (
     "Changed",
     "Exits",
     "FakeClock",
+    "Faults",
     "Load",
     "LoadReport",
     "Outcome",
