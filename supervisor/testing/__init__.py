@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from supervisor.testing.fakeclock import FakeClock
 from supervisor.testing.faults import Faults
+from supervisor.testing.leaks import Storm, exec_storm, no_leaks
 from supervisor.testing.script import Changed, Exits, Played, Survives, play
 from supervisor.testing.shutdown import assert_graceful_shutdown
 from supervisor.testing.signals import SignalRow, SignalTable, signal_table
@@ -25,9 +26,12 @@ __all__ = (
     "Request",
     "SignalRow",
     "SignalTable",
+    "Storm",
     "Survives",
     "assert_graceful_shutdown",
+    "exec_storm",
     "load",
+    "no_leaks",
     "play",
     "signal_table",
 )
