@@ -34,7 +34,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from supervisor import embed
 from supervisor.api import v1
@@ -44,6 +44,7 @@ from supervisor.embed import (
     ContainerView,
     ExecResult,
     LogLine,
+    Rig,
     Source,
     Termination,
 )
@@ -62,6 +63,7 @@ __all__ = (
 )
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 _PATIENCE = 1.0  # seconds until a thread is left alone that still reads a file
 
@@ -83,6 +85,7 @@ class Supervisor:
         backoff_initial: float | None = None,
         backoff_max: float | None = None,
         clock: Clock | None = None,
+        faults: Rig | None = None,
     ) -> None:
         self._node = embed.Supervisor(
             isolation=isolation,
@@ -93,6 +96,7 @@ class Supervisor:
             backoff_initial=backoff_initial,
             backoff_max=backoff_max,
             clock=clock,
+            faults=faults,
         )
         self._loop = _Loop()
 
@@ -290,13 +294,14 @@ class PodHandle:
         """
         return self._loop.run(self._pod.wait(timeout, check=check))
 
-    def terminate(self, grace: int | None = None) -> Termination:
+    def terminate(self, grace: int | None = None, *, kill: bool = False) -> Termination:
         """Delete the pod as `kubectl delete` does, and wait until it is gone.
 
-        `grace` in seconds; None: as the pod says; 0: killed at once. Never raises for how the
-        containers took it: the report says that. Logs and status can be read on.
+        `grace` in seconds; None: as the pod says; containers always have 2. With `kill` they get
+        SIGKILL at once, and no preStop. Never raises for how they took it: the report says that.
+        Logs and status can be read on.
         """
-        return self._loop.run(self._pod.terminate(grace))
+        return self._loop.run(self._pod.terminate(grace, kill=kill))
 
     def watch(self) -> Iterator[v1.Pod]:
         """The pod as it is, then after every change, until it is over."""
@@ -319,6 +324,16 @@ class PodHandle:
     ) -> None:
         """Set a condition that the node does not own, as a controller does for a readiness gate."""
         self._loop.run(self._pod.set_condition(type, status, reason, message))
+
+    def use(
+        self,
+        function: Callable[Concatenate[embed.PodHandle, _P], Coroutine[Any, Any, _T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """What a coroutine function returns for this pod, which runs in the node's loop: those of
+        supervisor.testing, such as `pod.use(testing.assert_graceful_shutdown, grace=5)`."""
+        return self._loop.run(function(self._pod, *args, **kwargs))
 
     # --- what it printed ------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ test says so:
 `advance` goes from deadline to deadline, in order. At each it wakes who waits for it and then
 settles: it waits, in real time, until what that has set off is over. Programs that are being
 started or run in a container, probes that are being made, ends on their way to the record are
-waited for, and processes that use the CPU are, for a while; a process that is asleep is not. So a
-program that takes a second of sleep to crash is seen as running for as long as the fake time says.
+waited for, and processes that use the CPU are, for a while, or that were just sent a signal; a
+process that is asleep is not. So a program that sleeps for a second and then crashes is seen as
+running for as long as the fake time says.
 
 What is not podvisor's own to time stays real: the timeout of a probe or of a program run in a
 container, since the other side's time is real; times in log files; the `timeout` of `wait_ready`
@@ -54,8 +55,8 @@ _TICK = 0.005  # real seconds, of that haste
 # goes on, it is given up after the last one.
 _LOOKS, _PAUSE, _PATIENCE = 3, 0.001, 10.0
 # Real seconds for which is waited: for a program or a probe that was begun, for processes that do
-# not sleep, for the news of an end that can be seen.
-_CALL, _ACTIVE, _END = 0.5, 2.0, 4.0
+# not sleep, for the news of an end that can be seen, for the end of who was sent a signal.
+_CALL, _ACTIVE, _END, _TOLD = 0.5, 2.0, 4.0, 0.1
 
 
 class FakeClock(Clock):
@@ -173,6 +174,7 @@ class _Main:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._since: dict[str, float] = {}  # real time from which on it has been so
+        self._told = -math.inf
 
     def is_busy(self) -> bool:
         process = processes.look(self._pid)
@@ -181,7 +183,11 @@ class _Main:
         if processes.is_active((self._pid,)):
             return self._lasts("active", _ACTIVE)
         self._since.pop("active", None)
-        return False
+        return self._told + _TOLD > time.monotonic()
+
+    def tell(self) -> None:
+        """It was sent a signal."""
+        self._told = time.monotonic()
 
     def _lasts(self, what: str, at_most: float) -> bool:
         now = time.monotonic()
@@ -243,6 +249,11 @@ class _Watched(Between):
             return await self.inner.exec(
                 id, argv, timeout=timeout, limit=limit, env=env, key=key, resume=resume
             )
+
+    def signal(self, id: ContainerId, signum: int) -> bool:
+        if id in self._mains:
+            self._mains[id].tell()
+        return self.inner.signal(id, signum)
 
     def acknowledge(self, id: ContainerId) -> None:
         self._mains.pop(id, None)

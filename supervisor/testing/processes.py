@@ -17,6 +17,7 @@ from msgspec import Struct
 from supervisor.runtime import procfs
 
 _GET_INFO, _INFO_EXIT = 0xC040FF0B, 8  # PIDFD_GET_INFO
+_MINDER = "podvisor-exec"
 _EXITING = 0x4  # PF_EXITING, in the flags of /proc/PID/stat
 
 
@@ -25,6 +26,7 @@ class Process(Struct, frozen=True):
 
     pid: int
     ppid: int
+    name: str
     state: str  # as in /proc: R runs, S sleeps, D waits for a device, Z is a zombie, T is stopped
     exiting: bool  # it is on its way out, and will be a zombie
     started: int  # in ticks since the machine's start: tells two of one pid apart
@@ -35,21 +37,25 @@ def look(pid: int) -> Process | None:
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name of the program, in parentheses, may hold anything.
-            words = file.read().rpartition(")")[2].split()
+            before, _, after = file.read().rpartition(")")
     except OSError:
         return None
+    name, words = before.partition("(")[2], after.split()
     state, ppid, flags, started = words[0], int(words[1]), int(words[6]), int(words[19])
-    return Process(pid, ppid, state, state in "ZX" or bool(flags & _EXITING), started)
+    return Process(pid, ppid, name, state, state in "ZX" or bool(flags & _EXITING), started)
 
 
 def descendants(pid: int) -> list[Process]:
-    """All that this process and those below it have started, and that have kept their parents."""
+    """All that this process and those below it have started, and that have kept their parents.
+
+    Not who runs programs in containers for us, nor these programs.
+    """
     found: list[Process] = []
     family = [pid]
     for member in family:
         for child in procfs.children(member):
             process = look(child)
-            if process is not None:
+            if process is not None and process.name != _MINDER:
                 found.append(process)
                 family.append(child)
     return found
@@ -63,14 +69,6 @@ def is_active(pids: Iterable[int]) -> bool:
         if any(process.state in "RD" for process in family):
             return True
     return False
-
-
-def descriptors(pid: int) -> int | None:
-    """How many a process has open; None: it is gone, or we may not look."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return None
 
 
 def root_of(main: int, *, is_pid1: bool) -> int:

@@ -164,6 +164,15 @@ def missing_lines(wanted: Iterable[str], printed: Iterable[str]) -> list[str]:
     return missing
 
 
+def child_of_shell(pid: int, secrets: Iterable[str]) -> str:
+    """The command that a shell waits for; empty if the process is none, or waits for nothing."""
+    if procfs.command_line(pid).split(" ")[0] not in _SHELLS:
+        return ""
+    secrets = tuple(secrets)
+    commands = (procfs.command_line(child, secrets) for child in procfs.children(pid))
+    return next(filter(None, commands), "")
+
+
 class _Container:
     """One container that runs when the end begins."""
 
@@ -214,20 +223,9 @@ class _Container:
         self.seen.table = signal_table(self.pod, self.name)
         why = procfs.explain_deaf(self.pid, signum, is_pid1=self.is_pid1, secrets=self.pod.veiled)
         if why is not None:
-            self.seen.why = why + self._of_shell()
-
-    def _of_shell(self) -> str:
-        """A shell that waits for its program, which has heard of nothing."""
-        if procfs.command_line(self.pid).split(" ")[0] not in _SHELLS:
-            return ""
-        below = [
-            command
-            for child in procfs.children(self.pid)
-            if (command := procfs.command_line(child, self.pod.veiled))
-        ]
-        if not below:
-            return ""
-        return f"; `{below[0]}`, its child, never gets the signal: start it with exec"
+            child = child_of_shell(self.pid, self.pod.veiled)
+            deaf = f"; `{child}`, its child, never gets the signal: start it with exec"
+            self.seen.why = why + (deaf if child else "")
 
     async def conclude(self) -> None:
         """The main one is over: who had to be killed with it?"""

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from supervisor import NodeError, PodFailed, PodTimeout, UsageError, embed, sync
+from supervisor import NodeError, PodFailed, PodTimeout, UsageError, embed, sync, testing
 from tests.runtime.conftest import (  # noqa: F401  (fixtures)
     _warm_loops,
     nothing_left,
@@ -61,11 +61,14 @@ def test_every_name_takes_the_same_arguments_as_the_asynchronous_one(name: str) 
     def public(type_: type) -> dict[str, object]:
         return {n: v for n, v in vars(type_).items() if not n.startswith("_")}
 
-    given = {"pod_changed", "event"}  # what the node calls
-    assert set(public(ours)) == set(public(theirs)) - given
+    # What the node calls, and what the kit for tests needs, which sees the other one.
+    others = {"pod_changed", "event", "record", "clock", "isolation", "veiled"}
+    assert set(public(ours)) - {"use"} == set(public(theirs)) - others
     if name == "Supervisor":
         assert inspect.signature(ours.__init__) == inspect.signature(theirs.__init__)
     for each, mine in public(ours).items():
+        if each == "use":
+            continue
         other = public(theirs)[each]
         if isinstance(mine, property):
             assert isinstance(other, property), each
@@ -265,3 +268,19 @@ def test_an_interruption_of_the_leaving_kills(tmp_path: pathlib.Path) -> None:
     out, err = program.communicate(timeout=25)  # its grace is longer
     assert "left ['MainThread'] 137" in out, (out, err)
     assert "KeyboardInterrupt" in err.splitlines()[-1]
+
+
+# --- the kit for tests ---------------------------------------------------------------------------
+
+
+def test_the_kit_for_tests_can_be_used(node: sync.Supervisor) -> None:
+    pod = node.run(TALKER)
+    wait_for(lambda: "two" in pod.output(), "its lines")
+    table = pod.use(_table)
+    assert "SIGTERM" in table
+    ended = pod.use(testing.assert_graceful_shutdown, 5, lines=["bye"])
+    assert (ended.exit_code, pod.exit_code) == (0, 0)
+
+
+async def _table(pod: embed.PodHandle) -> str:
+    return str(testing.signal_table(pod))
