@@ -585,7 +585,13 @@ class _Sandbox:
         self.ready, self.ended = ready, ended
         self.pidfd = -1  # of its pid 1
         self.is_listed = True  # by the launcher, the last time that it said what it holds
+        self.unwanted = False  # it is being ended
         self.error: Exception | None = None
+
+    def gone(self) -> None:
+        _close(self.pidfd)
+        self.pidfd = -1
+        self.ended.set()
 
 
 class _Exec:
@@ -829,7 +835,7 @@ class ProcessRuntime:
             _close(listed.pidfd)
         self._listed.clear()
         for sandbox in self._sandboxes.values():
-            _close(sandbox.pidfd)
+            sandbox.gone()
         self._sandboxes.clear()
 
     async def _attend(self) -> None:
@@ -919,10 +925,14 @@ class ProcessRuntime:
             if not instance.ended:
                 await self._pass_on(id, instance)
         for uid, sandbox in list(self._sandboxes.items()):
+            if not sandbox.ready.is_set():
+                continue  # asked for since: the new one is told so below
             if sandbox.pidfd < 0 or _readable(sandbox.pidfd):
                 self._lose_sandbox(uid)
-            else:
-                self._request_sandbox(uid, os.dup(sandbox.pidfd), first=True)
+                continue
+            self._request_sandbox(uid, os.dup(sandbox.pidfd), first=True)
+            if sandbox.unwanted:
+                self._send(("end-sandbox", uid))
         self._absent = False
         return True
 
@@ -1046,6 +1056,8 @@ class ProcessRuntime:
                 continue
 
     async def _adopt_sandbox(self, pod_uid: str) -> bool:
+        import anyio
+
         from supervisor.runtime import survivors
 
         if pod_uid in self._sandboxes:
@@ -1054,8 +1066,14 @@ class ProcessRuntime:
         if self._launcher.durable_in is None:
             return False
         record = survivors.read(survivors.pause_path(self._state_dir, pod_uid))
-        if record is None or not record.lives or record.main.is_ending:
+        if record is None:
             return False
+        while True:
+            if not record.lives or record.main.is_ending:
+                return False
+            if record.main.has_executed:
+                break
+            await anyio.sleep(0.005)  # it does so, or ends if its launcher died before that
         if record.mode != self.isolation:
             await self._end_survivor(record)
             return False
@@ -1069,11 +1087,14 @@ class ProcessRuntime:
         import anyio
 
         if self._lost is not None:
+            _close(pidfd)
             raise self._lost
         sandbox = self._sandboxes.get(pod_uid)
         if sandbox is None:
             sandbox = self._sandboxes[pod_uid] = _Sandbox(anyio.Event(), anyio.Event())
             self._request_sandbox(pod_uid, pidfd)
+        else:
+            _close(pidfd)
         await sandbox.ready.wait()
         if sandbox.error is not None:
             raise sandbox.error
@@ -1086,23 +1107,35 @@ class ProcessRuntime:
 
     def _lose_sandbox(self, pod_uid: str) -> None:
         sandbox = self._sandboxes.pop(pod_uid)
-        _close(sandbox.pidfd)
-        self._tell(SandboxGone(pod_uid, _now()))
+        sandbox.gone()
+        if not sandbox.unwanted:
+            self._tell(SandboxGone(pod_uid, _now()))
 
     async def _end_sandbox(self, pod_uid: str) -> None:
         import anyio
 
-        sandbox = self._sandboxes.get(pod_uid)
-        if sandbox is None or self._lost is not None:
+        from supervisor.runtime import survivors
+
+        if self._lost is not None:
             return
+        sandbox = self._sandboxes.get(pod_uid)
+        if sandbox is None:
+            # Made in another life, and nobody has come to take it on.
+            record = None
+            if self._launcher.durable_in is not None:
+                record = survivors.read(survivors.pause_path(self._state_dir, pod_uid))
+            if record is not None and record.lives:
+                await self._end_survivor(record)
+            return
+        sandbox.unwanted = True
         self._send(("end-sandbox", pod_uid))
         with anyio.move_on_after(_STOP_TIMEOUT) as waiting:
             await sandbox.ended.wait()
-        if waiting.cancelled_caught and sandbox.pidfd >= 0:  # the launcher has died meanwhile
+        if waiting.cancelled_caught and sandbox.pidfd >= 0:  # the launcher is stopped
             signals.pidfd_send_signal(sandbox.pidfd, signals.SIGKILL)
         if self._sandboxes.get(pod_uid) is sandbox:
             del self._sandboxes[pod_uid]
-            _close(sandbox.pidfd)
+            sandbox.gone()
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         await self._end_sandbox(pod_uid)

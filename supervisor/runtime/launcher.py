@@ -1844,6 +1844,11 @@ class Container:
         self.pause: Pause | None = None  # whose pid namespace it shares
         self.view = -1  # its mount namespace, then
 
+    @property
+    def starting(self) -> str:
+        """What kind of action its start is, as failpoints name it."""
+        return "StartContainer" if self.pause is None else "StartContainer-shared"
+
     def close(self) -> None:
         """Close what belongs to the process; the log pipes are closed when they are drained."""
         if self.main_pidfd != self.child_pidfd:
@@ -2171,7 +2176,7 @@ class Launcher:
             self.fork(container, ends)
             stage = "record"
             if failpoints:
-                pass_failpoint("after-clone", "StartContainer")
+                pass_failpoint("after-clone", container.starting)
             if not container.has_reaper:
                 self.record(container)
                 try:
@@ -2323,6 +2328,8 @@ class Launcher:
                 return 0, -1
             _exit(0)
         posix.close(answer_write)
+        if failpoints:
+            pass_failpoint("during-join", "StartContainer-shared")
         data = posix.read(answer, 64)
         close(answer)
         posix.waitid(P_PIDFD, middle_pidfd, posix.WEXITED)
@@ -2368,8 +2375,8 @@ class Launcher:
                 posix.close(fd)
         posix.rename(temporary, path)
         if failpoints:
-            pass_failpoint("after-spawn-record", "StartContainer")
-            pass_failpoint("before-release", "StartContainer")
+            pass_failpoint("after-spawn-record", container.starting)
+            pass_failpoint("before-release", container.starting)
 
     def identify(self, pid: int, pidfd: int) -> bytes:
         """What a process can be found again by."""
@@ -2470,7 +2477,7 @@ class Launcher:
                 container.order.env = []
             self.tell_started(container)
             if failpoints:
-                pass_failpoint("after-spawn", "StartContainer")
+                pass_failpoint("after-spawn", container.starting)
 
     def tell_started(self, container: Container) -> None:
         assert container.started is not None
@@ -2784,7 +2791,7 @@ class Launcher:
             end_tree(container.main)
         self.look_at_pause(container)
         if container.pause is not None:
-            self.sweep_view(container, container.pause)
+            self.sweep_view(container)
         self.dying[container] = boottime() + CODE_CAP
         self.learn_code(container)
 
@@ -2866,7 +2873,7 @@ class Launcher:
             if self.isolation == GROUP:
                 self.sweep_orphans()
             elif container.pause is not None:
-                self.sweep_view(container, container.pause)
+                self.sweep_view(container)
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)
@@ -2919,9 +2926,10 @@ class Launcher:
                 except ChildProcessError:
                     pass
 
-    def sweep_view(self, container: Container, pause: Pause) -> None:
+    def sweep_view(self, container: Container) -> None:
         """A reaper in a shared pid namespace was killed: what it left behind has come to pause.
-        Whose each is, their mount namespaces tell."""
+        Whose each is, their mount namespaces tell. Looked for among all processes: below pause,
+        who is handed from a parent that ends to the next one can be missed."""
         send_by(container.main_pidfd, SIGKILL)
         if container.view < 0:
             return
@@ -2929,7 +2937,8 @@ class Launcher:
         view = status.st_dev, status.st_ino
         give_up = boottime() + 1.0
         while boottime() < give_up:
-            left = [pid for pid in descendants(pause.pid) if mount_namespace(pid) == view]
+            pids = [int(name) for name in posix.listdir("/proc") if name.isdigit()]
+            left = [pid for pid in pids if mount_namespace(pid) == view]
             if not left:
                 return
             for pid in left:
@@ -2986,7 +2995,11 @@ class Launcher:
                 run_pause(self.durable, status_write, release)
             try:
                 pause = Pause(uid, record, pidfd, True)
+                if failpoints:
+                    pass_failpoint("after-clone", "CreateSandbox")
                 replace_file(record, self.identify(pid, pidfd) + b"uid %s\n" % uid.encode())
+                if failpoints:
+                    pass_failpoint("after-spawn-record", "CreateSandbox")
                 posix.write(release_write, b"r")
             except OSError:
                 send_by(pidfd, SIGKILL)
@@ -3016,6 +3029,8 @@ class Launcher:
         else:
             pause.ready = True
             self.tell(("sandbox", pause.uid), pause.pidfd)
+            if failpoints:
+                pass_failpoint("after-spawn", "CreateSandbox")
 
     def end_sandbox(self, uid: str) -> None:
         pause = self.pauses.get(uid)
@@ -3023,7 +3038,11 @@ class Launcher:
             self.tell(("sandbox-ended", uid))
             return
         pause.unwanted = True
+        if failpoints:
+            pass_failpoint("before-kill", "FinishPod")
         send_by(pause.pidfd, SIGKILL)
+        if failpoints:
+            pass_failpoint("after-kill", "FinishPod")
 
     def on_pause(self, pause: Pause) -> None:
         """It is gone, and with it every process of its namespace."""
@@ -3040,6 +3059,10 @@ class Launcher:
             unlink(pause.record)
             if pause.unwanted:
                 self.tell(("sandbox-ended", pause.uid))
+                if failpoints:
+                    if self.channel is not None:
+                        self.channel.flush()
+                    pass_failpoint("after-exit-told", "SandboxEnded")
 
     def look_at_pause(self, container: Container) -> None:
         """It cannot be gone before its namespace's last process is reaped, and reapers that it has

@@ -12,6 +12,7 @@ from tests.runtime.conftest import (  # noqa: F401  (fixtures)
     _warm_loops,
     anyio_backend,
     folder,
+    namespaces,
     nothing_left,
     way,
 )
