@@ -12,7 +12,8 @@ needs: the database, logs and spawn records, the launcher's socket.
 What must not reach a disk lies in the node's memory folder (`memory`): the same folder if that is
 on a tmpfs, else one beside those of ephemeral nodes, but on a tmpfs. That of a durable node is
 named after its state folder, so that its next life finds it, and is swept when there is no such
-state folder any more; a reboot takes it away, and pods are set up anew then anyhow.
+state folder any more and no container has a mount from it; a reboot takes it away, and pods are set
+up anew then anyhow.
 """
 
 from __future__ import annotations
@@ -363,9 +364,22 @@ def _is_masterless(path: str) -> bool:
         with open(os.path.join(path, _OWNER), "rb") as file:
             os.stat(file.read())
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return not _is_in_use(path)
     except (OSError, ValueError):  # we cannot see it now
         return False
+    return False
+
+
+def _is_in_use(path: str) -> bool:
+    """Whether a container runs on that has something of this folder: its state folder was moved."""
+    name = b"/%b/" % os.fsencode(os.path.basename(path))
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with (
+            contextlib.suppress(OSError),  # it has ended, or is another user's
+            open(f"/proc/{pid}/mountinfo", "rb") as file,
+        ):
+            if name in file.read():
+                return True
     return False
 
 
