@@ -161,7 +161,8 @@ class DurableStateDir:
         name = _stable_name(self.path)
         # Where it was last, whatever the environment says today.
         known = self._read(_MEMORY)
-        places = [known] if os.path.basename(known) == name and is_tmpfs(known) else []
+        is_ours = known.endswith(f"/{_own_name()}/{name}") and is_tmpfs(known)
+        places = [known] if is_ours else []
         for place in dict.fromkeys((*places, *(os.path.join(base, name) for base in bases))):
             try:
                 self._memory = _StableFolder(place, self.path)
@@ -278,7 +279,12 @@ def _base_directory() -> str:
     if not (os.path.isabs(parent) and os.access(parent, os.W_OK | os.X_OK)):
         # Not tempfile.gettempdir: that falls back to the current folder without a word.
         parent = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
-    return os.path.join(parent, f"podvisor-{os.geteuid()}")
+    return os.path.join(parent, _own_name())
+
+
+def _own_name() -> str:
+    """Of what holds this user's folders."""
+    return f"podvisor-{os.geteuid()}"
 
 
 def memory_parents(
@@ -298,7 +304,7 @@ def memory_parents(
 
 def _memory_bases() -> list[str]:
     parents = memory_parents(os.environ, _programs_run_on)
-    return [os.path.join(parent, f"podvisor-{os.geteuid()}") for parent in parents]
+    return [os.path.join(parent, _own_name()) for parent in parents]
 
 
 def _programs_run_on(path: str) -> bool | None:

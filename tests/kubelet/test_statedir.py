@@ -138,6 +138,23 @@ def test_the_next_life_finds_the_folder_in_memory_again(
 
 @needs_tmpfs
 @needs_disk
+def test_only_a_folder_that_podvisor_has_made_is_found_again(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    path = on_disk / "state"
+    with DurableStateDir(str(path)) as state:
+        memory = pathlib.Path(state.memory)
+    other = in_memory / "other" / memory.name
+    other.mkdir(parents=True)
+    mode = other.parent.stat().st_mode
+    (path / "memory").write_text(str(other))
+    with DurableStateDir(str(path)) as state:
+        assert state.memory == str(memory)
+    assert (other.is_dir(), other.parent.stat().st_mode) == (True, mode)
+
+
+@needs_tmpfs
+@needs_disk
 def test_a_folder_in_memory_is_swept_when_its_state_folder_is_gone(
     in_memory: pathlib.Path, on_disk: pathlib.Path
 ) -> None:
