@@ -2,7 +2,8 @@
 
 No pod is started and none is looked for. HTTP, gRPC and TCP probes ask 127.0.0.1, as those of a
 running pod do; exec probes run as a plain local process with the container's environment in the
-container's folder, as this user, since there is no container to run them in.
+container's folder, as this user, since there is no container to run them in; not where that would
+have something mounted, for what came of it would say nothing about the container.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from supervisor.lifecycle.facts import ContainerId, ProbeKind, ProbeOutcome
 from supervisor.lifecycle.probing import probe_of
 from supervisor.project import homes
 from supervisor.project.manifests import Loaded, LoadedPod
-from supervisor.runtime import procfs, spec
+from supervisor.runtime import mounts, procfs, spec
 from supervisor.runtime.cri import ExecError, ExecResult, Isolation, LaunchSpec, StartError
 
 _HOST = "127.0.0.1"  # of every pod
@@ -45,6 +46,12 @@ def probe_now(loaded: Loaded, target: str, kind: ProbeKind) -> bool:
         raise UsageError(
             f"cannot probe {target}: it has no {kind} probe"
             + (f", but {' and '.join(others)}" if others else "")
+        )
+    missing = _mounted(home, container) if probe.exec is not None else ()
+    if missing:
+        raise UsageError(
+            f"cannot run the {kind} probe of {target} here: only its container has what is mounted "
+            f"at {', '.join(missing)}"
         )
     print(f"{target} {kind}: {describe(probe, container, _HOST)}")
     if probe.exec is not None:
@@ -101,6 +108,14 @@ def _find(pods: Iterable[LoadedPod], target: str) -> tuple[LoadedPod, v1.Contain
                 return home, container
             known.append(name)
     raise UsageError(f"cannot find {target}: there is {', '.join(known) or 'no pod'}")
+
+
+def _mounted(home: LoadedPod, container: v1.Container) -> tuple[str, ...]:
+    """The paths at which a container sees something else than this machine has there."""
+    found = home.project.images.find(container.image)
+    paths = [target for target, _ in found.image.paths] if found is not None else []
+    hosts = [mounts.HOSTS] if home.pod.spec.host_aliases else []
+    return (*(mount.mount_path for mount in container.volume_mounts), *paths, *hosts)
 
 
 async def _observe(
@@ -184,7 +199,11 @@ class _LocalExec:
         )
         id = ContainerId(home.pod.metadata.uid, self._container.name, 0)
         container = replace(self._container, lifecycle=None)  # no hook is run here
-        return spec.launch_spec(home.pod, container, id, info)
+        # What others mount is nothing to it.
+        containers = tuple(replace(c, volume_mounts=()) for c in home.pod.spec.containers)
+        inits = tuple(replace(c, volume_mounts=()) for c in home.pod.spec.init_containers)
+        its = replace(home.pod.spec, containers=containers, init_containers=inits)
+        return spec.launch_spec(replace(home.pod, spec=its), container, id, info)
 
 
 def _say_who_listens(probe: v1.Probe, container: v1.Container) -> None:

@@ -35,6 +35,7 @@ from supervisor.project import manifests
 from supervisor.project.manifests import LoadedPod
 from supervisor.runtime import survivors
 from supervisor.runtime.cri import StartError
+from supervisor.runtime.images import Images
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
 from supervisor.runtime.spec import Configuration, launch_spec
 from supervisor.store.sqlite import SQLiteStore
@@ -300,7 +301,7 @@ class _Serving(Session):
                 made.append(launch_spec(pod, container, id, info))
             except StartError as error:
                 image = info.images.find(container.image)
-                made.append((error.message, info.environ, info.given, image, info.working_dir))
+                made.append((error.message, image, replace(info, images=Images())))
         return made
 
     def _forget_gone(self, node: Node) -> None:

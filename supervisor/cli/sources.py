@@ -49,6 +49,7 @@ class Sources:
         self._good: dict[str, Loaded] = {}  # by file: what it held last
         self._broken: dict[str, list[Problem]] = {}  # files and folders, with what was told
         self._missed: set[str] = set()  # files that were gone when looked for last
+        self._cut: dict[str, _Stamps] = {}  # files whose podvisor.toml was being written, perhaps
         self._absent: set[str] = set()  # paths that were never there
         self._clashes: set[str] = set()  # those that were told
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
@@ -69,6 +70,10 @@ class Sources:
         found = ((file, self._stamp(file, configs)) for file in files)
         stamps = {file: stamp for file, stamp in found if stamp is not None}
         seen = tuple(stamps)
+        cut = {f: stamp for f, stamp in stamps.items() if f in known and _is_cut(known[f], stamp)}
+        # Some editors write a file by emptying or removing it first: that counts if it stays so.
+        stamps |= {f: known[f] for f, stamp in cut.items() if stamp != self._cut.get(f)}
+        self._cut = cut
         if self._stamps is None:
             self._absent = {path for path in self.paths if not os.path.lexists(path)}
             problems += [
@@ -94,8 +99,7 @@ class Sources:
             if file in self._missed:
                 self._missed.discard(file)
                 self._good.pop(file, None)
-            else:
-                # Some editors write a file by removing it first: it is gone when it stays so.
+            else:  # likewise
                 self._missed.add(file)
                 stamps[file] = known[file]
                 if file in broken:
@@ -228,6 +232,12 @@ def _config(folder: str) -> tuple[str, _Stamp] | None:
         if stamp is not None or parent == folder:
             return (path, stamp) if stamp is not None else None
         folder = parent
+
+
+def _is_cut(before: _Stamps, now: _Stamps) -> bool:
+    """Whether a podvisor.toml or env file that counted has nothing in it any more."""
+    had = [path for path, stamp in before[1] if stamp is not None and stamp[0]]
+    return now != before and any(not (_stamp(path) or (0,))[0] for path in had)
 
 
 def _stamp(file: str) -> _Stamp | None:

@@ -12,7 +12,8 @@ needs: the database, logs and spawn records, the launcher's socket.
 What must not reach a disk lies in the node's memory folder (`memory`): the same folder if that is
 on a tmpfs, else one beside those of ephemeral nodes, but on a tmpfs. That of a durable node is
 named after its state folder, so that its next life finds it, and is swept when there is no such
-state folder any more; a reboot takes it away, and pods are set up anew then anyhow.
+state folder any more and no container has a mount from it; a reboot takes it away, and pods are set
+up anew then anyhow.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ class DurableStateDir:
         name = _stable_name(self.path)
         # Where it was last, whatever the environment says today.
         known = self._read(_MEMORY)
-        places = [known] if os.path.basename(known) == name and is_tmpfs(known) else []
+        is_ours = known.endswith(f"/{_own_name()}/{name}") and is_tmpfs(known)
+        places = [known] if is_ours else []
         for place in dict.fromkeys((*places, *(os.path.join(base, name) for base in bases))):
             try:
                 self._memory = _StableFolder(place, self.path)
@@ -278,7 +280,12 @@ def base_directory() -> str:
     if not (os.path.isabs(parent) and os.access(parent, os.W_OK | os.X_OK)):
         # Not tempfile.gettempdir: that falls back to the current folder without a word.
         parent = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
-    return os.path.join(parent, f"podvisor-{os.geteuid()}")
+    return os.path.join(parent, _own_name())
+
+
+def _own_name() -> str:
+    """Of what holds this user's folders."""
+    return f"podvisor-{os.geteuid()}"
 
 
 def memory_parents(
@@ -298,7 +305,7 @@ def memory_parents(
 
 def _memory_bases() -> list[str]:
     parents = memory_parents(os.environ, _programs_run_on)
-    return [os.path.join(parent, f"podvisor-{os.geteuid()}") for parent in parents]
+    return [os.path.join(parent, _own_name()) for parent in parents]
 
 
 def _programs_run_on(path: str) -> bool | None:
@@ -364,9 +371,22 @@ def _is_masterless(path: str) -> bool:
         with open(os.path.join(path, _OWNER), "rb") as file:
             os.stat(file.read())
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return not _is_in_use(path)
     except (OSError, ValueError):  # we cannot see it now
         return False
+    return False
+
+
+def _is_in_use(path: str) -> bool:
+    """Whether a container runs on that has something of this folder: its state folder was moved."""
+    name = b"/%b/" % os.fsencode(os.path.basename(path))
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with (
+            contextlib.suppress(OSError),  # it has ended, or is another user's
+            open(f"/proc/{pid}/mountinfo", "rb") as file,
+        ):
+            if name in file.read():
+                return True
     return False
 
 

@@ -11,7 +11,6 @@ so a node that comes back goes on with what it finds.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterable
@@ -164,8 +163,12 @@ def _make_pod_folder(memory: str, uid: str) -> None:
         (mounts.pods_folder(memory), 0o711),
         (mounts.pod_folder(memory, uid), 0o700),
     ):
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(folder, mode)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise VolumeError(f"mkdir {folder}: {volume_files.go_words(error)}") from error
 
 
 def _tear_down(uid: str, folders: Folders) -> None:
@@ -218,11 +221,8 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
     container = next(
         c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == spec.id.name
     )
-    try:
-        _restore_memory(pod, container, node)
-    except VolumeError as error:
-        text, reason = str(error), reasons.CREATE_CONTAINER_CONFIG_ERROR
-        raise StartError(reason, text, created=False) from error
+    for failure in _restore_memory(pod, container, node):
+        raise StartError(reasons.CREATE_CONTAINER_CONFIG_ERROR, failure.error, created=False)
     opened = []
     try:
         for mount in spec.mounts:
@@ -247,13 +247,19 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
     return replace(spec, mounts=tuple(opened))
 
 
-def _restore_memory(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> None:
+def _restore_memory(
+    pod: v1.Pod, container: v1.Container, node: NodeInfo
+) -> tuple[VolumeFailure, ...]:
     """Make again what has vanished of memory while the pod lived: a logout may empty it."""
     mounted = {mount.name for mount in container.volume_mounts}
-    for volume in filter(mounts.belongs_in_memory, pod.spec.volumes):
-        folder = mounts.volume_folder(volume, node.folders, pod.metadata.uid)
-        if volume.name in mounted and not os.path.isdir(folder):
-            _set_up_one(volume, pod, node)
+    uid = pod.metadata.uid
+    vanished = [
+        volume
+        for volume in filter(mounts.belongs_in_memory, pod.spec.volumes)
+        if volume.name in mounted
+        and not os.path.isdir(mounts.volume_folder(volume, node.folders, uid))
+    ]
+    return _each(vanished, lambda volume: _set_up_one(volume, pod, node))
 
 
 def _over_limit(pod: v1.Pod, folders: Folders) -> tuple[str, str] | None:

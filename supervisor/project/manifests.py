@@ -113,13 +113,17 @@ def configuration(
     from supervisor.runtime.spec import Configuration
 
     maps: dict[tuple[str, str], dict[str, bytes]] = {}
+    binary: set[tuple[str, str, str]] = set()
     for each in config_maps:
-        texts = {key: text.encode() for key, text in each.data.items()}
-        maps.setdefault(_key(each.metadata), texts | _decoded(each.binary_data))
+        name = _key(each.metadata)
+        if name not in maps:
+            texts = {key: text.encode() for key, text in each.data.items()}
+            maps[name] = texts | _decoded(each.binary_data)
+            binary.update((*name, key) for key in each.binary_data)
     hidden: dict[tuple[str, str], dict[str, bytes]] = {}
     for secret in secrets:
         hidden.setdefault(_key(secret.metadata), _decoded(secret.data))
-    return Configuration(maps, hidden)
+    return Configuration(maps, hidden, frozenset(binary))
 
 
 def _key(meta: v1.ObjectMeta) -> tuple[str, str]:

@@ -3409,12 +3409,18 @@ def step(folder: int, name: str) -> int:
     flags = posix.O_DIRECTORY | posix.O_CLOEXEC
     handle = posix.open(name, O_PATH | posix.O_NOFOLLOW | flags, dir_fd=folder)
     try:
-        if posix.fstat(handle).st_dev != posix.fstat(folder).st_dev:
+        if mount_of(handle) != mount_of(folder):
             raise OSError(errno.EXDEV, "")  # somebody has mounted something there
         posix.chmod(fd_path(handle), 0o700)
         return posix.open(fd_path(handle), posix.O_RDONLY | flags)
     finally:
         posix.close(handle)
+
+
+def mount_of(fd: int) -> int:
+    """What lies on one file system may have been mounted from elsewhere in it."""
+    info = read_file(b"/proc/self/fdinfo/%d" % fd)
+    return int(info.partition(b"mnt_id:")[2].split()[0])
 
 
 def clear(folder: int, deadline: float) -> None:

@@ -58,6 +58,8 @@ class Configuration(Struct, frozen=True):
 
     config_maps: Mapping[tuple[str, str], Mapping[str, bytes]] = {}
     secrets: Mapping[tuple[str, str], Mapping[str, bytes]] = {}
+    # Of ConfigMaps, by namespace, name and key: variables never see it, whatever it holds.
+    binary_data: frozenset[tuple[str, str, str]] = frozenset()
 
     def __repr__(self) -> str:
         return f"Configuration({len(self.config_maps)} ConfigMaps, {len(self.secrets)} Secrets)"
@@ -424,6 +426,15 @@ class _Reference(Struct, frozen=True):
         maps = configuration.secrets if self.kind == _SECRET else configuration.config_maps
         return maps.get((namespace, self.name))
 
+    def find_for_variables(
+        self, namespace: str, configuration: Configuration
+    ) -> Mapping[str, bytes] | None:
+        held = self.find(namespace, configuration)
+        if held is None or self.kind == _SECRET:
+            return held
+        hidden = configuration.binary_data
+        return {k: value for k, value in held.items() if (namespace, self.name, k) not in hidden}
+
 
 def _whole_reference(source: v1.EnvFromSource) -> _Reference | None:
     for kind, ref in ((_CONFIG_MAP, source.config_map_ref), (_SECRET, source.secret_ref)):
@@ -441,7 +452,7 @@ def _key_reference(source: v1.EnvVarSource) -> _Reference | None:
 
 def _read(ref: _Reference, namespace: str, configuration: Configuration) -> dict[str, str]:
     """The keys and values that are meant; none where there are none and need not be (§9.1.4)."""
-    held = ref.find(namespace, configuration)
+    held = ref.find_for_variables(namespace, configuration)
     if held is None and not ref.optional:
         raise _refused(f'{ref.kind.lower()} "{ref.name}" not found')
     values: dict[str, str] = {}
@@ -451,11 +462,9 @@ def _read(ref: _Reference, namespace: str, configuration: Configuration) -> dict
         try:
             values[key] = value.decode()
         except UnicodeDecodeError:
-            # In a ConfigMap that is binaryData, which is never seen by variables.
-            if ref.kind == _SECRET:
-                place = f"{ref.kind} {namespace}/{ref.name}"
-                message = f"key {key} in {place} is not UTF-8: it cannot become a variable"
-                raise _refused(message) from None
+            place = f"{ref.kind} {namespace}/{ref.name}"
+            message = f"key {key} in {place} is not UTF-8: it cannot become a variable"
+            raise _refused(message) from None
     if ref.key and not values and not ref.optional:
         raise _refused(f"couldn't find key {ref.key} in {ref.kind} {namespace}/{ref.name}")
     return values
@@ -542,7 +551,7 @@ def _volume_sources(
 def _missing(
     at: Path, ref: _Reference, namespace: str, configuration: Configuration
 ) -> Iterator[Finding]:
-    held = ref.find(namespace, configuration)
+    held = ref.find_for_variables(namespace, configuration)
     whole = f"{ref.kind} {namespace}/{ref.name}"
     if held is None:
         finding, why = not_found((*at, "name"), ref.name), f"{whole} is not among the documents"

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -34,6 +35,7 @@ from supervisor.runtime.volumes import File, VolumeError
 
 _DATA = "..data"
 _NEW = "..data_tmp"
+_QUOTED = re.compile(rb"\\([0-7]{3})")  # a byte in mountinfo
 
 
 def native(text: str) -> str:
@@ -196,7 +198,44 @@ def used(folder: str) -> int:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder, also what a container has closed to its own user."""
+    """Remove a folder, also what a container has closed to its own user.
+
+    What somebody has mounted in it stays, with all that is there: it may be a folder of his.
+    """
+    parent, name = os.path.split(folder)
+    folder = os.path.join(os.path.realpath(parent), name)
+    _remove_beside(folder, [point for point in _mount_points() if _is_at(point, folder)])
+
+
+def _remove_beside(folder: str, points: list[str]) -> None:
+    if folder in points:
+        return
+    if not points:
+        _remove_all(folder)
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _remove_beside(entry.path, [each for each in points if _is_at(each, entry.path)])
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _is_at(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _mount_points() -> list[str]:
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            quoted = [line.split(b" ", 5)[4] for line in file.read().splitlines()]
+    except OSError:
+        return []
+    return [os.fsdecode(_QUOTED.sub(lambda m: bytes([int(m[1], 8)]), point)) for point in quoted]
+
+
+def _remove_all(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if os.path.isdir(folder):
         for parent, folders, _ in os.walk(folder):

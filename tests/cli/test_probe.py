@@ -70,6 +70,10 @@ def port() -> Iterator[int]:
 
 def probe(folder: pathlib.Path, port: int, *words: str) -> tuple[int, str]:
     (folder / "pod.yaml").write_text(MANIFEST.format(port=port))
+    return run_probe(folder, *words)
+
+
+def run_probe(folder: pathlib.Path, *words: str) -> tuple[int, str]:
     done = subprocess.run(
         [PODVISOR, "probe", "pod.yaml", *words],
         cwd=folder,
@@ -97,6 +101,26 @@ def test_an_exec_probe_runs_here_with_the_containers_environment(tmp_path: pathl
         "run as a plain local process: no container of this manifest is looked for"
     )
     assert f"s: hello\n{tmp_path}\nthe kubelet: a failure; after 3 in a row, 20 s after" in said
+
+
+def test_an_exec_probe_is_not_made_where_what_its_container_mounts_is_missing(
+    tmp_path: pathlib.Path,
+) -> None:
+    def mounting(container: str) -> tuple[int, str]:
+        head = f"  - name: {container}\n"
+        mounted = head + "    volumeMounts: [{{name: v, mountPath: /data}}]\n"
+        manifest = MANIFEST.replace(head, mounted).format(port=1)
+        (tmp_path / "pod.yaml").write_text(manifest + "  volumes: [{name: v, emptyDir: {}}]\n")
+        return run_probe(tmp_path, "web/app", "liveness")
+
+    code, said = mounting("app")
+    assert (code, said) == (
+        2,
+        "podvisor: cannot run the liveness probe of web/app here: only its container has what is "
+        "mounted at /data\n",
+    )
+    code, said = mounting("other")
+    assert (code, "s: hello\n" in said) == (1, True)
 
 
 def test_a_program_that_is_not_there_is_an_error(tmp_path: pathlib.Path) -> None:

@@ -186,6 +186,33 @@ def test_a_changed_project_file_replaces_the_pods_that_it_starts_otherwise(node:
 
 
 @one_way
+def test_a_pod_whose_configuration_is_gone_is_replaced_for_a_changed_project_file_too(
+    node: Durable,
+) -> None:
+    """What its containers would be started with cannot be said then, but where it comes from."""
+    maps = node.put(
+        "map.json",
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "conf"},
+            "data": {"key": "1"},
+        },
+    )
+    env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "key"}}}]
+    web = {"name": "app", "command": ["sleep", "1000"], "workingDir": "/", "env": env}
+    node.put("web.json", pod("web", web, **GRACE))
+    session = node.serve()
+    node.running(session, "web", "app")
+    os.unlink(maps)
+    session.until_said("containers that run keep their variables")
+    node.place.write("podvisor.toml", "private-tmp = true\n")
+    session.until_said("what podvisor.toml says of it has changed: replacing it")
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
+@one_way
 def test_a_broken_project_file_at_a_restart_replaces_nothing_when_it_is_repaired(
     node: Durable,
 ) -> None:

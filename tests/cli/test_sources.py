@@ -148,8 +148,46 @@ def test_a_changed_project_file_or_env_file_is_as_if_the_manifests_had_changed(
     assert sources.wanted["default", "a"].project.backoff_max == 10
     (folder / "podvisor.toml").unlink()
     (folder.parent / "podvisor.toml").unlink()
-    assert look(sources) == []
-    assert not sources.wanted["default", "a"].project.found
+    for is_found in (True, False):
+        assert look(sources) == []
+        assert sources.wanted["default", "a"].project.found is is_found
+
+
+@pytest.mark.parametrize("name", ["podvisor.toml", "service.env"])
+@pytest.mark.parametrize("way", ["emptied", "removed"])
+def test_a_project_or_env_file_that_is_being_written_again_changes_nothing(
+    folder: pathlib.Path, name: str, way: str
+) -> None:
+    put(folder / "a.yaml", pod("a"))
+    for file, text in (
+        ("podvisor.toml", "env-file = 'service.env'\n"),
+        ("service.env", "A=1\n"),
+    ):
+        put(folder / file, text)
+    sources = Sources([str(folder)])
+    assert look(sources) == look(sources) == []
+    before = (folder / name).read_text()
+    for _ in range(2):
+        if way == "emptied":
+            (folder / name).write_text("")
+        else:
+            (folder / name).unlink()
+        assert look(sources) == []
+        assert sources.wanted["default", "a"].project.given == (("A", "1"),)
+        put(folder / name, before)
+        assert look(sources) == []
+        assert sources.wanted["default", "a"].project.given == (("A", "1"),)
+
+
+def test_a_project_file_that_stays_empty_counts_at_the_second_look(folder: pathlib.Path) -> None:
+    put(folder / "a.yaml", pod("a"))
+    put(folder / "podvisor.toml", "private-tmp = true\n")
+    sources = Sources([str(folder)])
+    look(sources)
+    put(folder / "podvisor.toml", "")
+    for is_private in (True, False):
+        assert look(sources) == []
+        assert sources.wanted["default", "a"].project.private_tmp is is_private
 
 
 def test_a_broken_file_that_is_removed_takes_its_pods_along(folder: pathlib.Path) -> None:

@@ -760,6 +760,7 @@ def test_configuration_is_collected_in_any_order_and_decoded() -> None:
         ("default", "c"): {"a": b"b"},
         ("shop", "d"): {"a": b"\xff"},
     }
+    assert configuration.binary_data == {("shop", "d", "a")}
     assert configuration.secrets == {("default", "s"): {"a": b"hunter2"}}
 
 

@@ -356,6 +356,13 @@ async def test_what_has_vanished_from_memory_is_there_again_when_a_container_sta
     with pytest.raises(StartError) as caught:
         await volumes.open(wanted, spec)
     assert caught.value.message == 'secret "login" not found'
+    machine.secrets["login"] = {"password": b"1"}
+    shutil.rmtree(machine.memory / "pods")
+    (machine.memory / "pods").touch()  # so nothing can be made in it
+    with pytest.raises(StartError) as caught:
+        await volumes.open(wanted, replace(spec, id=ContainerId("u-1", "app", 3)))
+    text = f"mkdir {machine.memory}/pods/u-1: not a directory"
+    assert (caught.value.reason, caught.value.message) == ("CreateContainerConfigError", text)
 
 
 async def test_a_deletion_does_not_wait_for_volumes(fake_clock: Clock, machine: Machine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ from supervisor.kubelet import statedir
 from supervisor.kubelet.statedir import DurableStateDir, StateDir, memory_parents
 
 SHM = "/dev/shm"
+# A mount namespace, as a container has one.
+APART = ("unshare", "--map-root-user", "--mount") if os.geteuid() else ("unshare", "--mount")
 needs_tmpfs = pytest.mark.skipif(
     not (statedir.is_tmpfs(SHM) and os.access(SHM, os.W_OK)), reason=f"{SHM} is no tmpfs"
 )
@@ -138,6 +141,23 @@ def test_the_next_life_finds_the_folder_in_memory_again(
 
 @needs_tmpfs
 @needs_disk
+def test_only_a_folder_that_podvisor_has_made_is_found_again(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    path = on_disk / "state"
+    with DurableStateDir(str(path)) as state:
+        memory = pathlib.Path(state.memory)
+    other = in_memory / "other" / memory.name
+    other.mkdir(parents=True)
+    mode = other.parent.stat().st_mode
+    (path / "memory").write_text(str(other))
+    with DurableStateDir(str(path)) as state:
+        assert state.memory == str(memory)
+    assert (other.is_dir(), other.parent.stat().st_mode) == (True, mode)
+
+
+@needs_tmpfs
+@needs_disk
 def test_a_folder_in_memory_is_swept_when_its_state_folder_is_gone(
     in_memory: pathlib.Path, on_disk: pathlib.Path
 ) -> None:
@@ -152,6 +172,35 @@ def test_a_folder_in_memory_is_swept_when_its_state_folder_is_gone(
     StateDir().close()
     assert memory.is_dir()
     shutil.rmtree(path)
+    StateDir().close()
+    assert not memory.exists()
+
+
+@needs_tmpfs
+@needs_disk
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*APART, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0,
+    reason="takes a mount namespace",
+)
+def test_what_a_container_still_has_is_not_swept_though_its_state_folder_was_moved(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    path = str(on_disk / "state")
+    with DurableStateDir(path) as state:
+        memory = pathlib.Path(state.memory)
+        volume = memory / "pods" / "uid" / "volume"
+        volume.mkdir(parents=True)
+    os.rename(path, f"{path}.moved")
+    script = 'mount --bind "$0" /mnt && echo mounted && read -r line'
+    with subprocess.Popen(
+        [*APART, "sh", "-c", script, volume], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as container:
+        assert container.stdout is not None
+        assert container.stdout.readline() == b"mounted\n"
+        StateDir().close()
+        assert volume.is_dir()
+        container.communicate(b"\n")
     StateDir().close()
     assert not memory.exists()
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -131,3 +134,49 @@ async def test_a_supervisor_that_ends_in_order_removes_its_folders_itself(
     async with open_node(way, folder):
         (secret / "password").write_text("1")
     assert (secret / "password").read_text() == "1"
+
+
+MOUNTED = """\
+import os, sys
+from supervisor.runtime import launcher, volume_files
+if sys.argv[1] == "launcher":
+    folder = os.open("node", os.O_RDONLY)
+    launcher.remove_pods(folder, launcher.boottime() + 30)
+else:
+    volume_files.remove("node/pods")
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0
+    or shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False).returncode,
+    reason="takes a mount namespace",
+)
+@pytest.mark.parametrize("who", ["launcher", "node"])
+@pytest.mark.parametrize(
+    "place", [f"{EMPTY}/a b", EMPTY, SECRET, os.path.dirname(SECRET), "pods/u-1", "pods"]
+)
+def test_what_somebody_has_mounted_there_stays_as_it_was(
+    tmp_path: pathlib.Path, node: pathlib.Path, place: str, who: str
+) -> None:
+    """Also from the same file system: the kubelet does not look into it either."""
+    kept = tmp_path / "kept"
+    for name in ("volumes/kubernetes.io~secret/login", "kubernetes.io~secret/login", "login"):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "file").write_text("1")
+    (kept / "login").chmod(0o750)
+    kept.chmod(0o750)
+    (node / place).mkdir(exist_ok=True)
+    (node / "pods/u-2").mkdir()
+    before = seen(kept)
+    script = 'mount --bind kept "$0" && exec "$@"'
+    words = ("unshare", "-m", "sh", "-c", script, f"node/{place}", sys.executable, "-c", MOUNTED)
+    done = subprocess.run([*words, who], cwd=tmp_path, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert seen(kept) == before
+    assert (node / "pods/u-2").exists() == (place == "pods")
+
+
+def seen(folder: pathlib.Path) -> list[tuple[str, int]]:
+    return sorted((str(p), p.stat().st_mode) for p in (folder, *folder.rglob("*")))

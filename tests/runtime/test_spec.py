@@ -58,13 +58,14 @@ GROUP = msgspec.structs.replace(ROOT, isolation=Isolation.GROUP)
 HELD = Configuration(
     config_maps={
         ("default", "settings"): {"COLOR": b"blue", "SIZE": b"$(COLOR)", "no.shell-name": b"n"},
-        ("default", "more"): {"COLOR": b"red", "logo": b"\x89PNG\xff"},
+        ("default", "more"): {"COLOR": b"red", "logo": b"GIF89a"},
         ("other", "theirs"): {"COLOR": b"green"},
     },
     secrets={
         ("default", "login"): {"USER": b"alice", "PASSWORD": b"s3cr3t/w\xc3\xb6rd", "EMPTY": b""},
         ("default", "raw"): {"KEY": b"\xff\xfe"},
     },
+    binary_data=frozenset({("default", "more", "logo")}),
 )
 CONFIGURED = msgspec.structs.replace(ROOT, configuration=HELD)
 
@@ -546,7 +547,7 @@ def test_a_file_that_nobody_has_read_is_no_source():
 
 
 def test_binary_data_of_a_config_map_is_never_a_variable():
-    """§9.1.5"""
+    """§9.1.5: also if it could be text."""
     assert configured(envFrom=[all_of_config_map("more")]) == {"COLOR": "red"}
 
 
@@ -569,6 +570,7 @@ def test_what_is_missing_is_known_beforehand_with_its_place():
             of_secret("C", "x", "k"),
             of_secret("D", "x", "k", optional=True),
             field("E", "metadata.name"),
+            of_config_map("F", "more", "logo"),
         ],
         pod={"spec": {"initContainers": [{"name": "i", "envFrom": [all_of_config_map("z")]}]}},
     )
@@ -579,6 +581,8 @@ def test_what_is_missing_is_known_beforehand_with_its_place():
         "default/settings does not have it",
         'spec.containers[0].env[2].valueFrom.secretKeyRef.name: Not found: "x": Secret default/x '
         "is not among the documents",
+        'spec.containers[0].env[5].valueFrom.configMapKeyRef.key: Not found: "logo": ConfigMap '
+        "default/more does not have it",
         'spec.initContainers[0].envFrom[0].configMapRef.name: Not found: "z": ConfigMap default/z '
         "is not among the documents",
     ]
