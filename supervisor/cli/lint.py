@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 
+from supervisor.cli import options
 from supervisor.errors import ExitCode, ManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -115,10 +116,7 @@ def command(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ] = None,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
+    maps: options.Map = None,
     ignore: Annotated[
         list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave a rule out.")
     ] = None,

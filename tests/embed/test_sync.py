@@ -274,8 +274,9 @@ def test_an_interruption_of_the_leaving_kills(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_kit_for_tests_can_be_used(node: sync.Supervisor) -> None:
-    pod = node.run(TALKER)
-    wait_for(lambda: "two" in pod.output(), "its lines")
+    script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    pod = node.run(["sh", "-c", script])
+    wait_for(lambda: "up" in pod.output(), "its line")
     table = pod.use(_table)
     assert "SIGTERM" in table
     ended = pod.use(testing.assert_graceful_shutdown, 5, lines=["bye"])

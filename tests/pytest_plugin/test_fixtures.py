@@ -167,7 +167,7 @@ def test_parallel_runs_have_nodes_and_ports_of_their_own(project: pytest.Pyteste
                 assert pod.phase in ("Pending", "Running"), pod.output()
                 try:
                     socket.create_connection(("127.0.0.1", podvisor.port("web"))).close()
-                except ConnectionRefusedError:
+                except ConnectionError:  # it does not listen yet, or has ended just now
                     time.sleep(0.01)
             assert pod.wait().phase == "Succeeded"
             assert pod.host_port == podvisor.port("web")
