@@ -81,18 +81,21 @@ async def test_exit_codes_may_be_one_or_several_or_any(node: Supervisor, wanted:
     await assert_graceful_shutdown(await running(node, script), 5, exit_code=wanted)
 
 
+# Until then it is called as the shell that becomes it.
+HELPER = "sleep 999 & until grep -q sleep /proc/$!/comm; do :; done; echo up"
+
+
 @told_by_the_kernel
 async def test_a_process_that_is_left_is_named(anywhere: Supervisor) -> None:
     """It is killed with its main, without a word; so its work is lost."""
-    script = "trap 'exit 0' TERM; sleep 999 & echo up; while :; do sleep 0.02; done"
-    pod = await running(anywhere, script)
+    pod = await running(anywhere, f"trap 'exit 0' TERM; {HELPER}; while :; do sleep 0.02; done")
     with pytest.raises(AssertionError, match=r"main left processes behind.*`sleep 999`"):
         await assert_graceful_shutdown(pod, 5)
 
 
 @told_by_the_kernel
 async def test_a_daemon_that_is_left_is_named(anywhere: Supervisor) -> None:
-    daemon = "setsid sh -c 'sleep 999 & echo up' "
+    daemon = f'setsid sh -c "{HELPER}"'.replace("$", "\\$")
     pod = await running(anywhere, f"trap 'exit 0' TERM; {daemon}; while :; do sleep 0.02; done")
     with pytest.raises(AssertionError, match=r"main left processes behind.*`sleep 999`"):
         await assert_graceful_shutdown(pod, 5)
