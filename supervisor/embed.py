@@ -159,8 +159,11 @@ class Rig(Protocol):
         """Before the node is entered: its `runtime` and `run_probe` may be replaced."""
         ...
 
-    async def leave(self) -> None:
-        """While the pods are being stopped, at the end of the block: hold up nothing any more."""
+    async def leave(self, node: Node) -> None:
+        """While the pods are being stopped, at the end of the block: hold up nothing any more.
+
+        Cancelled when they have ended.
+        """
         ...
 
 
@@ -306,7 +309,7 @@ class Supervisor:
                 up.set_result(None)
             await self._end.wait()
             for rig in self._rigs:
-                tasks.start_soon(rig.leave)
+                tasks.start_soon(rig.leave, node)
             await self._stop()
             tasks.cancel_scope.cancel()
         for bug in node.bugs:

@@ -29,10 +29,15 @@ from supervisor.errors import ExitCode, PodError, PodTimeout, UsageError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.timeline import Moment
 from supervisor.project import manifests
+from supervisor.runtime.cri import Isolation
 from supervisor.runtime.spec import signal_number
 from supervisor.testing import shutdown, traffic
 
 _WARM_UP = 1.0  # seconds of load before the deletion
+_GROUP = (
+    "isolation mode group: mains are not pid 1 here, so a missing handler of the stop signal does "
+    "not show; `podvisor doctor` says why"
+)
 _BASELINE = 10.0  # seconds in which the requests of that must be answered
 
 
@@ -152,7 +157,7 @@ class _Session:
             await pod.wait_ready(options.timeout)
         except PodError as error:
             return _unready(pod, str(error))
-        notes: list[str] = []
+        notes = [_GROUP] if pod.isolation is Isolation.GROUP else []
         target = await self._target(pod, notes)
         if target is None:
             self._say(pod, "ready")

@@ -134,14 +134,17 @@ class FakeClock(Clock):
         node.runtime = watched
         node.run_probe = watched.probing(node.run_probe)
 
-    async def leave(self) -> None:
-        while True:
-            await anyio.sleep(_TICK)
-            async with self._moving:
-                end = self._boot + _TICK * _HASTE
-                while self._timers and self._next() <= end:
-                    self._move(self._next())
-                self._boot = end
+    async def leave(self, node: Node) -> None:
+        try:
+            while True:
+                await anyio.sleep(_TICK)
+                async with self._moving:
+                    end = self._boot + _TICK * _HASTE
+                    while self._timers and self._next() <= end:
+                        self._move(self._next())
+                    self._boot = end
+        finally:
+            self._nodes.pop(node, None)
 
     # --- moving ---------------------------------------------------------------------------------
 

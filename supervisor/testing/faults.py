@@ -131,7 +131,7 @@ class Faults:
         node.runtime = _Failing(node.runtime, self)
         node.run_probe = self._probing(node.run_probe, node.clock)
 
-    async def leave(self) -> None:
+    async def leave(self, node: Node) -> None:
         self._leaving.set()
         self.clear()
 

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import enum
 import errno
+import select
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -39,7 +40,7 @@ from supervisor.kubelet.handlers import PortError, resolve_port
 from supervisor.lifecycle.timeline import Mark, Moment, gets_traffic
 from supervisor.testing.fakeclock import FakeClock
 
-_PROBLEMS = 1000  # requests that are remembered one by one
+_PROBLEMS = 10_000  # requests that are remembered one by one
 _LONGEST_HEAD = 64 * 1024
 # A socket is closed a little before the end of its process can be seen.
 _EXIT_MARGIN = 0.05
@@ -574,7 +575,12 @@ class _Connection:
     @property
     def is_closed(self) -> bool:
         """By the other side, with nothing on its way."""
-        return self._reader.at_eof() or self._writer.is_closing()
+        if self._reader.at_eof() or self._writer.is_closing():
+            return True
+        # The loop may not have heard of it yet.
+        poll = select.poll()
+        poll.register(self._writer.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         self._writer.close()

@@ -50,6 +50,7 @@ def test_a_server_that_drains_passes(place: Place, port: int) -> None:
     assert finished.out.startswith("rehearsal of web: ok\n  no request was lost\n")
     assert "\nshutdown of web: " in finished.out
     assert "web * deleting it under load" in finished.err
+    assert ("mains are not pid 1 here" in finished.out) == (not place.way.namespaces)
 
 
 @one_way
@@ -160,8 +161,16 @@ def test_what_is_refused_starts_nothing(place: Place) -> None:
 
 
 @one_way
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["* started", "* ready", "* deleting"])
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    [
+        ("* started", signal.SIGINT),
+        ("* ready", signal.SIGHUP),
+        ("* ready", signal.SIGINT),
+        ("* deleting", signal.SIGTERM),
+        ("* deleting", signal.SIGINT),
+    ],
+)
 def test_a_signal_at_any_moment_leaves_nothing(
     place: Place, port: int, moment: str, signum: int
 ) -> None:

@@ -38,8 +38,6 @@ async def running(node: Supervisor, script: str, **spec: object) -> PodHandle:
     return pod
 
 
-# Until then it still is the shell that was forked.
-EXECUTED = "until read -r name </proc/$!/comm && [ $name = sleep ]; do :; done;"
 GOOD = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done"
 
 
@@ -83,18 +81,21 @@ async def test_exit_codes_may_be_one_or_several_or_any(node: Supervisor, wanted:
     await assert_graceful_shutdown(await running(node, script), 5, exit_code=wanted)
 
 
+# Until then it is called as the shell that becomes it.
+HELPER = "sleep 999 & until grep -q sleep /proc/$!/comm; do :; done; echo up"
+
+
 @told_by_the_kernel
 async def test_a_process_that_is_left_is_named(anywhere: Supervisor) -> None:
     """It is killed with its main, without a word; so its work is lost."""
-    script = f"trap 'exit 0' TERM; sleep 999 & {EXECUTED} echo up; while :; do sleep 0.02; done"
-    pod = await running(anywhere, script)
+    pod = await running(anywhere, f"trap 'exit 0' TERM; {HELPER}; while :; do sleep 0.02; done")
     with pytest.raises(AssertionError, match=r"main left processes behind.*`sleep 999`"):
         await assert_graceful_shutdown(pod, 5)
 
 
 @told_by_the_kernel
 async def test_a_daemon_that_is_left_is_named(anywhere: Supervisor) -> None:
-    daemon = f"setsid sh -c 'sleep 999 & {EXECUTED} echo up' "
+    daemon = f'setsid sh -c "{HELPER}"'.replace("$", "\\$")
     pod = await running(anywhere, f"trap 'exit 0' TERM; {daemon}; while :; do sleep 0.02; done")
     with pytest.raises(AssertionError, match=r"main left processes behind.*`sleep 999`"):
         await assert_graceful_shutdown(pod, 5)

@@ -14,7 +14,7 @@ import pytest
 from supervisor import PodHandle, Supervisor, UsageError
 from supervisor.testing import FakeClock, LoadReport, Outcome, Phase, load
 from supervisor.testing.traffic import Target, http_target
-from tests.testing.conftest import Manifest, manifest, shell
+from tests.testing.conftest import Manifest, manifest, printed, shell
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +34,13 @@ def server(mode: str, port: int, **more: Any) -> Manifest:
         "name": "web",
         "command": [sys.executable, SERVER, mode, str(port)],
         "ports": [{"containerPort": port}],
-        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
     } | more
 
 
 async def serving(node: Supervisor, mode: str, port: int, **more: Any) -> PodHandle:
     pod = await node.run(manifest("web", server(mode, port, **more)))
-    return await pod.wait_ready(20)
+    await printed(pod, "serving")
+    return await pod.wait_ready()
 
 
 async def rehearsed(node: Supervisor, mode: str, port: int, **options: Any) -> LoadReport:
@@ -160,7 +160,8 @@ async def test_a_pod_that_is_not_ready_gets_no_new_connections(node: Supervisor,
     """§10.2"""
     gates = [{"conditionType": "example.com/on"}]
     pod = await node.run(manifest("web", server("good", port), readinessGates=gates))
-    await pod.wait_for("ContainersReady", 20)
+    await printed(pod, "serving")
+    await pod.wait_for("ContainersReady")
     async with load(pod, endpoint_lag=0) as traffic:
         await asyncio.sleep(0.1)
         assert traffic.report.requests == 0
