@@ -30,7 +30,7 @@ import signal as signals
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import anyio
 import anyio.to_thread
@@ -60,6 +60,7 @@ from supervisor.ports import Ports
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
 from supervisor.runtime import procfs
+from supervisor.runtime.cri import Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record
 from supervisor.runtime.spec import signal_number
@@ -150,6 +151,19 @@ class Termination(Struct, frozen=True):
         return self.text
 
 
+@runtime_checkable
+class Rig(Protocol):
+    """What a test puts between the node and the world: a clock or faults of supervisor.testing."""
+
+    def install(self, node: Node) -> None:
+        """Before the node is entered: its `runtime` and `run_probe` may be replaced."""
+        ...
+
+    async def leave(self) -> None:
+        """While the pods are being stopped, at the end of the block: hold up nothing any more."""
+        ...
+
+
 class Supervisor:
     """A node for as long as the block lasts. Use as an async context manager, once.
 
@@ -157,7 +171,7 @@ class Supervisor:
     names of those that containers get from this process. `images` maps image references to the
     words of local commands, before podvisor.toml. `grace_period` (seconds), if given, replaces the
     pods' own when the block is left. `backoff_initial` and `backoff_max` are the delays of restarts
-    in seconds.
+    in seconds. `clock` and `faults` are for tests (supervisor.testing).
     """
 
     def __init__(
@@ -171,6 +185,7 @@ class Supervisor:
         backoff_initial: float | None = None,
         backoff_max: float | None = None,
         clock: Clock | None = None,
+        faults: Rig | None = None,
     ) -> None:
         self._isolation = isolation
         self._env = tuple((env or {}).items())
@@ -180,6 +195,7 @@ class Supervisor:
         self._delays = backoff_initial, backoff_max
         self._clock = clock or Clock()
         self._ports = Ports()
+        self._rigs = [rig for rig in (self._clock, faults) if isinstance(rig, Rig)]
         self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
@@ -245,7 +261,7 @@ class Supervisor:
         with StateDir() as state:
             launcher = spawn_launcher(self._isolation)
             try:
-                async with _Runtime(launcher, state.path) as runtime:
+                async with _Runtime(launcher, state.path, state.memory) as runtime:
                     await self._hold(runtime, launcher, state, up)
             except BaseExceptionGroup as group:
                 raise _only_cause(group) from None
@@ -266,7 +282,7 @@ class Supervisor:
     ) -> None:
         initial, longest = self._delays
         homes = Homes(
-            node_info(runtime.isolation, state.path),
+            node_info(runtime.isolation, state.path, state.memory),
             given=self._env,
             pass_env=self._pass_env,
             backoff_initial=initial,
@@ -278,8 +294,10 @@ class Supervisor:
             policy=NodePolicy(node_name=NODE_NAME),
             clock=self._clock,
             observer=self,
-            volumes=VolumeManager(homes.node_info),
+            volumes=VolumeManager(homes.node_info, homes.info.folders),
         )
+        for rig in self._rigs:
+            rig.install(node)
         async with node, anyio.create_task_group() as tasks:
             self._open = _Open(runtime, homes, node, launcher, state)
             tasks.start_soon(self._watch_logs, launcher.logs_fd)
@@ -287,6 +305,8 @@ class Supervisor:
             if not up.done():
                 up.set_result(None)
             await self._end.wait()
+            for rig in self._rigs:
+                tasks.start_soon(rig.leave)
             await self._stop()
             tasks.cancel_scope.cancel()
         for bug in node.bugs:
@@ -373,7 +393,7 @@ class Supervisor:
             known = self._find(home.pod.metadata)
             if known is None:
                 continue
-            if known.home == home and not known.is_leaving:
+            if _is_same(known.home, home) and not known.is_leaving:
                 kept[_key(home.pod.metadata)] = known.handle
             else:
                 await known.handle.terminate()
@@ -600,6 +620,27 @@ class PodHandle:
                     return port.container_port
         raise UsageError(f"cannot say port {name!r} of pod {self.name}: its manifest has none")
 
+    @property
+    def record(self) -> PodRecord:
+        """All that the node knows of it. For supervisor.testing; it may change with any version."""
+        return self._life.worker.record
+
+    @property
+    def clock(self) -> Clock:
+        """What the moments in `record` are read from."""
+        return self._life.open.node.clock
+
+    @property
+    def isolation(self) -> Isolation:
+        """How its containers are kept apart."""
+        return self._life.open.runtime.isolation
+
+    @property
+    def veiled(self) -> tuple[str, ...]:
+        """Values of Secrets in the command lines of its containers: said in no text of ours."""
+        specs = self._life.open.homes.specs
+        return tuple(text for id in specs if id.pod_uid == self.uid for text in specs[id].veiled)
+
     def events(self) -> tuple[v1.Event, ...]:
         """As `kubectl get events` shows them, oldest first."""
         return tuple(self._life.open.node.events(self.uid))
@@ -657,16 +698,17 @@ class PodHandle:
             raise self._life.problem(PodFailed, f"pod {self.name} has failed")
         return self.status
 
-    async def terminate(self, grace: int | None = None) -> Termination:
+    async def terminate(self, grace: int | None = None, *, kill: bool = False) -> Termination:
         """Delete the pod as `kubectl delete` does, and wait until it is gone.
 
-        `grace` in seconds; None: as the pod says; 0: killed at once. Never raises for how the
-        containers took it: the report says that. Logs and status can be read on.
+        `grace` in seconds; None: as the pod says; containers always have 2. With `kill` they get
+        SIGKILL at once, and no preStop. Never raises for how they took it: the report says that.
+        Logs and status can be read on.
         """
         life = self._life
         if not self._life.is_gone:
             life.open.check()
-            life.worker = life.open.node.delete(life.worker, grace)
+            life.worker = life.open.node.delete(life.worker, grace, kill=kill)
             longest = self._life.grace(grace) + _MARGIN
             with anyio.move_on_after(longest):
                 await self._life.worker.finished.wait()
@@ -972,8 +1014,8 @@ class _Waiter:
 class _Runtime(ProcessRuntime):
     """Keeps the logs of pods that are gone, of the last ones: they are read after the end."""
 
-    def __init__(self, launcher: Launcher, state_dir: str) -> None:
-        super().__init__(launcher, state_dir)
+    def __init__(self, launcher: Launcher, state_dir: str, memory_dir: str) -> None:
+        super().__init__(launcher, state_dir, memory_dir=memory_dir)
         self._gone: deque[tuple[str, str, str]] = deque()
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
@@ -985,6 +1027,11 @@ class _Runtime(ProcessRuntime):
 async def _all_finished(pods: Iterable[_Life]) -> None:
     for pod in pods:
         await pod.worker.finished.wait()
+
+
+def _is_same(known: manifests.LoadedPod, wanted: manifests.LoadedPod) -> bool:
+    """Whether both start the same, wherever in its source the pod stands."""
+    return replace(known, source="", document=None) == replace(wanted, source="", document=None)
 
 
 def _key(meta: v1.ObjectMeta) -> tuple[str, str]:

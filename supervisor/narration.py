@@ -153,6 +153,13 @@ def _never_ran(ended: Ended | None) -> bool:
     return ended is not None and ended.reason == reasons.START_ERROR
 
 
+def how_it_is_over(ended: Ended | None) -> str:
+    """What a container has done of which nothing more will come; `ended` is its newest end."""
+    if ended is None:
+        return "has never started"
+    return "could not be started" if _never_ran(ended) else "has ended"
+
+
 def final_table(records: Iterable[PodRecord], label: dict[str, str]) -> str:
     """How every container ended; `label` gives the pod's shown name by uid."""
     rows = [("CONTAINER", "RESTARTS", "EXIT", "REASON", "DURATION")]
@@ -226,7 +233,7 @@ def _end(was: ContainerRecord, now: ContainerRecord, ended: Ended, stop: str) ->
             text += f" ({ended.reason})"
     if ended.log_dropped:
         text += f"; {ended.log_dropped} log records could not be written"
-    if ended.message and ended.exit_code != 0:
+    if ended.message:
         text += f": {first_words(ended.message)}"
     return text
 

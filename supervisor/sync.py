@@ -44,6 +44,7 @@ from supervisor.embed import (
     ContainerView,
     ExecResult,
     LogLine,
+    Rig,
     Source,
     Termination,
 )
@@ -83,6 +84,7 @@ class Supervisor:
         backoff_initial: float | None = None,
         backoff_max: float | None = None,
         clock: Clock | None = None,
+        faults: Rig | None = None,
     ) -> None:
         self._node = embed.Supervisor(
             isolation=isolation,
@@ -93,6 +95,7 @@ class Supervisor:
             backoff_initial=backoff_initial,
             backoff_max=backoff_max,
             clock=clock,
+            faults=faults,
         )
         self._loop = _Loop()
 

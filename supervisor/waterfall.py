@@ -71,17 +71,17 @@ def draw(record: PodRecord, label: str) -> str:
 
 
 def annotated(record: PodRecord) -> v1.Pod:
-    """The pod as it was at the end, with the marks of its shutdown in an annotation, as JSON:
-    `seconds` since it began to end, `time` in RFC 3339."""
+    """The pod as it was at the end, with the marks of its shutdown in an annotation, as JSON."""
     pod = replace(record.pod, status=record.status)
     if not record.trail:
         return pod
-    text = msgspec.json.encode(_data(record)).decode()
+    text = msgspec.json.encode(data(record)).decode()
     annotations = pod.metadata.annotations | {ANNOTATION: text}
     return replace(pod, metadata=replace(pod.metadata, annotations=annotations))
 
 
-def _data(record: PodRecord) -> list[dict[str, object]]:
+def data(record: PodRecord) -> list[dict[str, object]]:
+    """The marks of its shutdown: `seconds` since it began to end, `time` in RFC 3339."""
     begin = record.trail[0].at.boot if record.trail else 0.0
     return [
         {

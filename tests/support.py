@@ -10,6 +10,7 @@ own, and its end is checked each time: nothing in that folder, no process that c
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import json
@@ -28,9 +29,10 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from supervisor.kubelet.statedir import is_tmpfs
 from supervisor.lifecycle.record import ContainerRecord, PodRecord
 from supervisor.runtime.cri import Isolation
-from supervisor.store import sqlite
+from supervisor.store import lock, sqlite
 from supervisor.store.contract import Snapshot
 from tests.runtime.conftest import NOBODY, Way
 
@@ -665,10 +667,16 @@ class Durable:
         files = [file for file in os.listdir(folder) if re.search(r"\.log(\.|$)", file)]
         # Of one instance, 0.log.20260101-000000 is older than 0.log.
         files.sort(key=lambda file: (int(file.split(".")[0]), file.endswith(".log"), file))
-        lines = []
+        lines, begun = [], {"stdout": "", "stderr": ""}
         for file in files:
-            with open(f"{folder}/{file}") as log:
-                lines += [line.rstrip("\n").split(" ", 3)[3] for line in log if line.endswith("\n")]
+            with open(f"{folder}/{file}", newline="\n") as log:
+                for record in log:
+                    if record.endswith("\n"):
+                        _, stream, tag, text = record.removesuffix("\n").split(" ", 3)
+                        begun[stream] += text
+                        if tag != "P":
+                            lines.append(begun[stream])
+                            begun[stream] = ""
         return lines
 
     def kill_everything(self) -> None:
@@ -686,6 +694,37 @@ class Durable:
         wait_for(are_gone, "the end of all processes")
 
 
+# Where podvisor may find a tmpfs, as long as XDG_RUNTIME_DIR is not set.
+IN_MEMORY = [path for path in ("/run", "/dev/shm") if is_tmpfs(path)]
+
+
+def memory_folders(uid: int) -> list[str]:
+    """The memory folders of all nodes of a user."""
+    bases = [f"{parent}/podvisor-{uid}" for parent in IN_MEMORY]
+    return [f"{base}/{name}" for base in bases if os.path.isdir(base) for name in os.listdir(base)]
+
+
+def _clear_memory(folder: str, uid: int) -> None:
+    """What nodes that were killed have left, which the next one would remove."""
+    for path in memory_folders(uid):
+        try:
+            with open(f"{path}/state-folder") as file:
+                is_ours = file.read().startswith(folder)
+        except OSError:
+            is_ours = _is_dead(path)
+        if is_ours:
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
+
+
+def _is_dead(path: str) -> bool:
+    try:
+        return lock.holder(f"{path}/lock") is None
+    except OSError:  # it is being made, or removed
+        return False
+
+
 def places(way: Way) -> Iterator[Place]:
     """The body of a fixture."""
     folder = tempfile.mkdtemp(prefix="podvisor-test-")
@@ -697,3 +736,4 @@ def places(way: Way) -> Iterator[Place]:
     finally:
         place.end()
         shutil.rmtree(folder)
+        _clear_memory(folder, way.uid)

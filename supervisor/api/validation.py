@@ -716,6 +716,9 @@ def _check_host_path(source: v1.HostPathVolumeSource, at: Path) -> Iterator[Find
         yield required((*at, "path"))
     elif ".." in source.path.split("/"):
         yield invalid((*at, "path"), source.path, "must not contain '..'")
+    elif not source.path.startswith("/"):
+        # The API server takes it, and no pod with it would ever start.
+        yield invalid((*at, "path"), source.path, "must be an absolute path, such as /srv/data")
     yield from _no_nul((*at, "path"), source.path)
     yield from _one_of((*at, "type"), source.type, _HOST_PATH_TYPES)
 

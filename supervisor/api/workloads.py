@@ -125,7 +125,7 @@ def admit(
     wrong = {finding.path for finding in misread}
     ignored = [path for path in _ignored(data, kind.specs) if path not in wrong]
     if ignored:
-        found.append(_warning(ignored, workload.metadata.name))
+        found.append(_warning(ignored))
     pod: v1.Pod | None = None
     of_pod = pod_data(data)
     if of_pod is not None:
@@ -192,11 +192,10 @@ def _check(data: dict[str, Any], workload: v1.Workload, kind: _Kind) -> Iterator
         yield said(("spec", "volumeClaimTemplates"), text)
 
 
-def _warning(ignored: list[Path], name: str) -> Finding:
+def _warning(ignored: list[Path]) -> Finding:
     names = ", ".join(render(path) for path in ignored)
     verb = "is" if len(ignored) == 1 else "are"
-    pod = f"pod {name}" if name else "one pod"
-    text = f"{names} {verb} ignored: the pod template runs once, as {pod}"
+    text = f"{names} {verb} ignored: the pod template runs once, as one pod"
     # About several fields: it stands at the first, and none of them is its subject.
     return Finding(Type.SYNTAX, (), text, Severity.WARNING, place=ignored[0])
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "images": "List the images of manifests, and what each stands for here.",
     "fields": "List what each manifest field does here.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
+    "rehearse": "Delete pods under load, and say what their users would have noticed.",
     "doctor": "Say what this machine can do, and what stands in the way.",
 }
 
@@ -111,7 +112,9 @@ def die_silently_on_signals(*, also_of_pipes: bool) -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     ours = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
-    if sys.argv[1:2] not in (["run"], ["serve"]) or not {"-h", "--help"}.isdisjoint(ours):
+    if sys.argv[1:2] not in (["run"], ["serve"], ["rehearse"]) or not {"-h", "--help"}.isdisjoint(
+        ours
+    ):
         die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # others take them
         gc.enable()
     for stream in (sys.stdout, sys.stderr):

@@ -38,7 +38,7 @@ from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates, runs_again
 from supervisor.project import envfile, manifests
 from supervisor.project.homes import NODE_NAME, Homes, node_info
-from supervisor.runtime import procfs, spec
+from supervisor.runtime import mounts, procfs, spec
 from supervisor.runtime.cri import Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 from supervisor.store.contract import Store
@@ -117,7 +117,7 @@ def checked(loaded: manifests.Loaded) -> manifests.Loaded:
     if manifests.refused(loaded.problems):
         raise ManifestError(manifests.summary(loaded.problems))
     if not loaded.pods:
-        raise ManifestError("nothing to run: the input has configuration, but no pod")
+        raise ManifestError("nothing to run: the input has no pod to start")
     return loaded
 
 
@@ -208,7 +208,9 @@ class Session:
         return code
 
     async def _live(self) -> int:
-        async with ProcessRuntime(self._launcher, self._state.path, self._lend) as runtime:
+        async with ProcessRuntime(
+            self._launcher, self._state.path, self._lend, memory_dir=self._state.memory
+        ) as runtime:
             self._output = Output(
                 log_event=runtime.logs_fd,
                 logs_to_stderr=self._options.output is not None,
@@ -228,7 +230,7 @@ class Session:
     async def _run_pods(self, runtime: ProcessRuntime) -> int:
         options = self._options
         self._homes = Homes(
-            node_info(runtime.isolation, self._state.path),
+            node_info(runtime.isolation, self._state.path, self._state.memory),
             pass_env=options.pass_env,
             given=self._given,
             backoff_initial=options.backoff_initial,
@@ -245,7 +247,7 @@ class Session:
             observer=self,
             store=self._store,
             boot_id=self._boot_id,
-            volumes=VolumeManager(self._homes.node_info),
+            volumes=VolumeManager(self._homes.node_info, self._homes.info.folders),
         )
         lost: NodeError | None = None
         with anyio.CancelScope() as self._life:
@@ -298,10 +300,21 @@ class Session:
         secrets = {secret for launched in self._homes.specs.values() for secret in launched.veiled}
         for label, text in hints.port_conflicts(zip(labels, pods, strict=True), secrets):
             self._hint(label, text)
+        for label, pod in zip(labels, pods, strict=True):
+            self._say_what_is_on_disk(label, pod)
         for home in homes:
             worker = node.run_pod(home.pod, self._homes.policy(home.project, node.policy))
             self._homes.add(worker.pod.metadata.uid, home)
             self._know(worker)
+
+    def _say_what_is_on_disk(self, label: str, pod: v1.Pod) -> None:
+        names = [v.name for v in pod.spec.volumes if mounts.belongs_in_memory(v)]
+        if names and not self._homes.info.memory_dir:
+            self._output.say(
+                label,
+                "warning: there is no tmpfs to write to (XDG_RUNTIME_DIR, /run, /dev/shm): these "
+                f"volumes are on disk, in {self._state.path}: {', '.join(names)}",
+            )
 
     def _know(self, worker: PodWorker) -> None:
         self._taken_on.append(worker)
@@ -496,7 +509,7 @@ class Session:
         target = self._options.exit_code_from
         home, container = selection.find(self._loaded.pods, "--exit-code-from", target)
         meta, record = worker.pod.metadata, worker.record
-        if (meta.namespace, meta.name) != _full_name(home.pod):
+        if (meta.namespace, meta.name) != full_name(home.pod):
             return
         state = next(c for c in record.containers if c.name == container.name)
         over = record.status.phase in reasons.TERMINAL_PHASES
@@ -513,7 +526,8 @@ class Session:
         self._followed = True
         node = self._node
         if node is not None and not self._asked:
-            self._output.say(self._labels[meta.uid], f"{container.name} has ended: stopping all")
+            what = narration.how_it_is_over(state.ended)
+            self._output.say(self._labels[meta.uid], f"{container.name} {what}: stopping all")
             self._stop(node, self._options.grace_period)
 
     def event(self, event: v1.Event) -> None:
@@ -605,7 +619,7 @@ class Session:
         return f"{self._labels[id.pod_uid]}/{id.name}"
 
 
-def _full_name(pod: v1.Pod) -> tuple[str, str]:
+def full_name(pod: v1.Pod) -> tuple[str, str]:
     return pod.metadata.namespace, pod.metadata.name
 
 

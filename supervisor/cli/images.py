@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 
+from supervisor.cli import options
 from supervisor.errors import ExitCode, ManifestError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Listed(Struct, frozen=True, rename="camel"):
     container: str
     image: str
     rule: str = ""  # that speaks for the image: a key of podvisor.toml, or --map and its image
+    config: str = ""  # the podvisor.toml that has its entries, or would have them
     command: tuple[str, ...] = ()
     file: str = ""  # absolute, on this machine
     volume: str = ""  # of the pod's own, where the program is looked up instead
@@ -52,10 +54,7 @@ def command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
+    maps: options.Map = None,
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Print everything as JSON.")
     ] = None,
@@ -118,8 +117,9 @@ def _listed(home: LoadedPod, container: v1.Container, configuration: spec.Config
         container=container.name,
         image=container.image,
         rule=found.rule if found is not None else "",
+        config=known.file,
     )
-    if images.no_program(container, found) is not None:
+    if images.no_program(container, known) is not None:
         return replace(listed, problem="nothing to run", unmapped=True)
     # In the modes with mounts; that `group` has none is said when something is to run in it.
     info = replace(
@@ -200,10 +200,11 @@ def _row(listed: Listed) -> tuple[str, ...]:
     words = " ".join(shlex.join(listed.command).split())
     file = f"{listed.file} ({listed.problem})" if listed.file and listed.problem else listed.file
     file = f"in volume {listed.volume}" if listed.volume else file
+    of_file = listed.rule and not listed.rule.startswith("--map ")
     cells = (
         f"{listed.pod}/{listed.container}",
         listed.image or "-",
-        listed.rule or "-",
+        f"{listed.config}: {listed.rule}" if of_file else listed.rule or "-",
         words[:_WIDEST] + ("…" if len(words) > _WIDEST else "") or "-",
         file or listed.problem,
     )
@@ -215,12 +216,18 @@ def _advice(listed: list[Listed]) -> str:
     from supervisor.api.problems import printable
     from supervisor.runtime.images import suggested_key
 
-    wanting = [each for each in listed if each.unmapped]
-    lines = ["", "Add to podvisor.toml, or use --map IMAGE=COMMAND:"]
-    for rule, key in dict.fromkeys((e.rule, suggested_key(e.image)) for e in wanting):
-        line = 'entrypoint = ["PROGRAM"]'
-        if rule:
-            lines += ["", f'    to [images."{printable(rule)}"]: {line}']
-        else:
-            lines += ["", f'    [images."{printable(key)}"]', f"    {line}"]
-    return "\n".join(lines) if wanting else ""
+    wanting: dict[str, dict[tuple[str, str], None]] = {}
+    for each in listed:
+        if each.unmapped:
+            entry = each.rule, suggested_key(each.image)
+            wanting.setdefault(each.config, {})[entry] = None
+    lines = []
+    for file, entries in wanting.items():
+        lines += ["", f"Add to {printable(file)}, or use --map IMAGE=COMMAND:"]
+        for rule, key in entries:
+            line = 'entrypoint = ["PROGRAM"]'
+            if rule:
+                lines += ["", f'    to [images."{printable(rule)}"]: {line}']
+            else:
+                lines += ["", f'    [images."{printable(key)}"]', f"    {line}"]
+    return "\n".join(lines)

@@ -152,6 +152,11 @@ class Output:
         source = self._sources.get(id)
         return source is not None and source.silent
 
+    def look(self) -> None:
+        """See now whether logs have grown: a logger whose node and launcher are both dead goes on
+        writing, and has nobody to tell."""
+        self._wake.set()
+
     def abandon(self) -> None:
         """Give up what is not written yet: somebody stopped reading, and we are to end."""
         self._scope.cancel()

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from supervisor.cli import options
 from supervisor.errors import ExitCode, ManifestError
 
 NO_ARGS_IS_HELP = True
@@ -26,13 +27,8 @@ def command(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A manifest, YAML or JSON.")],
     target: Annotated[str, typer.Argument(metavar="POD/CONTAINER", help="Whose probe.")],
     kind: Annotated[Kind, typer.Argument(help="Which of its probes.")],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
-    ] = False,
+    maps: options.Map = None,
+    strict: options.Strict = False,
 ) -> None:
     """Make one probe of a manifest now, and say what the kubelet would conclude.
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from supervisor.cli import fail_with
+from supervisor.cli import fail_with, options
 from supervisor.errors import ExitCode, UsageError
-from supervisor.runtime.cri import Isolation
 
 if TYPE_CHECKING:
     from supervisor.project import manifests
@@ -57,13 +56,6 @@ class Output(enum.StrEnum):
     YAML = "yaml"
 
 
-class IsolationChoice(enum.StrEnum):
-    AUTO = "auto"
-    PIDNS = Isolation.PIDNS
-    PIDNS_ROOTLESS = Isolation.PIDNS_ROOTLESS
-    GROUP = Isolation.GROUP
-
-
 def command(
     ctx: typer.Context,
     files: Annotated[
@@ -87,33 +79,19 @@ def command(
         Output | None,
         typer.Option("--output", "-o", help="Print the final Pod objects; logs go to stderr."),
     ] = None,
-    timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Time before each line.")
-    ] = False,
+    timestamps: options.Timestamps = False,
     no_prefix: Annotated[
         bool, typer.Option("--no-prefix", help="Lines as the containers wrote them.")
     ] = False,
-    isolation: Annotated[
-        IsolationChoice, typer.Option(help="How containers are kept apart; `doctor` says more.")
-    ] = IsolationChoice.AUTO,
-    pass_env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
-    ] = None,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
+    isolation: options.IsolationMode = options.IsolationChoice.AUTO,
+    pass_env: options.PassEnv = None,
+    maps: options.Map = None,
     env_file: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE", help="NAME=VALUE lines that every container gets too."),
     ] = None,
-    backoff_initial: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
-    ] = None,
-    backoff_max: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
-    ] = None,
+    backoff_initial: options.BackoffInitial = None,
+    backoff_max: options.BackoffMax = None,
     stdin: Annotated[
         bool, typer.Option("--stdin", "-i", help="Give one container our stdin.")
     ] = False,
@@ -128,11 +106,13 @@ def command(
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="[POD/]C", help="Run this container, and no others but more --only."),
+        typer.Option(
+            metavar="[POD/]C,…", help="Run these containers, and no others but more --only."
+        ),
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option("--except", metavar="[POD/]C", help="Leave this container out."),
+        typer.Option("--except", metavar="[POD/]C,…", help="Leave these containers out."),
     ] = None,
     exit_code_from: Annotated[
         str,
@@ -158,9 +138,7 @@ def command(
     image: Annotated[
         str, typer.Option(metavar="IMAGE", help="Of `-- CMD`: named in its pod, not run.")
     ] = "",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
-    ] = False,
+    strict: options.Strict = False,
 ) -> None:
     """Run pods in the foreground, from their first process to their last.
 
@@ -182,7 +160,7 @@ def command(
 
       kustomize build overlays/dev | podvisor run -
 
-      podvisor run shop.yaml --except web --exit-code-from tests
+      podvisor run shop.yaml --except web,mesh --exit-code-from tests
 
       podvisor run --name web --port 8000 -- python3 -m http.server 8000
 

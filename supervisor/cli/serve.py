@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.run import IsolationChoice
+from supervisor.cli import options
 from supervisor.errors import UsageError
 
 NO_ARGS_IS_HELP = False
@@ -44,29 +44,13 @@ def command(
             help="Grace at the end, if shorter than a pod's.",
         ),
     ] = None,
-    timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Time before each line.")
-    ] = False,
-    isolation: Annotated[
-        IsolationChoice, typer.Option(help="How containers are kept apart; `doctor` says more.")
-    ] = IsolationChoice.AUTO,
-    pass_env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
-    ] = None,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
-    backoff_initial: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
-    ] = None,
-    backoff_max: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
-    ] = False,
+    timestamps: options.Timestamps = False,
+    isolation: options.IsolationMode = options.IsolationChoice.AUTO,
+    pass_env: options.PassEnv = None,
+    maps: options.Map = None,
+    backoff_initial: options.BackoffInitial = None,
+    backoff_max: options.BackoffMax = None,
+    strict: options.Strict = False,
 ) -> None:
     """Run a durable node: containers outlive it, and its next life takes them on again.
 
@@ -86,7 +70,7 @@ def command(
 
     if "-" in (files or ()):
         raise UsageError("cannot serve standard input: name files or folders, which are watched")
-    options = foreground.Options(
+    chosen = foreground.Options(
         grace_period=grace_period,
         timestamps=timestamps,
         pass_env=manifests.variables("--pass-env", pass_env),
@@ -98,7 +82,7 @@ def command(
         files or [],
         state_dir,
         isolation.value,
-        options,
+        chosen,
         keep=on_exit is OnExit.KEEP,
         strict=strict,
     )

@@ -19,6 +19,7 @@ import anyio
 from msgspec.structs import replace
 
 from supervisor.api import v1
+from supervisor.api.problems import MAX_FINDINGS, Problem
 from supervisor.cli import complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
@@ -29,12 +30,13 @@ from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.lifecycle.record import PodRecord
+from supervisor.lifecycle.record import PodRecord, Sandbox
 from supervisor.project import manifests
 from supervisor.project.manifests import LoadedPod
 from supervisor.runtime import survivors
+from supervisor.runtime.cri import StartError
 from supervisor.runtime.launch import Launcher, ProcessRuntime, connect_launcher, spawn_launcher
-from supervisor.runtime.spec import Configuration
+from supervisor.runtime.spec import Configuration, launch_spec
 from supervisor.store.sqlite import SQLiteStore
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the files
@@ -104,6 +106,7 @@ class _Serving(Session):
         self._boot_id = survivors.boot_id()
         self._wished = isolation
         self._ending = anyio.Event()
+        self._guessed: set[str] = set()  # uids of pods whose files are not known yet
         self._refused: set[str] = set()  # what was said about pods that are not taken on
         self._missing: frozenset[str] = frozenset()  # ConfigMaps and Secrets, as was said last
 
@@ -125,10 +128,11 @@ class _Serving(Session):
                 f"{self._wished} only when this node starts with none",
             )
         self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
-        self._configure(node, self._sources.configuration)
+        self._homes.configuration = self._sources.configuration
         self._homes.find = self._find_home
         await node.restore(self._restored)
         node.configuration_changed()  # since the last life, perhaps
+        self._say_missing(node)
         again = f": {_count(len(self._taken_on), 'pod')} taken on again" if self._taken_on else ""
         self._output.say("podvisor", f"state in {self._state.path}{again}")
         if self._asked:
@@ -193,6 +197,8 @@ class _Serving(Session):
         self._reserve([pod])
         self._know(worker)
         self._homes.add(pod.metadata.uid, self._find_home(pod))
+        if foreground.full_name(pod) not in self._sources.wanted:
+            self._guessed.add(pod.metadata.uid)
         label = self._name(pod)
         for container in worker.record.containers:
             running = container.running
@@ -208,22 +214,36 @@ class _Serving(Session):
             await anyio.sleep(_LOOK_EVERY)
             if self._asked:
                 return
-            for problem in self._sources.look():
+            self._output.look()
+            for problem in await self._sources.look_aside():
                 self._output.print(f"{problem}\n")
             self._configure(node, self._sources.configuration)
             self._reconcile(node)
 
     def _configure(self, node: Node, configuration: Configuration) -> None:
         """What starts from now on gets this, and what has waited for it starts now."""
-        missing = manifests.as_warnings(manifests.unconfigured(self._wanted(), configuration))
-        said = [str(problem) for problem in missing]
-        for text in said:
-            if text not in self._missing:
-                self._output.print(f"{text}; waiting for it\n")
-        self._missing = frozenset(said)
         if configuration != self._homes.configuration:
             self._homes.configuration = configuration
             node.configuration_changed()
+        self._say_missing(node)
+
+    def _say_missing(self, node: Node) -> None:
+        """What the wanted pods refer to and is in no file, and what that means for each."""
+        there = {
+            foreground.full_name(worker.pod): worker.record
+            for worker in node.workers
+            if worker.record.deletion is None
+        }
+        said: set[str] = set()
+        for home in self._wanted():
+            record = there.get(foreground.full_name(home.pod))
+            missing = manifests.unconfigured([home], self._homes.configuration)
+            for problem in manifests.as_warnings(missing):
+                text = str(problem)
+                if text not in self._missing and len(said) < MAX_FINDINGS:
+                    self._output.print(f"{text}; {_without(problem, record)}\n")
+                said.add(text)
+        self._missing = frozenset(said)
 
     def _reconcile(self, node: Node) -> None:
         """Have what is wanted, and nothing else; a pod that must go first goes first."""
@@ -245,7 +265,43 @@ class _Serving(Session):
             elif not deleted and not _is_same(worker.pod, home.pod):
                 self._output.say(self._name(worker.pod), "its manifest has changed: replacing it")
                 node.delete(worker)
+            elif not deleted and not self._goes_on_with(node, worker, home):
+                text = "what podvisor.toml says of it has changed: replacing it"
+                self._output.say(self._name(worker.pod), text)
+                node.delete(worker)
         self._run(node, [_sourced(home) for home in wanted.values() if self._is_possible(home)])
+
+    def _goes_on_with(self, node: Node, worker: PodWorker, home: LoadedPod) -> bool:
+        """Whether a pod would be started as it was, also by what podvisor.toml says now."""
+        pod, uid = worker.pod, worker.pod.metadata.uid
+        before = self._homes.by_uid(uid)
+        known = uid not in self._guessed
+        self._guessed.discard(uid)
+        if known:
+            if (before.project, before.directory) == (home.project, home.directory):
+                return True
+            if not self._is_possible(home):
+                return True
+            if self._launched(pod, before) != self._launched(pod, home):
+                return False
+            old, new = (self._homes.policy(each.project, node.policy) for each in (before, home))
+            if old != new:
+                self._output.say(self._name(pod), "goes on with the back-off it has started with")
+        self._homes.add(uid, home)
+        return True
+
+    def _launched(self, pod: v1.Pod, home: LoadedPod) -> list[object]:
+        """What its containers are started with from there, or else what that would come from."""
+        info = self._homes.info_of(home)
+        made: list[object] = []
+        for container in (*pod.spec.init_containers, *pod.spec.containers):
+            id = ContainerId(pod.metadata.uid, container.name, 0)
+            try:
+                made.append(launch_spec(pod, container, id, info))
+            except StartError as error:
+                image = info.images.find(container.image)
+                made.append((error.message, info.environ, info.given, image, info.working_dir))
+        return made
 
     def _forget_gone(self, node: Node) -> None:
         """Pods come and go for months: of those that are gone nothing is kept."""
@@ -255,6 +311,7 @@ class _Serving(Session):
             self._labels = {uid: label for uid, label in self._labels.items() if uid in uids}
             for uid in self._homes.uids - uids:
                 self._homes.forget(uid)
+            self._guessed &= uids
             self._unhealthy = {said for said in self._unhealthy if said[0] in uids}
 
     def _is_possible(self, home: LoadedPod) -> bool:
@@ -279,6 +336,19 @@ class _Serving(Session):
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _without(problem: Problem, record: PodRecord | None) -> str:
+    """What a pod does that misses something: it may have had it before."""
+    if record is not None and record.sandbox is not Sandbox.ABSENT:
+        if ".volumes[" in f".{problem.path}":
+            return "its volume keeps what it has"
+        if any(container.running is not None for container in record.containers):
+            return (
+                "containers that run keep their variables; one that starts now waits for it "
+                "(CreateContainerConfigError)"
+            )
+    return "waiting for it"
 
 
 def _sourced(home: LoadedPod) -> LoadedPod:

@@ -5,8 +5,15 @@ file brings its pods, a removed one takes them away, a changed one replaces thos
 a file that is broken says so and changes nothing: its pods stay as it described them last. A file
 may as well hold only configuration for the pods of others, or only what is not run.
 
+A file means what it does together with the podvisor.toml that belongs to it, and with the env files
+that this one names: when one of these changes, the file is read again.
+
 `look` reads what has changed since the last look, by size, times and inode, and nothing else. It
-starts and stops nothing; serving.py does, by what `wanted` and `knows` say.
+starts and stops nothing; serving.py does, by what `wanted` and `is_broken` say.
+
+A large file takes seconds to read, so while the node runs, looks are made on a thread, one at a
+time. `wanted` and `configuration` change at once, at the end of a look; nothing else of this may
+be asked for during one.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import os
 
 from supervisor.api import v1
 from supervisor.api.problems import Problem, Severity
+from supervisor.kubelet.volumes import on_thread
 from supervisor.project import manifests
 from supervisor.project.manifests import Loaded, LoadedPod
 from supervisor.runtime.spec import Configuration
@@ -24,6 +32,8 @@ from supervisor.runtime.spec import Configuration
 SOURCE = "podvisor/source"
 
 _Stamp = tuple[int, int, int]  # size, time of change in ns, inode
+# Of a file, and by path of the podvisor.toml and the env files that count for it.
+_Stamps = tuple[_Stamp, tuple[tuple[str, _Stamp | None], ...]]
 
 
 class Sources:
@@ -35,7 +45,7 @@ class Sources:
         self.paths = [os.path.abspath(path) for path in paths]
         self._maps = maps
         self._strict = strict  # whether what is not run is refused
-        self._stamps: dict[str, _Stamp] | None = None  # none: nobody has looked yet
+        self._stamps: dict[str, _Stamps] | None = None  # none: nobody has looked yet
         self._good: dict[str, Loaded] = {}  # by file: what it held last
         self._broken: dict[str, list[Problem]] = {}  # files and folders, with what was told
         self._missed: set[str] = set()  # files that were gone when looked for last
@@ -44,13 +54,19 @@ class Sources:
         self.wanted: dict[tuple[str, str], LoadedPod] = {}  # by namespace and name
         self.configuration = Configuration()  # of all files
 
+    async def look_aside(self) -> list[Problem]:
+        """`look`, while the event loop goes on. Cancelled, these sources are of no more use."""
+        problems: list[Problem] = await on_thread(self.look, abandoned=True)
+        return problems
+
     def look(self) -> list[Problem]:
         """Read what has changed; return what is newly wrong."""
         known, broken = self._stamps or {}, self._broken
         self._broken = {}
         problems: list[Problem] = []
         files = self._files()
-        found = ((file, self._stamp(file)) for file in files)
+        configs: dict[str, tuple[str, _Stamp] | None] = {}
+        found = ((file, self._stamp(file, configs)) for file in files)
         stamps = {file: stamp for file, stamp in found if stamp is not None}
         seen = tuple(stamps)
         if self._stamps is None:
@@ -61,14 +77,19 @@ class Sources:
                 if file not in stamps
             ]
         changed = self._stamps is None
+        told: set[Problem] = set()  # of files that are read again as they were
         for file, stamp in stamps.items():
             # What is broken may be so because of something else: its mode, its podvisor.toml.
             if stamp != known.get(file) or file in broken:
+                if file in known and stamp[0] == known[file][0] and file in self._good:
+                    told.update(self._good[file].problems)
                 said = self._read(file)
                 changed |= file in broken and file not in self._broken
                 problems += said if file not in self._broken else ()
         for path, said in self._broken.items():
             problems += said if said != broken.get(path) else ()
+        # What is wrong with a podvisor.toml is found with each of its files.
+        problems = [problem for problem in dict.fromkeys(problems) if problem not in told]
         for file in known.keys() - stamps.keys():
             if file in self._missed:
                 self._missed.discard(file)
@@ -117,11 +138,23 @@ class Sources:
             files += [file for file in inside if not os.path.isdir(file)]
         return list(dict.fromkeys(files))
 
-    def _stamp(self, file: str) -> _Stamp | None:
+    def _stamp(self, file: str, configs: dict[str, tuple[str, _Stamp] | None]) -> _Stamps | None:
         known = self._stamps or {}
-        if file in known and os.path.dirname(file) in self._broken:
+        folder = os.path.dirname(file)
+        if file in known and folder in self._broken:
             return known[file]  # of a folder that cannot be read: that is said already
-        return _stamp(file)
+        stamp = _stamp(file)
+        if stamp is None:
+            return None
+        if folder not in configs:
+            configs[folder] = _config(folder)
+        config = configs[folder]
+        if config is None:
+            return stamp, ()
+        # Which files it names is known once it has been read; then it is read once more.
+        named = self._good[file].project.env_file if file in self._good else ()
+        paths = [os.path.join(os.path.dirname(config[0]), name) for name in named]
+        return stamp, (config, *((path, _stamp(path)) for path in paths))
 
     def _read(self, file: str) -> list[Problem]:
         if os.path.exists(file) and not os.path.isfile(file):
@@ -136,7 +169,11 @@ class Sources:
         return list(loaded.problems)
 
     def _merge(self) -> list[Problem]:
-        """One object for each kind and name; return the clashes that are new."""
+        """One object for each kind and name; return the clashes that are new.
+
+        What pods are called depends on all files (`manifests.distinct`): when a second kind comes
+        to a name, or goes, the pod of the first is another one, and replaced like any other.
+        """
         problems: dict[str, Problem] = {}
         taken: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: by which file
 
@@ -148,18 +185,19 @@ class Sources:
                 problems[str(problem)] = problem
             return other == file
 
-        self.wanted = {}
+        pods: list[LoadedPod] = []
         maps: list[v1.ConfigMap] = []
         secrets: list[v1.Secret] = []
         for file in sorted(self._good, key=self._place):
             held = self._good[file]
-            for home in held.pods:
-                meta = home.pod.metadata
-                if takes(file, "pod", meta):
-                    self.wanted[meta.namespace, meta.name] = home
+            pods += [each for each in held.pods if takes(file, _kind(each), each.pod.metadata)]
             maps += [each for each in held.config_maps if takes(file, each.kind, each.metadata)]
             secrets += [each for each in held.secrets if takes(file, each.kind, each.metadata)]
-        self.configuration = manifests.configuration(maps, secrets)
+        documents = [home.document for home in pods if home.document is not None]
+        named, clashes = manifests.distinct(pods, documents)
+        problems |= {str(problem): problem for problem in clashes}
+        wanted = {(h.pod.metadata.namespace, h.pod.metadata.name): h for h in named}
+        self.wanted, self.configuration = wanted, manifests.configuration(maps, secrets)
         new = [problem for text, problem in problems.items() if text not in self._clashes]
         self._clashes = set(problems)
         return new
@@ -172,8 +210,24 @@ class Sources:
         return len(self.paths), file
 
 
+def _kind(home: LoadedPod) -> str:
+    """Of what stands in the file."""
+    return "Pod" if home.document is None else str(home.document.data["kind"])
+
+
 def _problem(file: str, text: str) -> Problem:
     return Problem(Severity.ERROR, file, 0, 0, "", text)
+
+
+def _config(folder: str) -> tuple[str, _Stamp] | None:
+    """The podvisor.toml that counts in a folder."""
+    while True:
+        path = os.path.join(folder, manifests.CONFIG)
+        stamp = _stamp(path)
+        parent = os.path.dirname(folder)
+        if stamp is not None or parent == folder:
+            return (path, stamp) if stamp is not None else None
+        folder = parent
 
 
 def _stamp(file: str) -> _Stamp | None:

@@ -6,7 +6,8 @@ passed on from here, into a pipe, or with -t into a terminal of the container's 
 held here for that. What it shows comes back by way of the container's log, as all output does
 (output.py); ours is in raw mode meanwhile, and every key, Ctrl-C too, is the container's.
 
-It is in raw mode only while that container runs, and never when the context of `Attachment` ends.
+It is in raw mode only while that container runs, and never when the context of `Attachment` ends,
+nor while we are stopped: Ctrl-Z is the container's, but SIGTSTP may come from elsewhere.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Attachment:
         """Pass on what is typed, until cancelled."""
         async with anyio.create_task_group() as tasks:
             if self.tty:
-                tasks.start_soon(self._follow_window)
+                tasks.start_soon(self._take_signals)
             while True:
                 await self._lent.wait()
                 self._lent = anyio.Event()
@@ -158,9 +159,15 @@ class Attachment:
 
     # --- the terminal ---------------------------------------------------------------------------
 
-    async def _follow_window(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGWINCH, signal.SIGCONT) as signals:
-            async for _ in signals:
+    async def _take_signals(self) -> None:
+        ours = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+        with anyio.open_signal_receiver(*ours) as signals:
+            async for received in signals:
+                if received == signal.SIGTSTP:
+                    if self._is_raw and self._is_in_front():
+                        self._set(self._before)
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                    continue  # with the SIGCONT that has come meanwhile
                 if self._is_raw:  # after SIGCONT it may be as the shell likes it
                     self._set(_raw(self._before))
                 if self._input >= 0:
@@ -185,12 +192,14 @@ class Attachment:
         self._is_raw = False
         # From the background it would stop us, and the terminal is the shell's then.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+        if self._is_in_front():
+            self._set(self._before)
+
+    def _is_in_front(self) -> bool:
         try:
-            if os.tcgetpgrp(_KEYBOARD) != os.getpgrp():
-                return
+            return os.tcgetpgrp(_KEYBOARD) == os.getpgrp()
         except OSError:  # not our controlling terminal: nobody minds
-            pass
-        self._set(self._before)
+            return True
 
     def _set(self, attributes: list[Any]) -> None:
         with contextlib.suppress(termios.error):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
 
-from supervisor.cli import complain
+from supervisor.cli import complain, options
 from supervisor.errors import ExitCode
 
 NO_ARGS_IS_HELP = True
@@ -16,13 +17,8 @@ def command(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|DIR|-...", help="Manifests, YAML or JSON.")
     ],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
-    ] = False,
+    maps: options.Map = None,
+    strict: options.Strict = False,
 ) -> None:
     """Check manifests and say everything that is wrong with them.
 
@@ -58,4 +54,8 @@ def command(
         ("Secret", [each.metadata for each in loaded.secrets]),
     ):
         for meta in metas:
-            print(f"{kind} {meta.namespace}/{meta.name} is valid")
+            source = loaded.sources[kind, meta.namespace, meta.name]
+            print(f"{printable(source)}: {kind} {meta.namespace}/{meta.name} is valid")
+    applying = Counter(i.project.images.file for i in loaded.pods if i.project.found)
+    for file, count in applying.items():
+        print(f"{printable(file)}: applies to {count} pod{'s' if count > 1 else ''}")

@@ -212,6 +212,10 @@ class Node:
         await self.runtime.remove_other_pods(
             frozenset((meta.namespace, meta.name, meta.uid) for meta in pods)
         )
+        if self.volumes is not None:
+            await self.volumes.remove_others(
+                frozenset(record.pod.metadata.uid for record in records)
+            )
         for record in records:
             worker = self._workers[record.pod.metadata.uid] = PodWorker(self, record)
             try:
@@ -297,7 +301,9 @@ class Node:
             if not worker.finished.is_set():
                 worker.tell(self._stopping)
 
-    def delete(self, worker: PodWorker, grace: int | None = None) -> PodWorker:
+    def delete(
+        self, worker: PodWorker, grace: int | None = None, *, kill: bool = False
+    ) -> PodWorker:
         """Ask for the deletion of one pod, also of one that has ended; return who sees to it.
 
         Asking again only shortens.
@@ -305,7 +311,7 @@ class Node:
         uid = worker.pod.metadata.uid
         if worker.finished.is_set() and self._workers.get(uid) is worker:
             worker = self._work(PodWorker(self, worker.record))
-        worker.tell(DeletionRequested(at=self.clock.now(), grace=grace))
+        worker.tell(DeletionRequested(at=self.clock.now(), grace=grace, kill=kill))
         return worker
 
     def configuration_changed(self) -> None:

@@ -11,6 +11,7 @@ so a node that comes back goes on with what it finds.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterable
@@ -27,15 +28,17 @@ from supervisor.lifecycle.facts import VolumeFailure
 from supervisor.runtime import env_files, mounts, volume_files, volumes
 from supervisor.runtime.cri import LaunchSpec, StartError
 from supervisor.runtime.env_files import EnvFiles
+from supervisor.runtime.mounts import Folders
 from supervisor.runtime.spec import NodeInfo, hostname
 from supervisor.runtime.volumes import VolumeError
 
 _T = TypeVar("_T")
 
 
-async def on_thread(work: Callable[[], Any]) -> Any:
+async def on_thread(work: Callable[[], Any], *, abandoned: bool = False) -> Any:
+    """`abandoned`: who is cancelled does not wait for the end of it."""
     try:
-        return await anyio.to_thread.run_sync(work)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandoned)
     except RuntimeError:  # no thread can be had (RLIMIT_NPROC, pids.max): it must be done anyway
         return work()
 
@@ -43,15 +46,17 @@ async def on_thread(work: Callable[[], Any]) -> Any:
 class VolumeManager:
     """`info` says what pods need to know of the machine, and the configuration as it is now.
 
-    `elsewhere` does what blocks.
+    `folders` are those of the node that it names. `elsewhere` does what blocks.
     """
 
     def __init__(
         self,
         info: Callable[[v1.Pod], NodeInfo],
+        folders: Folders,
         elsewhere: Callable[[Callable[[], Any]], Awaitable[Any]] = on_thread,
     ) -> None:
         self._info = info
+        self._folders = folders
         self._elsewhere = elsewhere
         self._turns: dict[str, anyio.Lock] = {}  # by pod uid
 
@@ -75,8 +80,7 @@ class VolumeManager:
         wanted = {env_files.place(ref) for ref in env_files.references(container)}
         if not wanted:
             return {}
-        state_dir = self._info(pod).state_dir
-        return await self._in_turn(pod, partial(_read_env_files, pod, state_dir, wanted))
+        return await self._in_turn(pod, partial(_read_env_files, pod, self._folders, wanted))
 
     async def open(self, pod: v1.Pod, spec: LaunchSpec) -> LaunchSpec:
         """What is to be started, with all that it mounts in place. Raises StartError."""
@@ -87,14 +91,17 @@ class VolumeManager:
     async def tear_down(self, pod: v1.Pod) -> None:
         """Remove the pod's own volumes. Nothing of the pod runs any more."""
         if pod.spec.volumes:
-            folder = mounts.volumes_folder(self._info(pod).state_dir, pod.metadata.uid)
-            await self._in_turn(pod, partial(volume_files.remove, folder))
+            await self._in_turn(pod, partial(_tear_down, pod.metadata.uid, self._folders))
         self._turns.pop(pod.metadata.uid, None)
+
+    async def remove_others(self, known: frozenset[str]) -> None:
+        """Remove the volumes of pods with other uids: an earlier life of the node has left them."""
+        await self._elsewhere(partial(_remove_others, known, self._folders))
 
     async def over_limit(self, pod: v1.Pod) -> tuple[str, str] | None:
         """The first volume that holds more than it may, and how much that is."""
         over: tuple[str, str] | None = await self._elsewhere(
-            partial(_over_limit, pod, self._info(pod).state_dir)
+            partial(_over_limit, pod, self._folders)
         )
         return over
 
@@ -115,7 +122,7 @@ def _update(pod: v1.Pod, node: NodeInfo) -> tuple[VolumeFailure, ...]:
         for volume in pod.spec.volumes
         if mounts.is_written(volume)
         # Else it was never set up, or is torn down by now.
-        and os.path.isdir(mounts.volume_folder(volume, node.state_dir, uid))
+        and os.path.isdir(mounts.volume_folder(volume, node.folders, uid))
     ]
     return _each(written, lambda volume: _set_up_one(volume, pod, node))
 
@@ -127,7 +134,9 @@ def _each(
     for volume in wanted:
         try:
             work(volume)
-        except (VolumeError, OSError, ValueError) as error:
+        except OSError as error:
+            failures.append(VolumeFailure(volume.name, volume_files.go_words(error)))
+        except (VolumeError, ValueError) as error:
             failures.append(VolumeFailure(volume.name, str(error)))
     return tuple(failures)
 
@@ -136,12 +145,44 @@ def _set_up_one(volume: v1.Volume, pod: v1.Pod, node: NodeInfo) -> None:
     if volume.host_path is not None:
         volume_files.check_host_path(volume.host_path)
         return
-    folder = mounts.volume_folder(volume, node.state_dir, pod.metadata.uid)
+    if mounts.belongs_in_memory(volume) and node.memory_dir:
+        _make_pod_folder(node.memory_dir, pod.metadata.uid)
+    folder = mounts.volume_folder(volume, node.folders, pod.metadata.uid)
     group = _fs_group(pod, node)
     if mounts.is_written(volume):
         volume_files.write(folder, volumes.contents(volume, pod, node), group)
     else:
         volume_files.make_empty(folder, group)
+
+
+def _make_pod_folder(memory: str, uid: str) -> None:
+    """In memory, for nobody else, as the runtime makes the one in the state folder.
+
+    The node's own folder is not made again: whoever has removed it will do so another time.
+    """
+    for folder, mode in (
+        (mounts.pods_folder(memory), 0o711),
+        (mounts.pod_folder(memory, uid), 0o700),
+    ):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, mode)
+
+
+def _tear_down(uid: str, folders: Folders) -> None:
+    # Whatever belongs in memory may still lie on the disk: there was no tmpfs in an earlier life.
+    volume_files.remove(mounts.volumes_folder(folders.state, uid))
+    if folders.memory not in ("", folders.state):
+        volume_files.remove(mounts.pod_folder(folders.memory, uid))
+
+
+def _remove_others(known: frozenset[str], folders: Folders) -> None:
+    for folder in {folders.state, folders.memory} - {""}:
+        try:
+            uids = set(os.listdir(mounts.pods_folder(folder)))
+        except OSError:  # nothing has been there
+            continue
+        for uid in uids - known:
+            _tear_down(uid, folders)
 
 
 def _fs_group(pod: v1.Pod, node: NodeInfo) -> int | None:
@@ -153,16 +194,16 @@ def _fs_group(pod: v1.Pod, node: NodeInfo) -> int | None:
     return group if possible else None
 
 
-def _read_env_files(pod: v1.Pod, state_dir: str, wanted: Iterable[tuple[str, str]]) -> EnvFiles:
-    folders = {
-        volume.name: mounts.volume_folder(volume, state_dir, pod.metadata.uid)
+def _read_env_files(pod: v1.Pod, folders: Folders, wanted: Iterable[tuple[str, str]]) -> EnvFiles:
+    places = {
+        volume.name: mounts.volume_folder(volume, folders, pod.metadata.uid)
         for volume in pod.spec.volumes
         if volume.empty_dir is not None
     }
     found: dict[tuple[str, str], bytes | OSError] = {}
     for name, path in wanted:
         try:
-            found[name, path] = volume_files.read_env_file(folders[name], path)
+            found[name, path] = volume_files.read_env_file(places[name], path)
         except OSError as error:
             found[name, path] = error
         except ValueError:  # a path that no file can have
@@ -177,6 +218,11 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
     container = next(
         c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == spec.id.name
     )
+    try:
+        _restore_memory(pod, container, node)
+    except VolumeError as error:
+        text, reason = str(error), reasons.CREATE_CONTAINER_CONFIG_ERROR
+        raise StartError(reason, text, created=False) from error
     opened = []
     try:
         for mount in spec.mounts:
@@ -196,14 +242,23 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
                 opened.append(replace(mount, source=source, sub_path=""))
             else:
                 opened.append(mount)
-    except (OSError, ValueError) as error:
+    except (VolumeError, ValueError) as error:
         raise StartError(reasons.CREATE_CONTAINER_ERROR, str(error), created=False) from error
     return replace(spec, mounts=tuple(opened))
 
 
-def _over_limit(pod: v1.Pod, state_dir: str) -> tuple[str, str] | None:
+def _restore_memory(pod: v1.Pod, container: v1.Container, node: NodeInfo) -> None:
+    """Make again what has vanished of memory while the pod lived: a logout may empty it."""
+    mounted = {mount.name for mount in container.volume_mounts}
+    for volume in filter(mounts.belongs_in_memory, pod.spec.volumes):
+        folder = mounts.volume_folder(volume, node.folders, pod.metadata.uid)
+        if volume.name in mounted and not os.path.isdir(folder):
+            _set_up_one(volume, pod, node)
+
+
+def _over_limit(pod: v1.Pod, folders: Folders) -> tuple[str, str] | None:
     for volume, limit in volumes.size_limits(pod):
-        folder = mounts.volume_folder(volume, state_dir, pod.metadata.uid)
+        folder = mounts.volume_folder(volume, folders, pod.metadata.uid)
         if volume_files.used(folder) * quantity.NANO > limit.nano:
             return volume.name, str(limit)
     return None

@@ -68,7 +68,7 @@ def trace(
         left = 0.0 if termination.kill else max(0.0, termination.deadline - at.boot)
         note = f"{left:.0f} s left"
         yield Mark(at=at, moment=Moment.SHORTENED, note=note)
-    if _gets_traffic(before) and not _gets_traffic(after):
+    if gets_traffic(before) and not gets_traffic(after):
         yield Mark(at=at, moment=Moment.ENDPOINTS_OFF)
     specs = after.pod.spec.init_containers + after.pod.spec.containers
     for spec, old, new in zip(specs, before.containers, after.containers, strict=True):
@@ -81,7 +81,7 @@ def trace(
         yield Mark(at=at, moment=Moment.OVER, note=after.status.phase)
 
 
-def _gets_traffic(record: PodRecord) -> bool:
+def gets_traffic(record: PodRecord) -> bool:
     """Whether a service would send the pod new requests (§10.2)."""
     return record.deletion is None and any(
         c.type == reasons.READY and c.status == "True" for c in record.status.conditions

@@ -97,7 +97,9 @@ class Homes:
 
     def node_info(self, pod: v1.Pod) -> spec.NodeInfo:
         """What this machine is to a pod."""
-        home = self.of(pod)
+        return self.info_of(self.of(pod))
+
+    def info_of(self, home: LoadedPod) -> spec.NodeInfo:
         names = (*home.project.pass_env, *self._pass_env)
         return replace(
             self.info,
@@ -134,7 +136,7 @@ class Homes:
         ]
 
 
-def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
+def node_info(isolation: Isolation, state_dir: str, memory_dir: str = "") -> spec.NodeInfo:
     """What containers can be told about this machine."""
     disk = os.statvfs(state_dir)
     return spec.NodeInfo(
@@ -142,6 +144,7 @@ def node_info(isolation: Isolation, state_dir: str) -> spec.NodeInfo:
         host_ip="127.0.0.1",
         isolation=isolation,
         state_dir=state_dir,
+        memory_dir=memory_dir,
         working_dir="/",
         uid=os.geteuid(),
         gid=os.getegid(),

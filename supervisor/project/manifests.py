@@ -1,10 +1,10 @@
 """From the FILE|DIR|- of a command line to pods, or to everything that is wrong with them.
 
-`run` and `validate` share this: which files are meant, what they hold, whether two pods have one
-name, which podvisor.toml belongs to them. This is also where a manifest meets the user that
-podvisor runs as and the images that he has mapped: ids that he cannot take, and containers without
-a program, are said before anything starts. Nothing is printed and nothing raised here for what is
-wrong with a file: it ends in `Loaded.problems`.
+`run` and `validate` share this: which files are meant, what they hold, what pods are called where
+two have one name, which podvisor.toml belongs to them. This is also where a manifest meets the user
+that podvisor runs as and the images that he has mapped: ids that he cannot take, and containers
+without a program, are said before anything starts. Nothing is printed and nothing raised here for
+what is wrong with a file: it ends in `Loaded.problems`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -27,6 +27,7 @@ from supervisor.api.problems import (
     MAX_FINDINGS,
     THE_REST,
     Finding,
+    Key,
     Path,
     Problem,
     Severity,
@@ -62,7 +63,9 @@ _Admit = Callable[[Any], tuple[v1.Pod | None, list[Finding]]]
 
 
 class Select(Protocol):
-    def __call__(self, data: Any, admit_pod: _Admit) -> tuple[v1.Pod | None, list[Finding]]: ...
+    def __call__(
+        self, data: Any, admit_pod: _Admit, kind: str
+    ) -> tuple[v1.Pod | None, list[Finding]]: ...
 
 
 class Project(Struct, frozen=True, kw_only=True):
@@ -95,6 +98,7 @@ class Loaded(Struct, frozen=True):
     project: Project  # the first manifest's
     config_maps: tuple[v1.ConfigMap, ...] = ()
     secrets: tuple[v1.Secret, ...] = ()
+    sources: Mapping[tuple[str, str, str], str] = {}  # by kind, namespace, name: which file has it
 
     def configuration(self) -> Configuration:
         """What they hold, in bytes."""
@@ -151,16 +155,16 @@ def load(
     """Read all manifests that the command line names. Raises nothing for what they hold.
 
     Kinds that are not run here are skipped with a warning where something is run beside them, and
-    refused where nothing is, or if `strict`. `part`: there are other files than these. `select`
-    judges plain data of a pod by the function it is given, or a part of it. `without_programs`:
-    also pods whose images stand for nothing that could be run. `fill` completes plain data of each
-    object before it is looked at.
+    refused where nothing is, or if `strict`. `part`: there are other files than these, and pods are
+    not told apart yet (`distinct`). `select` judges plain data of a pod by the function it is
+    given, or a part of it. `without_programs`: also pods whose images stand for nothing that could
+    be run. `fill` completes plain data of each object before it is looked at.
     """
     loader = _Loader(
         stdin, ids or _own_ids(), maps, select, without_programs=without_programs, fill=fill
     )
     loaded = loader.load(paths)
-    return replace(loaded, problems=loader.judge(strict=strict, part=part))
+    return _judged(loader, loaded, strict=strict, part=part)
 
 
 def load_text(
@@ -177,7 +181,15 @@ def load_text(
     """
     loader = _Loader(None, ids or _own_ids(), maps, fill=fill)
     loaded = loader.load_text(content, source)
-    return replace(loaded, problems=loader.judge(strict=False, part=False))
+    return _judged(loader, loaded)
+
+
+def _judged(loader: _Loader, loaded: Loaded, *, strict: bool = False, part: bool = False) -> Loaded:
+    problems = loader.judge(strict=strict, part=part)
+    if not part:
+        pods, clashes = distinct(loaded.pods, loader.documents)
+        loaded, problems = replace(loaded, pods=pods), (*problems, *clashes)
+    return replace(loaded, problems=problems)
 
 
 def _own_ids() -> Ids:
@@ -205,13 +217,13 @@ class _Loader:
             self._here = os.getcwd()
         except OSError:
             self._here = ""  # was deleted: good enough for files with absolute names
+        self.documents: list[codec.Document] = []  # that are to be run, good or not
         self._pods: list[LoadedPod] = []
         self._problems: list[Problem] = []
         self._config_maps: list[v1.ConfigMap] = []
         self._secrets: list[v1.Secret] = []
         self._others: list[_Others] = []
-        self._runs = False  # whether anything is there to be run, good or not
-        self._places: dict[tuple[str, str, str], str] = {}  # kind, namespace, name: where first
+        self._firsts: dict[tuple[str, str, str], codec.Document] = {}  # by kind, namespace, name
         self._projects: dict[str, Project] = {}  # by folder
 
     def load(self, paths: list[str]) -> Loaded:
@@ -233,12 +245,17 @@ class _Loader:
 
     def _loaded(self, project: Project) -> Loaded:
         return Loaded(
-            tuple(self._pods), (), project, tuple(self._config_maps), tuple(self._secrets)
+            tuple(self._pods),
+            (),
+            project,
+            tuple(self._config_maps),
+            tuple(self._secrets),
+            {key: document.source for key, document in self._firsts.items()},
         )
 
     def judge(self, *, strict: bool, part: bool) -> tuple[Problem, ...]:
         """All problems, once it is known what is there."""
-        if not strict and (part or self._runs):
+        if not strict and (part or self.documents):
             documents = [document for others in self._others for document in others.documents]
             if documents:
                 self._problems.append(_skipped(documents))
@@ -346,8 +363,12 @@ class _Loader:
                 findings = list(self._check_name(document, "Secret", secret.metadata))
                 self._secrets += [secret] if not findings else []
         else:
-            self._runs = True
+            hook, is_run = helm_hook(data)
+            if not is_run:
+                return hook
+            self.documents.append(document)
             pod, findings = self._admit(document, home.project.images)
+            findings = hook + findings
             if pod is not None:
                 self._pods.append(replace(home, pod=pod, document=document))
         return findings
@@ -358,7 +379,7 @@ class _Loader:
         here = partial(self._check_here, document, known)
         admit_pod: _Admit = partial(validation.admit, here=here)
         if self._select is not None:
-            admit_pod = partial(self._select, admit_pod=admit_pod)
+            admit_pod = partial(self._select, admit_pod=admit_pod, kind=_kind(document.data))
         if workloads.is_workload(document.data):
             return workloads.admit(document.data, admit_pod)
         return admit_pod(document.data)
@@ -366,7 +387,7 @@ class _Loader:
     def _check_here(
         self, document: codec.Document, known: Images, pod: v1.Pod
     ) -> Iterator[Finding]:
-        yield from self._check_name(document, "Pod", pod.metadata)
+        yield from self._check_name(document, _kind(document.data), pod.metadata)
         yield from unobtainable_ids(pod, self._ids)
         if not self._without_programs:
             yield from unusable_images(pod, known, self._ids)
@@ -375,15 +396,12 @@ class _Loader:
         self, document: codec.Document, kind: str, meta: v1.ObjectMeta
     ) -> Iterator[Finding]:
         path = ("metadata", "name")
-        first = self._places.get((kind, meta.namespace, meta.name))
-        if not meta.name:
-            pass  # which is said already
-        elif first is None:
-            place = f"{document.source}:{document.locate(path)[0]}"
-            self._places[kind, meta.namespace, meta.name] = place
-        else:  # also the same file named twice: its pods would run twice
+        first = self._firsts.setdefault((kind, meta.namespace, meta.name), document)
+        # Also the same file named twice: its pods would run twice. No name: that is said already.
+        if meta.name and first is not document:
             clash = duplicate(path, meta.name)
-            text = f"{clash.text}: namespace {meta.namespace} has it from {first} already"
+            place = f"{first.source}:{first.locate(path)[0]}"
+            text = f"{clash.text}: namespace {meta.namespace} has it from {place} already"
             yield Finding(clash.type, path, text)
 
     # --- podvisor.toml ------------------------------------------------------------------------
@@ -397,7 +415,8 @@ class _Loader:
         known = self._projects.get(folder)
         if known is None:
             found = self._find_project(folder)
-            known = replace(found, images=replace(found.images, maps=self._maps))
+            file = _short(os.path.join(found.root if found.found else folder, CONFIG), self._here)
+            known = replace(found, images=replace(found.images, maps=self._maps, file=file))
             self._projects[folder] = known
         return known
 
@@ -469,6 +488,96 @@ def _short(path: str, here: str) -> str:
     return path if short.startswith("..") else short
 
 
+# --- hooks of charts -----------------------------------------------------------------------------
+
+_HOOK: Path = ("metadata", "annotations", Key("helm.sh/hook"))
+_AT_INSTALL = {"pre-install", "post-install"}
+
+
+def helm_hook(data: Any) -> tuple[list[Finding], bool]:
+    """What to say about a hook among the output of `helm template`, and whether it is run.
+
+    That output holds the hooks of all occasions: tests, and what comes before a release is deleted.
+    Here things start as at an install, so a hook that helm would not run then is left out.
+    """
+    value: Any = data
+    for name in _HOOK:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, str) or not value:
+        return [], True
+    occasions = [word.strip() for word in value.split(",")]
+    kind, at = _kind(data), ", ".join(occasions)
+    is_run = not _AT_INSTALL.isdisjoint(occasions)
+    if is_run:
+        text = f"is ignored: helm runs this {kind} at {at}, here it starts with everything else"
+    else:
+        text = f"leaves this {kind} out: helm does not run it at an install, only at {at}"
+    return [said(_HOOK, text, Severity.WARNING)], is_run
+
+
+# --- what pods are called ------------------------------------------------------------------------
+
+
+def distinct(
+    pods: Iterable[LoadedPod], documents: Iterable[codec.Document]
+) -> tuple[tuple[LoadedPod, ...], tuple[Problem, ...]]:
+    """Pods with names of their own, and what is to say about that.
+
+    In a cluster a Deployment and a CronJob may have one name, since their pods have longer ones.
+    Here such a workload's pod gets the kind into its name; a bare Pod keeps its name. `documents`
+    are all that have a pod or would have one: no order, and nothing that was left out, changes what
+    a pod is called.
+    """
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for each in documents:
+        kinds.setdefault(_name_in(each.data), set()).add(_kind(each.data))
+    pods = list(pods)
+    taken = {_key(home.pod.metadata) for home in pods if not _shares(home, kinds)}
+    named: list[LoadedPod] = []
+    found: list[Problem] = []
+    for home in pods:
+        document, meta = home.document, home.pod.metadata
+        if document is None or not _shares(home, kinds):
+            named.append(home)
+            continue
+        kind = _kind(document.data)
+        others = ", ".join(sorted(kinds[_key(meta)] - {kind}))
+        own = replace(meta, name=with_kind(meta.name, kind))
+        text = f"is also that of a {others}: this {kind} runs as pod {own.name}"
+        findings = [said(("metadata", "name"), text, Severity.WARNING)]
+        findings += validation.check_metadata(own)
+        if _key(own) in taken:
+            clash = duplicate(("metadata", "name"), own.name)
+            findings.append(replace(clash, text=f"{clash.text}: another pod has that name"))
+        found += [document.problem(finding) for finding in findings]
+        if not has_errors(findings):
+            taken.add(_key(own))
+            named.append(replace(home, pod=replace(home.pod, metadata=own)))
+    return tuple(named), _not_too_many(found)
+
+
+def with_kind(name: str, kind: str) -> str:
+    """What the pod of a workload is called where another kind has the workload's name."""
+    return f"{name}-{kind.lower()}"
+
+
+def _shares(home: LoadedPod, kinds: dict[tuple[str, str], set[str]]) -> bool:
+    """Whether this is the pod of a workload whose name another kind has, too."""
+    of_pod = home.document is None or _kind(home.document.data) == "Pod"
+    return not of_pod and len(kinds[_key(home.pod.metadata)]) > 1
+
+
+def _kind(data: Any) -> str:
+    return str(data.get("kind")) if isinstance(data, dict) else ""
+
+
+def _name_in(data: Any) -> tuple[str, str]:
+    """Namespace and name, as far as a document has them."""
+    meta = data.get("metadata") if isinstance(data, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    return str(meta.get("namespace") or "default"), str(meta.get("name") or "")
+
+
 # --- what is not there --------------------------------------------------------------------------
 
 
@@ -483,11 +592,15 @@ def unconfigured(pods: Iterable[LoadedPod], configuration: Configuration) -> lis
         for home in pods
         for finding in missing_configuration(home.pod, configuration)
     )
-    missing = list(islice(found, MAX_FINDINGS + 1))
-    if len(missing) > MAX_FINDINGS:
-        last = missing[-1]
-        missing[-1] = Problem(last.severity, last.source, 0, 0, "", THE_REST)
-    return missing
+    return list(_not_too_many(found))
+
+
+def _not_too_many(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    shown = tuple(islice(problems, MAX_FINDINGS + 1))
+    if len(shown) <= MAX_FINDINGS:
+        return shown
+    last = shown[-1]
+    return (*shown[:-1], Problem(last.severity, last.source, 0, 0, "", THE_REST))
 
 
 def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
@@ -546,7 +659,7 @@ def unusable_images(pod: v1.Pod, known: Images, ids: Ids) -> Iterator[Finding]:
                 continue  # that it then needs a command is a rule without a place
             path = ("spec", place, index, "image")
             found = known.find(container.image)
-            problem = images.no_program(container, found)
+            problem = images.no_program(container, known)
             if problem is not None:
                 yield said(path, problem)
             elif found is not None:

@@ -28,7 +28,7 @@ class Mount(Struct, frozen=True):
     """A file or directory of the host that a container sees at a path of its own.
 
     Where the target lies in another mount and is missing, it is made there: in a mount that may be
-    written to, and in one of the node's own, whose source is spelled below the state directory.
+    written to, and in one of the node's own, whose source is spelled below one of its folders.
     """
 
     source: str  # on the host, absolute; it exists

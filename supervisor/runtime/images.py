@@ -68,6 +68,7 @@ class Images(Struct, frozen=True):
 
     entries: tuple[tuple[str, Image], ...] = ()
     maps: tuple[tuple[str, tuple[str, ...]], ...] = ()  # entrypoints, before those of entries
+    file: str = "podvisor.toml"  # as one would type it: that has the entries, or would have them
 
     def find(self, reference: str) -> Found | None:
         """What an image stands for.
@@ -182,8 +183,9 @@ def words(
     return image.entrypoint + (args or image.command)
 
 
-def no_program(container: v1.Container, found: Found | None) -> str | None:
+def no_program(container: v1.Container, known: Images) -> str | None:
     """Why nothing is there that this container could run, and what to write where; else None."""
+    found = known.find(container.image)
     if not container.image:
         return (
             None
@@ -199,10 +201,10 @@ def no_program(container: v1.Container, found: Found | None) -> str | None:
         return (
             f'"{container.image}" stands for no local command, and the container has none of its '
             f'own: add the lines `[images."{key}"]` and `entrypoint = ["PROGRAM"]` to '
-            f"podvisor.toml, or use --map {key}=PROGRAM"
+            f"{known.file}, or use --map {key}=PROGRAM"
         )
     return (
-        f'"{container.image}" is [images."{found.rule}"] in podvisor.toml, which names no program, '
+        f'"{container.image}" is [images."{found.rule}"] in {known.file}, which names no program, '
         'and the container has no command: add the line `entrypoint = ["PROGRAM"]` to it'
     )
 

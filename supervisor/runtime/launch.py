@@ -183,12 +183,14 @@ class Launcher:
     def hang_up(self) -> None:
         """Tell the launcher to kill everything and end. Does not wait."""
         try:
-            if self.durable_in is not None:
-                self.channel.send(marshal.dumps(("end", None), 2))
-            else:
-                self.channel.shutdown(_socket.SHUT_RDWR)
+            self.channel.send(marshal.dumps(("end", None), 2))
         except OSError:  # it is gone already, or does not listen; then it is killed
             pass
+        if self.durable_in is None:
+            try:
+                self.channel.shutdown(_socket.SHUT_RDWR)
+            except OSError:
+                pass
         self._signal(signals.SIGCONT)  # a stopped one would not hear of it
 
     def close(self) -> None:
@@ -583,7 +585,13 @@ class _Sandbox:
         self.ready, self.ended = ready, ended
         self.pidfd = -1  # of its pid 1
         self.is_listed = True  # by the launcher, the last time that it said what it holds
+        self.unwanted = False  # it is being ended
         self.error: Exception | None = None
+
+    def gone(self) -> None:
+        _close(self.pidfd)
+        self.pidfd = -1
+        self.ended.set()
 
 
 class _Exec:
@@ -632,6 +640,8 @@ class _Minder:
 class ProcessRuntime:
     """cri.Runtime on top of a launcher. An async context manager; see the module's story.
 
+    `memory_dir`: the folder of the node on a tmpfs, if there is one.
+
     `attached` is asked, at each start of a container with stdin or tty, what somebody gives it:
     its stdin, or master and slave of its terminal, to be closed here; nothing if nobody is there.
     """
@@ -641,9 +651,12 @@ class ProcessRuntime:
         launcher: Launcher,
         state_dir: str,
         attached: Callable[[ContainerId], Sequence[int]] = lambda _: (),
+        *,
+        memory_dir: str = "",
     ) -> None:
         self._launcher = launcher
         self._state_dir = state_dir
+        self._memory_dir = memory_dir
         self._attached = attached
         self._isolation: Isolation | None = None
         self.trials: tuple[Trial, ...] = ()
@@ -683,6 +696,8 @@ class ProcessRuntime:
         except BaseException:
             await self._end_launcher()
             raise
+        if self._launcher.durable_in is None:
+            self._bequeath()
         # As of now, also when another launcher takes over: what runs then is our own.
         self._was_kept = frozenset(self._kept)
         self._had_ended = frozenset(name for name, k in self._kept.items() if k.ended.is_set())
@@ -736,6 +751,17 @@ class ProcessRuntime:
         self._isolation = Isolation(isolation)
         if self._launcher.durable_in is not None:
             await self._take_list()
+
+    def _bequeath(self) -> None:
+        """What pods have in our folders the launcher removes if we die: nobody else may come."""
+        # What must not reach a disk first: the removal may be cut short.
+        folders = dict.fromkeys(f for f in (self._memory_dir, self._state_dir) if f)
+        for folder in folders:
+            try:
+                held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:  # no descriptor to be had; then the next node's start does it
+                continue
+            self._post(marshal.dumps(("bequest", None), 2), held)
 
     async def _take_list(self) -> None:
         """What the launcher holds: all there is of it comes before anything else."""
@@ -809,7 +835,7 @@ class ProcessRuntime:
             _close(listed.pidfd)
         self._listed.clear()
         for sandbox in self._sandboxes.values():
-            _close(sandbox.pidfd)
+            sandbox.gone()
         self._sandboxes.clear()
 
     async def _attend(self) -> None:
@@ -899,10 +925,14 @@ class ProcessRuntime:
             if not instance.ended:
                 await self._pass_on(id, instance)
         for uid, sandbox in list(self._sandboxes.items()):
+            if not sandbox.ready.is_set():
+                continue  # asked for since: the new one is told so below
             if sandbox.pidfd < 0 or _readable(sandbox.pidfd):
                 self._lose_sandbox(uid)
-            else:
-                self._request_sandbox(uid, os.dup(sandbox.pidfd), first=True)
+                continue
+            self._request_sandbox(uid, os.dup(sandbox.pidfd), first=True)
+            if sandbox.unwanted:
+                self._send(("end-sandbox", uid))
         self._absent = False
         return True
 
@@ -1026,6 +1056,8 @@ class ProcessRuntime:
                 continue
 
     async def _adopt_sandbox(self, pod_uid: str) -> bool:
+        import anyio
+
         from supervisor.runtime import survivors
 
         if pod_uid in self._sandboxes:
@@ -1034,8 +1066,14 @@ class ProcessRuntime:
         if self._launcher.durable_in is None:
             return False
         record = survivors.read(survivors.pause_path(self._state_dir, pod_uid))
-        if record is None or not record.lives or record.main.is_ending:
+        if record is None:
             return False
+        while True:
+            if not record.lives or record.main.is_ending:
+                return False
+            if record.main.has_executed:
+                break
+            await anyio.sleep(0.005)  # it does so, or ends if its launcher died before that
         if record.mode != self.isolation:
             await self._end_survivor(record)
             return False
@@ -1049,11 +1087,14 @@ class ProcessRuntime:
         import anyio
 
         if self._lost is not None:
+            _close(pidfd)
             raise self._lost
         sandbox = self._sandboxes.get(pod_uid)
         if sandbox is None:
             sandbox = self._sandboxes[pod_uid] = _Sandbox(anyio.Event(), anyio.Event())
             self._request_sandbox(pod_uid, pidfd)
+        else:
+            _close(pidfd)
         await sandbox.ready.wait()
         if sandbox.error is not None:
             raise sandbox.error
@@ -1066,23 +1107,35 @@ class ProcessRuntime:
 
     def _lose_sandbox(self, pod_uid: str) -> None:
         sandbox = self._sandboxes.pop(pod_uid)
-        _close(sandbox.pidfd)
-        self._tell(SandboxGone(pod_uid, _now()))
+        sandbox.gone()
+        if not sandbox.unwanted:
+            self._tell(SandboxGone(pod_uid, _now()))
 
     async def _end_sandbox(self, pod_uid: str) -> None:
         import anyio
 
-        sandbox = self._sandboxes.get(pod_uid)
-        if sandbox is None or self._lost is not None:
+        from supervisor.runtime import survivors
+
+        if self._lost is not None:
             return
+        sandbox = self._sandboxes.get(pod_uid)
+        if sandbox is None:
+            # Made in another life, and nobody has come to take it on.
+            record = None
+            if self._launcher.durable_in is not None:
+                record = survivors.read(survivors.pause_path(self._state_dir, pod_uid))
+            if record is not None and record.lives:
+                await self._end_survivor(record)
+            return
+        sandbox.unwanted = True
         self._send(("end-sandbox", pod_uid))
         with anyio.move_on_after(_STOP_TIMEOUT) as waiting:
             await sandbox.ended.wait()
-        if waiting.cancelled_caught and sandbox.pidfd >= 0:  # the launcher has died meanwhile
+        if waiting.cancelled_caught and sandbox.pidfd >= 0:  # the launcher is stopped
             signals.pidfd_send_signal(sandbox.pidfd, signals.SIGKILL)
         if self._sandboxes.get(pod_uid) is sandbox:
             del self._sandboxes[pod_uid]
-            _close(sandbox.pidfd)
+            sandbox.gone()
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         await self._end_sandbox(pod_uid)
@@ -1482,6 +1535,7 @@ class ProcessRuntime:
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
                 "shares": spec.shares,
                 "state_dir": os.fsencode(self._state_dir),
+                "memory_dir": os.fsencode(self._memory_dir),
                 "termination_path": _encode(spec.termination_path),
                 "termination_file": os.fsencode(spec.termination_file),
                 "uid": spec.uid,

@@ -25,8 +25,10 @@ It decides nothing: no restart, no deadline (but for the wait for the logger), n
 
 Messages are tuples in marshal format 2, one per packet of a SOCK_SEQPACKET socket. To us:
 ``("start", key, fields or None when they travel in a memfd)``, perhaps with the main's stdin or
-with both ends of its terminal, ``("signal", key, signum)``,
-``("ack", key)``, ``("mind", key)`` with a socket, ``("exec", key, name, limit, request or None)``,
+with both ends of its terminal, ``("signal", key, signum)``, ``("ack", key)``,
+``("bequest", None)`` with a folder of an ephemeral node, in which we remove what is the pods'
+should the supervisor die, ``("mind", key)`` with a socket,
+``("exec", key, name, limit, request or None)``,
 ``("end-exec", key, name)``, ``("forget-exec", key, name)``, ``("adopt", key, fields or None,
 survivor)`` with pidfds, ``("sandbox", pod uid, record)``, with a pidfd to take one on,
 ``("end-sandbox", pod uid)``, ``("end", None)``. From us: ``("hello", version, isolation or None,
@@ -80,6 +82,7 @@ MAX_PACKET = 65536
 LINGER = 3.0  # seconds a minder waits for more before it offers to end
 DRAIN_CAP = 2.0  # seconds an exit waits for the logger
 END_CAP = 2.0  # seconds that our own end waits for containers
+REMOVE_CAP = 10.0  # seconds that our own end takes for what a dead supervisor has left
 NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
 NUDGE = 0.2  # seconds between reminders to a reaper whose main has ended
 CODE_CAP = 3.0  # seconds that whoever reaps an adopted container may take
@@ -340,7 +343,7 @@ class Order:
     """What the supervisor asked for, one instance of a container. All text is bytes."""
 
     __slots__ = (
-        "argv", "cwd", "env", "gid", "groups", "log", "mounts", "record", "shares",
+        "argv", "cwd", "env", "gid", "groups", "log", "memory_dir", "mounts", "record", "shares",
         "state_dir", "stdin", "termination_file", "termination_path", "tty", "uid",
     )  # fmt: skip
 
@@ -348,6 +351,7 @@ class Order:
     env: "list[tuple[bytes, bytes]]"
     cwd: bytes
     log: bytes
+    memory_dir: bytes  # of the node; holds volumes; empty: there is none
     mounts: "list[tuple[bytes, bytes, bool]]"  # source on the host, target, whether read-only
     record: bytes  # where the spawn record goes
     shares: bool  # the pid namespace of its pod, where there are namespaces
@@ -550,7 +554,7 @@ def take_ids(order: Order) -> None:
 def arrange(order: Order) -> None:
     """In the container's own mount namespace: put everything where its programs look for it."""
     posix.umask(0o022)
-    view = View(order.state_dir)
+    view = View(order.state_dir, order.memory_dir)
     target, stage = order.termination_path, "mount"
     try:
         # First: once the root is another one, what was opened before cannot be bound any more.
@@ -598,8 +602,8 @@ class View:
     runtimes make it, in the volume: covered, it would lose what the container writes there.
     """
 
-    def __init__(self, state_dir: bytes) -> None:
-        self.state_dir = state_dir
+    def __init__(self, *folders: bytes) -> None:
+        self.folders = tuple([folder + b"/" for folder in folders if folder])  # of the node
         self.own: set[int] = set()  # devices of the tmpfs mounts that we made
         # By where they are, without links: whether read-only, whether mount points may be made.
         self.volumes: dict[bytes, tuple[bool, bool]] = {}
@@ -638,7 +642,7 @@ class View:
         mount(fd_path(source), fd_path(spot), None, MS_BIND | MS_REC)
         close(*{handle, spot})
         # The kubelet's own volumes get mount points even when the container may not write.
-        makes = not read_only or path.startswith(self.state_dir + b"/")
+        makes = not read_only or path.startswith(self.folders)
         self.volumes[place] = read_only, makes
         if read_only:
             self.unsealed.append(place)
@@ -1840,6 +1844,11 @@ class Container:
         self.pause: Pause | None = None  # whose pid namespace it shares
         self.view = -1  # its mount namespace, then
 
+    @property
+    def starting(self) -> str:
+        """What kind of action its start is, as failpoints name it."""
+        return "StartContainer" if self.pause is None else "StartContainer-shared"
+
     def close(self) -> None:
         """Close what belongs to the process; the log pipes are closed when they are drained."""
         if self.main_pidfd != self.child_pidfd:
@@ -1908,6 +1917,8 @@ class Launcher:
         self.free = list(range(SLOTS - 1, -1, -1))
         self.headless: set[Container] = set()  # the main has ended, its reaper not
         self.ending = False
+        self.orphaned = False  # the supervisor of an ephemeral node went without a word
+        self.bequest: list[int] = []  # its folders
         self.boot_id = b""
         self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
         self.forked = 0
@@ -2053,7 +2064,7 @@ class Launcher:
         if self.durable:
             self.drop_supervisor()
         else:
-            self.ending = True
+            self.ending = self.orphaned = True
 
     def drop_supervisor(self) -> None:
         """It is gone, or takes nothing any more. What it has asked for before still counts."""
@@ -2078,6 +2089,8 @@ class Launcher:
                 self.on_supervisor_death()
                 return
             self.obey(*received)
+            if self.ending:  # what comes after its last word is no death
+                return
 
     def obey(self, packet: bytes, fds: "list[int]", truncated: bool) -> None:
         message = marshal.loads(packet)
@@ -2105,6 +2118,8 @@ class Launcher:
                 self.create_sandbox(key, message[2], fds)
             elif verb == "end-sandbox":
                 self.end_sandbox(key)
+            elif verb == "bequest" and fds:
+                self.bequest.append(fds.pop(0))
             elif verb == "end":
                 self.ending = True
         finally:
@@ -2161,7 +2176,7 @@ class Launcher:
             self.fork(container, ends)
             stage = "record"
             if failpoints:
-                pass_failpoint("after-clone", "StartContainer")
+                pass_failpoint("after-clone", container.starting)
             if not container.has_reaper:
                 self.record(container)
                 try:
@@ -2313,6 +2328,8 @@ class Launcher:
                 return 0, -1
             _exit(0)
         posix.close(answer_write)
+        if failpoints:
+            pass_failpoint("during-join", "StartContainer-shared")
         data = posix.read(answer, 64)
         close(answer)
         posix.waitid(P_PIDFD, middle_pidfd, posix.WEXITED)
@@ -2358,8 +2375,8 @@ class Launcher:
                 posix.close(fd)
         posix.rename(temporary, path)
         if failpoints:
-            pass_failpoint("after-spawn-record", "StartContainer")
-            pass_failpoint("before-release", "StartContainer")
+            pass_failpoint("after-spawn-record", container.starting)
+            pass_failpoint("before-release", container.starting)
 
     def identify(self, pid: int, pidfd: int) -> bytes:
         """What a process can be found again by."""
@@ -2460,7 +2477,7 @@ class Launcher:
                 container.order.env = []
             self.tell_started(container)
             if failpoints:
-                pass_failpoint("after-spawn", "StartContainer")
+                pass_failpoint("after-spawn", container.starting)
 
     def tell_started(self, container: Container) -> None:
         assert container.started is not None
@@ -2774,7 +2791,7 @@ class Launcher:
             end_tree(container.main)
         self.look_at_pause(container)
         if container.pause is not None:
-            self.sweep_view(container, container.pause)
+            self.sweep_view(container)
         self.dying[container] = boottime() + CODE_CAP
         self.learn_code(container)
 
@@ -2856,7 +2873,7 @@ class Launcher:
             if self.isolation == GROUP:
                 self.sweep_orphans()
             elif container.pause is not None:
-                self.sweep_view(container, container.pause)
+                self.sweep_view(container)
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)
@@ -2909,9 +2926,10 @@ class Launcher:
                 except ChildProcessError:
                     pass
 
-    def sweep_view(self, container: Container, pause: Pause) -> None:
+    def sweep_view(self, container: Container) -> None:
         """A reaper in a shared pid namespace was killed: what it left behind has come to pause.
-        Whose each is, their mount namespaces tell."""
+        Whose each is, their mount namespaces tell. Looked for among all processes: below pause,
+        who is handed from a parent that ends to the next one can be missed."""
         send_by(container.main_pidfd, SIGKILL)
         if container.view < 0:
             return
@@ -2919,7 +2937,8 @@ class Launcher:
         view = status.st_dev, status.st_ino
         give_up = boottime() + 1.0
         while boottime() < give_up:
-            left = [pid for pid in descendants(pause.pid) if mount_namespace(pid) == view]
+            pids = [int(name) for name in posix.listdir("/proc") if name.isdigit()]
+            left = [pid for pid in pids if mount_namespace(pid) == view]
             if not left:
                 return
             for pid in left:
@@ -2976,7 +2995,11 @@ class Launcher:
                 run_pause(self.durable, status_write, release)
             try:
                 pause = Pause(uid, record, pidfd, True)
+                if failpoints:
+                    pass_failpoint("after-clone", "CreateSandbox")
                 replace_file(record, self.identify(pid, pidfd) + b"uid %s\n" % uid.encode())
+                if failpoints:
+                    pass_failpoint("after-spawn-record", "CreateSandbox")
                 posix.write(release_write, b"r")
             except OSError:
                 send_by(pidfd, SIGKILL)
@@ -3006,6 +3029,8 @@ class Launcher:
         else:
             pause.ready = True
             self.tell(("sandbox", pause.uid), pause.pidfd)
+            if failpoints:
+                pass_failpoint("after-spawn", "CreateSandbox")
 
     def end_sandbox(self, uid: str) -> None:
         pause = self.pauses.get(uid)
@@ -3013,7 +3038,11 @@ class Launcher:
             self.tell(("sandbox-ended", uid))
             return
         pause.unwanted = True
+        if failpoints:
+            pass_failpoint("before-kill", "FinishPod")
         send_by(pause.pidfd, SIGKILL)
+        if failpoints:
+            pass_failpoint("after-kill", "FinishPod")
 
     def on_pause(self, pause: Pause) -> None:
         """It is gone, and with it every process of its namespace."""
@@ -3030,6 +3059,10 @@ class Launcher:
             unlink(pause.record)
             if pause.unwanted:
                 self.tell(("sandbox-ended", pause.uid))
+                if failpoints:
+                    if self.channel is not None:
+                        self.channel.flush()
+                    pass_failpoint("after-exit-told", "SandboxEnded")
 
     def look_at_pause(self, container: Container) -> None:
         """It cannot be gone before its namespace's last process is reaped, and reapers that it has
@@ -3193,6 +3226,10 @@ class Launcher:
                 readable(self.logger_pidfd, boottime() + 0.2)
         if self.durable:
             unlink(self.state_dir + b"/loggers/" + self.generation)
+        if self.orphaned and readable(self.supervisor, boottime() + 1.0):
+            deadline = boottime() + REMOVE_CAP
+            for folder in self.bequest:
+                remove_pods(folder, deadline)
         reap()  # leave no zombie to an init that is slow or none
 
 
@@ -3340,6 +3377,98 @@ def read_all(fd: int) -> bytes:
         parts.append(part)
         offset += len(part)
     return b"".join(parts)
+
+
+# --- what a dead supervisor has left -------------------------------------------------------------
+
+SECRET_KINDS = ("kubernetes.io~secret", "kubernetes.io~projected")
+
+
+def remove_pods(folder: int, deadline: float) -> None:
+    """Remove what pods have in a folder of the node. Secrets first: it may be too much for all."""
+    try:
+        pods = step(folder, "pods")
+    except OSError:  # none has come so far
+        return
+    for kind in SECRET_KINDS:
+        for uid in posix.listdir(pods):
+            opened = [pods]
+            try:
+                for name in (uid, "volumes", kind):
+                    opened.append(step(opened[-1], name))
+                clear(opened[-1], deadline)
+            except OSError:  # it has none
+                pass
+            close(*opened[1:])
+    clear(pods, deadline)
+    close(pods)
+
+
+def step(folder: int, name: str) -> int:
+    """Open a directory in a directory, whoever may read it: all is ours here. Never a link."""
+    flags = posix.O_DIRECTORY | posix.O_CLOEXEC
+    handle = posix.open(name, O_PATH | posix.O_NOFOLLOW | flags, dir_fd=folder)
+    try:
+        if posix.fstat(handle).st_dev != posix.fstat(folder).st_dev:
+            raise OSError(errno.EXDEV, "")  # somebody has mounted something there
+        posix.chmod(fd_path(handle), 0o700)
+        return posix.open(fd_path(handle), posix.O_RDONLY | flags)
+    finally:
+        posix.close(handle)
+
+
+def clear(folder: int, deadline: float) -> None:
+    """Remove all that is in a directory, as far as that is possible, and not after the deadline.
+
+    What lies deeper is moved up before it is removed, so that no depth costs descriptors or stack.
+    """
+    stuck: set[str] = set()
+    moved = 0
+    found = True
+    while found:
+        found = False
+        with posix.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in stuck:
+                    continue
+                if boottime() >= deadline:
+                    return
+                found = True
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        moved = lift(folder, entry.name, moved, deadline)
+                    else:
+                        posix.unlink(entry.name, dir_fd=folder)
+                except OSError:
+                    stuck.add(entry.name)
+
+
+def lift(folder: int, name: str, moved: int, deadline: float) -> int:
+    """Remove a directory in a directory; what directories it has come to stand beside it, with
+    numbers for names. Returns the last of these. Raises OSError if something stays."""
+    inner = step(folder, name)
+    try:
+        stays = False
+        with posix.scandir(inner) as entries:
+            for entry in entries:
+                if boottime() >= deadline:
+                    return moved
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        posix.close(step(inner, entry.name))  # else it may not be moved
+                        moved += 1
+                        new = f"..{moved}"
+                        posix.rename(entry.name, new, src_dir_fd=inner, dst_dir_fd=folder)
+                    else:
+                        posix.unlink(entry.name, dir_fd=inner)
+                except OSError:
+                    stays = True
+        if stays:
+            raise OSError(errno.ENOTEMPTY, "")
+    finally:
+        posix.close(inner)
+    posix.rmdir(name, dir_fd=folder)
+    return moved
 
 
 # --- which isolation does this machine allow? ---------------------------------------------------

@@ -1,7 +1,8 @@
 """What a container sees at paths of its own, and where on the host that lies.
 
 A volume that is the pod's own has a folder in the pod's, named as the kubelet names it; it is
-there before any container of the pod starts. `spec.py` asks this module what to mount from it. A
+there before any container of the pod starts. What must not reach a disk lies in a folder of the
+same layout in memory. `spec.py` asks this module what to mount from it. A
 subPath is only said here: it is looked for, and made where it is missing, when the container is
 about to start (volume_files.py).
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator
+
+from msgspec import Struct
 
 from supervisor.api import v1
 from supervisor.lifecycle import reasons
@@ -36,11 +39,18 @@ _GROUP_REMEDY = (
 )
 
 
+class Folders(Struct, frozen=True):
+    """Where a node keeps what belongs to its pods, as `os` takes it."""
+
+    state: str
+    memory: str = ""  # on a tmpfs, perhaps the same; empty: there is none
+
+
 def mounts(
     pod: v1.Pod,
     container: v1.Container,
     id: ContainerId,
-    state_dir: str,
+    folders: Folders,
     expand: Callable[[str], str],
     paths: tuple[tuple[str, str], ...] = (),
     *,
@@ -53,9 +63,9 @@ def mounts(
     """
     volumes = {volume.name: volume for volume in pod.spec.volumes}
     uid = pod.metadata.uid
-    found = {HOSTS: Mount(source=as_mounted(hosts_file(state_dir, uid)), target=HOSTS)}
+    found = {HOSTS: Mount(source=as_mounted(hosts_file(folders.state, uid)), target=HOSTS)}
     if private_tmp:
-        found["/tmp"] = Mount(source=as_mounted(tmp_folder(state_dir, id)), target="/tmp")
+        found["/tmp"] = Mount(source=as_mounted(tmp_folder(folders.state, id)), target="/tmp")
     found |= {target: Mount(as_mounted(path), target) for target, path in paths}
     for mount in container.volume_mounts:
         volume = volumes[mount.name]
@@ -65,7 +75,7 @@ def mounts(
         if target == "/" or target == "/proc" or target.startswith("/proc/"):
             raise _refused(f"nothing can be mounted at {target}")
         found[target] = Mount(
-            source=source(volume, state_dir, uid),
+            source=source(volume, folders, uid),
             target=target,
             read_only=mount.read_only or is_written(volume),
             sub_path=sub_path,
@@ -78,34 +88,53 @@ def is_written(volume: v1.Volume) -> bool:
     return bool(volume.config_map or volume.secret or volume.downward_api or volume.projected)
 
 
-def source(volume: v1.Volume, state_dir: str, pod_uid: str) -> str:
+def belongs_in_memory(volume: v1.Volume) -> bool:
+    """Whether it must not reach a disk, if that can be had."""
+    if volume.empty_dir is not None:
+        return volume.empty_dir.medium == "Memory"
+    if volume.projected is not None:
+        return any(part.secret is not None for part in volume.projected.sources)
+    return volume.secret is not None
+
+
+def source(volume: v1.Volume, folders: Folders, pod_uid: str) -> str:
     """Where a volume lies, in the encoding of Mount."""
     if volume.host_path is not None:
         return volume.host_path.path
-    return as_mounted(volume_folder(volume, state_dir, pod_uid))
+    return as_mounted(volume_folder(volume, folders, pod_uid))
 
 
-def volume_folder(volume: v1.Volume, state_dir: str, pod_uid: str) -> str:
+def volume_folder(volume: v1.Volume, folders: Folders, pod_uid: str) -> str:
     """The folder of a volume that is the pod's own, as `os` takes it."""
     kind = next(kind for name, kind in _KINDS.items() if getattr(volume, name) is not None)
-    return posixpath.join(volumes_folder(state_dir, pod_uid), kind, volume.name)
+    folder = folders.memory if belongs_in_memory(volume) else ""
+    return posixpath.join(volumes_folder(folder or folders.state, pod_uid), kind, volume.name)
 
 
-def volumes_folder(state_dir: str, pod_uid: str) -> str:
-    """Where the pod's own volumes are."""
-    return posixpath.join(state_dir, "pods", pod_uid, "volumes")
+def volumes_folder(folder: str, pod_uid: str) -> str:
+    """Where the pod's own volumes are, in one of the node's folders."""
+    return posixpath.join(pod_folder(folder, pod_uid), "volumes")
+
+
+def pod_folder(folder: str, pod_uid: str) -> str:
+    """What one of the node's folders has of a pod."""
+    return posixpath.join(pods_folder(folder), pod_uid)
+
+
+def pods_folder(folder: str) -> str:
+    return posixpath.join(folder, "pods")
 
 
 def hosts_file(state_dir: str, pod_uid: str) -> str:
     """The file that the pod's containers have as /etc/hosts."""
-    return posixpath.join(state_dir, "pods", pod_uid, "etc-hosts")
+    return posixpath.join(pod_folder(state_dir, pod_uid), "etc-hosts")
 
 
 def tmp_folder(state_dir: str, id: ContainerId) -> str:
     """The folder that an instance has as /tmp, if it is to have its own."""
     # Beside its termination message: it goes when that goes.
     return posixpath.join(
-        state_dir, "pods", id.pod_uid, "containers", id.name, str(id.attempt), "tmp"
+        pod_folder(state_dir, id.pod_uid), "containers", id.name, str(id.attempt), "tmp"
     )
 
 

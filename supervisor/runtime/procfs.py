@@ -195,7 +195,7 @@ def tree(pid: int) -> list[int]:
     """The process and all below it, parents first."""
     family = [pid]
     for member in family:
-        family += _children(member)
+        family += children(member)
     return family
 
 
@@ -209,7 +209,8 @@ def _address(text: str) -> str:
     return socket.inet_ntop(family, b"".join(words))
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Of all threads of a process; also those that it has not waited for yet."""
     found: list[int] = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):

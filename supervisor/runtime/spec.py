@@ -83,6 +83,11 @@ class NodeInfo(Struct, frozen=True):
     configuration: Configuration = Configuration()
     images: Images = Images()  # of the pod's project
     private_tmp: bool = False  # each container has an empty /tmp of its own
+    memory_dir: str = ""  # absolute, on a tmpfs; empty: there is none
+
+    @property
+    def folders(self) -> mounts.Folders:
+        return mounts.Folders(self.state_dir, self.memory_dir)
 
     @property
     def changes_users(self) -> bool:
@@ -117,7 +122,7 @@ def launch_spec(
     Raises StartError (CreateContainerConfigError, nothing created).
     """
     found = node.images.find(container.image)
-    problem = images.no_program(container, found)
+    problem = images.no_program(container, node.images)
     if problem is not None:
         raise _refused(problem)
     image = found.image if found is not None else Image()
@@ -288,7 +293,7 @@ def _of_file(ref: v1.FileKeySelector, held: bytes | OSError, pod: v1.Pod, node: 
     if ref.optional and isinstance(held, (FileNotFoundError, NotADirectoryError)):
         return ""
     volume = next(each for each in pod.spec.volumes if each.name == ref.volume_name)
-    folder = mounts.source(volume, node.state_dir, pod.metadata.uid)
+    folder = mounts.source(volume, node.folders, pod.metadata.uid)
     path = show(posixpath.normpath(posixpath.join(folder, ref.path)))
     if isinstance(held, OSError):
         why = (held.strerror or str(held)).lower()
@@ -397,7 +402,7 @@ def _mounted(
         return expand(expression, variables)
 
     return mounts.mounts(
-        pod, container, id, node.state_dir, expanded, image.paths, private_tmp=node.private_tmp
+        pod, container, id, node.folders, expanded, image.paths, private_tmp=node.private_tmp
     )
 
 

@@ -54,6 +54,15 @@ class Process(Struct, frozen=True):
             os.close(pidfd)
 
     @property
+    def has_executed(self) -> bool:
+        """It is not a copy of the launcher any more, which may have died without releasing it."""
+        try:
+            with open(f"/proc/{self.pid}/comm", "rb") as file:
+                return file.read() != b"podvisor-launch\n"
+        except OSError:
+            return False
+
+    @property
     def is_ending(self) -> bool:
         """Nothing can be started in its pid namespace any more, though it is not gone before the
         last process there is reaped."""

@@ -9,13 +9,16 @@ A subPath is resolved once, when its container starts, and must lie within its v
 Containers have the same root folder as the host, so a link that leads out of a volume gets nobody
 anywhere; it is refused because it does not in a cluster.
 
-Everything here blocks: kubelet/volumes.py calls it on a thread. Raises OSError, and VolumeError
-and StartError with the kubelet's texts.
+Everything here blocks: kubelet/volumes.py calls it on a thread. What fails is a VolumeError, for
+one container a StartError, and env files' an OSError. The texts are the kubelet's, so those of Go
+(`mkdir /x: permission denied`), and equal whenever the same thing fails again, or each try would be
+an event of its own: what has another name each time is called as containers see it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -43,17 +46,28 @@ def native(text: str) -> str:
 
 def make_empty(folder: str, fs_group: int | None) -> None:
     """The folder of an emptyDir; what it holds already stays."""
-    os.makedirs(folder, exist_ok=True)
-    os.chmod(folder, 0o777)  # noqa: S103
+    _make_volume(folder)
     if fs_group is not None:
-        for path in _everything(folder):
-            _give(path, fs_group, writable=True)
+        with _told_as("lchown", folder):
+            for path in _everything(folder):
+                _give(path, fs_group, writable=True)
+
+
+def _make_volume(folder: str) -> None:
+    with _told_as("mkdir", folder):
+        os.makedirs(folder, exist_ok=True)
+    with _told_as("chmod", folder):
+        os.chmod(folder, 0o777)  # noqa: S103
 
 
 def write(folder: str, files: Mapping[str, File], fs_group: int | None) -> bool:
     """Have exactly these files in a volume; return whether they had to be written."""
-    os.makedirs(folder, exist_ok=True)
-    os.chmod(folder, 0o777)  # noqa: S103
+    _make_volume(folder)
+    with _told_as("open", folder):
+        return _rewrite(folder, files, fs_group)
+
+
+def _rewrite(folder: str, files: Mapping[str, File], fs_group: int | None) -> bool:
     link = os.path.join(folder, _DATA)
     name = os.readlink(link) if os.path.islink(link) else None
     wanted = {os.path.normpath(native(path)): file for path, file in files.items()}
@@ -79,15 +93,17 @@ def _swap(folder: str, files: Mapping[str, File], fs_group: int | None) -> str:
     """Write all files aside, then put them in place at once; return the name of their folder."""
     name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + secrets.token_hex(4)
     try:
-        _fill(os.path.join(folder, name), files, fs_group)
-    except OSError:  # it is tried again and again: nothing may pile up
+        _fill(folder, os.path.join(folder, name), files, fs_group)
+    except (OSError, VolumeError):  # it is tried again and again: nothing may pile up
         shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
         raise
     temporary = os.path.join(folder, _NEW)
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(name, temporary)
-    os.rename(temporary, os.path.join(folder, _DATA))
+    with _told_as("symlink", temporary):
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        os.symlink(name, temporary)
+    with _told_as("rename", temporary):
+        os.rename(temporary, os.path.join(folder, _DATA))
     return name
 
 
@@ -96,18 +112,21 @@ def _is_visible(path: str) -> bool:
     return os.path.islink(path) and os.readlink(path).startswith(_DATA + "/")
 
 
-def _fill(folder: str, files: Mapping[str, File], fs_group: int | None) -> None:
-    os.mkdir(folder)
-    os.chmod(folder, 0o755)  # noqa: S103
+def _fill(volume: str, folder: str, files: Mapping[str, File], fs_group: int | None) -> None:
+    with _told_as("mkdir", volume):
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)  # noqa: S103
     for name, file in files.items():
         path = os.path.join(folder, name)
-        _make_folders(os.path.dirname(path))
-        with open(path, "xb", opener=_private) as stream:
-            stream.write(file.data)
-        os.chmod(path, file.mode)
+        with _told_as("open", os.path.join(volume, name)):
+            _make_folders(os.path.dirname(path))
+            with open(path, "xb", opener=_private) as stream:
+                stream.write(file.data)
+            os.chmod(path, file.mode)
     if fs_group is not None:
-        for path in _everything(folder):
-            _give(path, fs_group, writable=False)
+        with _told_as("lchown", volume):
+            for path in _everything(folder):
+                _give(path, fs_group, writable=False)
 
 
 def _private(path: str, flags: int) -> int:
@@ -203,14 +222,12 @@ def check_host_path(source: v1.HostPathVolumeSource) -> None:
         try:
             _make_folders(path)
         except OSError as error:
-            raise VolumeError(f"mkdir {path}: {_words(error)}") from error
+            raise VolumeError(f"mkdir {error.filename}: {go_words(error)}") from error
         return
     if found is None and kind == "FileOrCreate":
-        try:
+        with _told_as("open", path):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             os.chmod(path, 0o644)
-        except OSError as error:
-            raise VolumeError(f"open {path}: {_words(error)}") from error
         return
     words, matches = _TYPES[kind]
     if found is None or not matches(found):
@@ -230,27 +247,40 @@ _TYPES: dict[str, tuple[str, Callable[[int], bool]]] = {
 
 
 def _mode(path: str) -> int | None:
+    """None also of what cannot be looked at: as in the kubelet, it is not there then."""
     try:
         return os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
-    except OSError as error:
-        raise VolumeError(f"stat {path}: {_words(error)}") from error
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def _make_folders(path: str) -> None:
     """With mode 0755 each, whatever our umask is."""
     missing = []
     while not os.path.isdir(path):
+        if os.path.exists(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         missing.append(path)
         path = os.path.dirname(path)
     for folder in reversed(missing):
         os.mkdir(folder)
         os.chmod(folder, 0o755)  # noqa: S103
+
+
+# --- what failed, as Go says it ------------------------------------------------------------------
+
+
+def go_words(error: OSError) -> str:
+    """The words of an errno."""
+    return (error.strerror or str(error)).lower()
+
+
+@contextlib.contextmanager
+def _told_as(operation: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise VolumeError(f"{operation} {path}: {go_words(error)}") from error
 
 
 # --- what one container gets ---------------------------------------------------------------------
@@ -330,15 +360,16 @@ def _at_once(path: str, flags: int) -> int:
 def write_hosts(path: str, text: str) -> None:
     """In place: containers that run have this very file."""
     data = text.encode("utf-8", "surrogateescape")
-    try:
-        with open(path, "rb") as stream:
-            if stream.read() == data:
-                return
-    except FileNotFoundError:
-        pass
-    with open(path, "wb") as stream:
-        os.fchmod(stream.fileno(), 0o644)
-        stream.write(data)
+    with _told_as("open", path):
+        try:
+            with open(path, "rb") as stream:
+                if stream.read() == data:
+                    return
+        except FileNotFoundError:
+            pass
+        with open(path, "wb") as stream:
+            os.fchmod(stream.fileno(), 0o644)
+            stream.write(data)
 
 
 def read_hosts(path: str) -> str:
@@ -351,8 +382,9 @@ def read_hosts(path: str) -> str:
 
 def make_tmp(folder: str) -> None:
     """An empty /tmp."""
-    os.makedirs(folder, exist_ok=True)
-    os.chmod(folder, 0o1777)  # noqa: S103
+    with _told_as("mkdir", folder):
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o1777)  # noqa: S103
 
 
 def _refused(message: str) -> StartError:

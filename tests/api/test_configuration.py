@@ -128,6 +128,7 @@ KEY = "a valid config key must consist of alphanumeric characters, '-', '_' or '
     ],
 )
 def test_what_is_wrong_is_said(data: dict[str, Any], expected: str) -> None:
+    """H10: an empty key is among it."""
     (found,) = errors(data)
     assert found.startswith(expected)
 

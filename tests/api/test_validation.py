@@ -426,6 +426,14 @@ def mounted(*mounts: dict[str, Any]) -> Any:
             id="a negative limit",
         ),
         pytest.param(
+            volume(hostPath={"path": "data/web"}),
+            [
+                f'{V}.hostPath.path: Invalid value: "data/web": '
+                "must be an absolute path, such as /srv/data"
+            ],
+            id="a folder of the host by a relative path",
+        ),
+        pytest.param(
             volume(hostPath={"path": "/a/../b", "type": "Folder"}),
             [
                 f"{V}.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",

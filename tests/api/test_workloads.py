@@ -112,7 +112,7 @@ def test_the_pod_has_the_templates_metadata_and_the_workloads_name_and_namespace
     ],
 )
 def test_what_only_a_controller_could_do_is_one_warning(data: dict[str, Any], named: str) -> None:
-    assert warnings(data) == [f"{named}: the pod template runs once, as pod web"]
+    assert warnings(data) == [f"{named}: the pod template runs once, as one pod"]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_places_are_those_of_the_document() -> None:
         "web.yaml:19:20: error: items[0].spec.template.spec.containers[0].command: "
         "Invalid value: true: must be a list of strings",
         "web.yaml:9:5: warning: items[0]: spec.paused, spec.replicas are ignored: "
-        "the pod template runs once, as pod web",
+        "the pod template runs once, as one pod",
     ]
 
 

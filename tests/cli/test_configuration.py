@@ -172,7 +172,7 @@ def test_a_program_of_a_probe_sees_literal_variables_in_its_words_and_all_in_its
 def test_serve_waits_for_a_config_map_and_goes_on_when_it_appears_or_changes(
     node: Durable, hold: Hold
 ) -> None:
-    """H18, E12: §9.1.4, §9.1.7, §1.1.10"""
+    """H10, H18, E12: §9.1.4, §9.1.7, §1.1.10"""
     color = of_config_map("COLOR", "settings", "COLOR")
     script = 'echo "got $COLOR"; until [ -e end ]; do sleep 0.02; done; rm end; exit 1'
     node.put("web.json", pod("web", sh("app", script, env=[color]), **GRACE))
@@ -205,6 +205,37 @@ def test_serve_waits_for_a_config_map_and_goes_on_when_it_appears_or_changes(
     assert node.pid("web", "app") != pid
     session.signal(signal.SIGTERM)
     session.wait(143)
+
+
+@one_way
+def test_what_runs_does_not_wait_for_what_is_taken_from_it(node: Durable, hold: Hold) -> None:
+    """§9.1.4, §9.3.4"""
+    settings = {"default/settings": {"COLOR": "blue"}}
+    hold(ConfigMap=settings, Secret={"default/s": {"k": "1"}})
+    node.put(
+        "web.json",
+        pod(
+            "web",
+            sh("app", "sleep 1000", env=[of_config_map("COLOR", "settings", "COLOR")]),
+            volumes=[{"name": "v", "secret": {"secretName": "s"}}],
+            **GRACE,
+        ),
+    )
+    session = node.serve()
+    node.running(session, "web", "app")
+    hold(ConfigMap={"default/other": {}})
+    keeps = "ConfigMap default/settings is not among the documents; containers that run keep their"
+    volume = "Secret default/s is not among the documents; its volume keeps what it has"
+    session.until_said(keeps)
+    session.until_said(volume)
+    session.kill()
+    session = node.serve()
+    session.until_said(keeps)
+    session.until_said(volume)
+    session.until_said("taken on again")
+    hold(ConfigMap=settings, Secret={"default/s": {"k": "1"}})
+    session.signal(signal.SIGTERM)
+    assert "waiting for it" not in session.wait(143).err
 
 
 @one_way

@@ -6,6 +6,7 @@ And the judge is judged: evidence of each broken promise, made up here, must be 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from supervisor.runtime.launch import diagnose
 from tests.torture import crashes
 
 ID = "uid/app/0"
@@ -21,19 +23,46 @@ STOPPED = ["8.00 main app 1 term", "8.10 main app 1 end 7 1"]
 POST_START = [f"2.10 hook {ID}/postStart 1 begin *", f"2.20 hook {ID}/postStart 1 end"]
 PRE_STOP = [f"6.00 hook {ID}/preStop 1 begin asked", f"7.00 hook {ID}/preStop 1 end"]
 WHOLE = [*BEGUN, *POST_START, "5.00 asked", *PRE_STOP, *STOPPED]
+APP_AGAIN = ["3.30 main app 2 begin"]
+APP_STOPPED = ["8.10 main app 2 term", "8.20 main app 2 end 7 0"]
+RESTARTED = [
+    "1.00 made",
+    "2.00 main prepare 1 begin",
+    "2.10 main prepare 1 end 0 0",
+    "2.20 main app 1 begin",
+    "2.30 main web 1 begin",
+    "3.00 main web 1 end 42 0",
+    "3.10 main prepare 2 begin",
+    "3.20 main prepare 2 end 0 0",
+    *APP_AGAIN,
+    "3.40 main web 2 begin",
+    "8.00 asked",
+    *APP_STOPPED,
+    "8.30 main web 2 term",
+    "8.40 main web 2 end 7 0",
+]
+IN_ONE = [
+    "1.00 made",
+    "2.00 main app 1 begin",
+    "2.01 main app 1 in pid:[1] 3 pause",
+    "2.02 main web 1 begin",
+    "2.03 main web 1 in pid:[1] 9 pause",
+    "5.00 asked",
+]
 
 
 def without(*lines: str) -> list[str]:
     return [line for line in WHOLE if line not in lines]
 
 
-def after(line: str, *more: str) -> list[str]:
-    place = WHOLE.index(line) + 1
-    return [*WHOLE[:place], *more, *WHOLE[place:]]
+def after(line: str, *more: str, of: list[str] = WHOLE) -> list[str]:
+    place = of.index(line) + 1
+    return [*of[:place], *more, *of[place:]]
 
 
 def test_a_node_that_is_killed_again_and_again_keeps_its_promises(tmp_path: pathlib.Path) -> None:
-    options = crashes.nodes(str(tmp_path), 16, 1, 20, "auto", pods=8, limit=30.0)
+    mode = next(trial.isolation for trial in diagnose() if trial.ok)
+    options = crashes.nodes(str(tmp_path), 16, 1, 20, mode.value, pods=8, limit=30.0)
     reports = crashes.campaign(options)
     assert crashes.violations(reports) == []
     assert reports[0].lives == 16
@@ -41,9 +70,14 @@ def test_a_node_that_is_killed_again_and_again_keeps_its_promises(tmp_path: path
 
 
 def judged(
-    folder: pathlib.Path, trail: list[str], log: list[int] | None = None, code: int = 7
+    folder: pathlib.Path,
+    trail: list[str],
+    log: list[int] | None = None,
+    code: int = 7,
+    others: dict[str, str] | None = None,
 ) -> list[str]:
-    """The rules that the checker finds broken. `log`: the counters in the log of app."""
+    """The rules that the checker finds broken. `log`: the counters in the log of app. `others`:
+    containers beside it, and what they are; app has no hooks then."""
     for place in ("trail", "objects", "logs/pod", "state"):
         (folder / place).mkdir(parents=True)
     (folder / "journal").write_text("0.50 up\n1.00 ready\n9.00 down 143\n")
@@ -53,7 +87,12 @@ def judged(
         "command": ["sh", "pod.sh", "main", "app", "serve"],
         "lifecycle": {"postStart": {"exec": {}}, "preStop": {"exec": {}}},
     }
-    spec = {"terminationGracePeriodSeconds": 12, "containers": [app]}
+    spec: dict[str, Any] = {"terminationGracePeriodSeconds": 12, "containers": [app]}
+    for name, how in (others or {}).items():
+        app.pop("lifecycle", None)
+        place = "initContainers" if how == "short" else "containers"
+        other = {"name": name, "command": ["sh", "pod.sh", "main", name, how]}
+        spec.setdefault(place, []).append(other)
     (folder / "objects/pod.manifest").write_text(json.dumps({"spec": spec}))
     state = {"terminated": {"exitCode": code, "reason": "Error"}}
     status = {"containerStatuses": [{"name": "app", "restartCount": 0, "state": state}]}
@@ -144,3 +183,61 @@ def test_the_checker_finds_a_log_that_lacks_its_end(tmp_path: pathlib.Path) -> N
 
 def test_the_checker_finds_an_exit_code_that_was_made_up(tmp_path: pathlib.Path) -> None:
     assert judged(tmp_path, WHOLE, code=0) == ["exit codes"]
+
+
+@pytest.mark.parametrize(
+    ("trail", "rule"),
+    [
+        (RESTARTED, None),
+        ([*RESTARTED[:6], *APP_AGAIN, *RESTARTED[6:8], *RESTARTED[9:]], "restart of all"),
+        ([i for i in RESTARTED if i not in (*APP_AGAIN, *APP_STOPPED)], "restart of all"),
+        (after(RESTARTED[6], "3.15 main app 1 term", of=RESTARTED), "restart of all"),
+        (after(RESTARTED[9], "4.00 main prepare 3 begin", of=RESTARTED), "exit codes"),
+    ],
+    ids=[
+        "all is well",
+        "one began before the first container",
+        "one did not begin anew",
+        "one was told to stop when it was to be gone",
+        "the first container ran again for no reason",
+    ],
+)
+def test_the_checker_finds_a_restart_of_all_that_is_none(
+    tmp_path: pathlib.Path, trail: list[str], rule: str | None
+) -> None:
+    """§3.4.2, §3.4.3"""
+    others = {"prepare": "short", "web": "anew"}
+    assert judged(tmp_path, trail, others=others) == ([] if rule is None else [rule])
+
+
+@pytest.mark.parametrize(
+    ("trail", "rule"),
+    [
+        (IN_ONE, None),
+        ([line.replace("pid:[1] 9", "pid:[2] 9") for line in IN_ONE], "shared namespace"),
+        ([line.replace("pid:[1] 9", "pid:[1] 1") for line in IN_ONE], "shared namespace"),
+        ([line.replace("9 pause", "9 sh") for line in IN_ONE], "shared namespace"),
+        (after(IN_ONE[4], "2.04 main web 1 zombie sleep", of=IN_ONE), "shared namespace"),
+    ],
+    ids=[
+        "all is well",
+        "it is another one",
+        "a main is pid 1",
+        "so is another",
+        "a zombie is left",
+    ],
+)
+def test_the_checker_finds_a_pid_namespace_that_is_not_shared(
+    tmp_path: pathlib.Path, trail: list[str], rule: str | None
+) -> None:
+    """§9.4.5"""
+    found = judged(tmp_path, trail, code=137, others={"web": "wild"})
+    assert found == ([] if rule is None else [rule])
+
+
+def test_the_checker_finds_a_pid_namespace_that_is_left(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "pauses").mkdir()
+    words = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    record = f"pid {os.getpid()}\nstart {words[19]}\nboot b\nmode pidns\n"
+    (tmp_path / "pauses/uid.1").write_text(record)
+    assert judged(tmp_path, WHOLE) == ["nothing left"]

@@ -295,11 +295,17 @@ def test_images_are_listed_with_their_rules_and_files(
     assert [[cell.strip() for cell in line.split("  ") if cell] for line in out.splitlines()] == [
         ["CONTAINER", "IMAGE", "MAPPED BY", "RUNS", "FILE"],
         ["web/init-0", "db:3", "--map db", "relative/own migrate up", f"{here}/relative/own"],
-        ["web/a", "registry.example/web:1", "registry.example/web", "./serve", f"{here}/src/serve"],
+        [
+            "web/a",
+            "registry.example/web:1",
+            "podvisor.toml: registry.example/web",
+            "./serve",
+            f"{here}/src/serve",
+        ],
         [
             "web/b",
             "registry.example/nightly",
-            "registry.example/*",
+            "podvisor.toml: registry.example/*",
             "job --all",
             f"{here}/tools/job",
         ],
@@ -338,6 +344,29 @@ def test_what_cannot_be_run_is_marked_and_the_lines_to_add_are_shown(
     )
 
 
+def test_the_podvisor_toml_that_applies_is_named_or_where_one_would_be_looked_for(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(pod({"image": "web"})).rename("one.yaml")
+    wanting = 'and `entrypoint = ["PROGRAM"]` to {}, or use'
+    Path("deploy").mkdir()
+    Path("deploy/two.yaml").write_text(Path("one.yaml").read_text())
+    for manifest, file in (("one.yaml", "podvisor.toml"), ("deploy", "deploy/podvisor.toml")):
+        (problem,) = manifests.load([manifest]).problems
+        assert wanting.format(file) in problem.text
+    Path("deploy/podvisor.toml").write_text('[images.db]\nentrypoint = ["x"]\n')
+    assert listed("deploy") == 1
+    assert capsys.readouterr().err.startswith("\nAdd to deploy/podvisor.toml, or use")
+    Path("deploy/podvisor.toml").write_text("[images.web]\n")
+    (problem,) = manifests.load(["deploy"]).problems
+    assert 'is [images."web"] in deploy/podvisor.toml, which names no program' in problem.text
+    Path("deploy/podvisor.toml").unlink()
+    Path("podvisor.toml").write_text('[images.web]\nentrypoint = ["x"]\n')
+    monkeypatch.chdir("deploy")
+    listed("two.yaml")
+    assert f"  {here}/podvisor.toml: web  " in capsys.readouterr().out
+
+
 def test_images_are_json_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program("run")
     Path("podvisor.toml").write_text('[images.web]\nentrypoint = ["./run"]\n')
@@ -352,6 +381,7 @@ def test_images_are_json_too(here: Path, capsys: pytest.CaptureFixture[str]) -> 
             "container": "a",
             "image": "web:1",
             "rule": "web",
+            "config": "podvisor.toml",
             "command": ["./run", "x"],
             "file": f"{here}/run",
             "volume": "",
@@ -363,6 +393,7 @@ def test_images_are_json_too(here: Path, capsys: pytest.CaptureFixture[str]) -> 
             "container": "b",
             "image": "other",
             "rule": "",
+            "config": "podvisor.toml",
             "command": [],
             "file": "",
             "volume": "",

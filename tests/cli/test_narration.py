@@ -103,3 +103,14 @@ def test_a_repetition_is_said():
     assert [line.text for line in narration.changes(before, observe(before, done))] == [
         "preStop done in 3.0 s (run 2 times: podvisor was interrupted)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(0, "exited with code 0 after 12.0 s: all 7 sent"), (3, "exited with code 3 after 12.0 s: x")],
+)
+def test_the_last_words_of_a_container_are_said_however_it_ended(code: int, said: str):
+    before = Life(pod(container("app"))).run(until=12).record
+    words = said.rpartition(": ")[2]
+    gone = facts.ContainerExited(at(12), ContainerId(UID, "app", 0), code, message=f"{words}\n")
+    assert said in [line.text for line in narration.changes(before, observe(before, gone))]

@@ -145,6 +145,18 @@ def test_what_names_no_container_says_which_there_are(place: Place) -> None:
     assert finished.err == "podvisor: cannot use --except app: there is db/db\n"
 
 
+def test_containers_are_listed_with_commas_and_all_unknown_ones_named(place: Place) -> None:
+    finished = place.run(shop(), "--except", "mesh,api", "--except", "shop/prep", code=0)
+    assert finished.out == "shop/web | web\n"
+    finished = place.run(shop(), "--only", "default/shop/prep,api", code=0)
+    assert set(finished.table()) == {"shop/prep", "shop/api"}
+    said = place.run(shop(), "--only", "a,web,b", "--only", "c", "--except", "d,mesh", code=2).err
+    assert said == (
+        "podvisor: cannot use --only a,b,c and --except d: "
+        "there is shop/prep, shop/mesh, shop/web, shop/api\n"
+    )
+
+
 def test_what_is_wrong_is_said_where_it_stands_before_some_are_left_out(place: Place) -> None:
     broken = sh("api", "x") | {"ports": [{"containerPort": 0}]}
     manifest = pod("shop", container("mesh"), broken)
@@ -161,6 +173,7 @@ def test_the_run_ends_with_the_container_whose_code_is_asked_for(place: Place) -
     finished = place.run(tested, pod("db", sh("db", FOREVER)), "--exit-code-from", "tests", code=5)
     table = finished.table()
     assert table["shop/tests"][:2] == ["0", "5"]
+    assert "tests has ended: stopping all" in finished.err
     assert table["db/db"][1] == table["shop/web"][1] == "0"
 
 
@@ -173,7 +186,16 @@ def test_a_container_that_is_tried_again_has_not_ended_for_good(place: Place) ->
 
 def test_a_pod_that_fails_before_its_container_starts_ends_the_run(place: Place) -> None:
     manifest = pod("shop", sh("tests", "true"), init=(sh("prep", "exit 9"),), **NEVER)
-    place.run(manifest, pod("db", sh("db", FOREVER)), "--exit-code-from", "shop/tests", code=1)
+    other = pod("db", sh("db", FOREVER))
+    said = place.run(manifest, other, "--exit-code-from", "shop/tests", code=1).err
+    assert "tests has never started: stopping all" in said
+
+
+def test_a_container_that_cannot_be_started_ends_the_run_and_has_not_ended(place: Place) -> None:
+    manifest = pod("shop", container("tests", "/no/such/program"), sh("web", FOREVER), **NEVER)
+    said = place.run(manifest, "--exit-code-from", "tests", code=128).err
+    assert "tests could not be started: stopping all" in said
+    assert "has ended: stopping" not in said
 
 
 def test_one_container_has_to_be_meant(place: Place) -> None:
@@ -224,12 +246,20 @@ def test_what_a_chart_renders_runs_unchanged(place: Place) -> None:
         finished = place.run("-", stdin=stdin, code=0)
     assert finished.out == "migrate/migrate | migrated\n"
     assert "stdin:4:1: warning: skipped, since only pods and workloads are run" in finished.err
-    assert (
-        "spec.backoffLimit is ignored: the pod template runs once, as pod migrate" in finished.err
-    )
+    assert "spec.backoffLimit is ignored: the pod template runs once, as one pod" in finished.err
     place.run(path, "--strict", code=3)
     only_config = place.write(
         "config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"
     )
     said = place.run(only_config, code=3).err
-    assert "nothing to run: the input has configuration, but no pod" in said
+    assert "nothing to run: the input has no pod to start" in said
+
+
+def test_hooks_of_a_chart_are_run_as_at_an_install(place: Place) -> None:
+    def hook(name: str, occasions: str) -> dict[str, object]:
+        annotations = {"helm.sh/hook": occasions}
+        return pod(name, sh("c", f"echo {name}"), metadata={"annotations": annotations}, **NEVER)
+
+    finished = place.run(hook("migrate", "pre-install, pre-upgrade"), hook("check", "test"), code=0)
+    assert finished.out == "migrate/c | migrate\n"
+    place.run(hook("check", "test"), code=3)

@@ -47,7 +47,7 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
         ) -> LaunchSpec:
             return spec.launch_spec(pod, container, id, info)
 
-        volumes = VolumeManager(lambda _: info)
+        volumes = VolumeManager(lambda _: info, info.folders)
         policy = NodePolicy(node_name="here")
         async with Node(runtime, make_spec, policy=policy, volumes=volumes) as node:
             node.run_pod(admitted)

@@ -91,6 +91,11 @@ def on(screen: Screen, place: Place, *words: Manifest | str, tty: bool = False) 
     return place.start("-it", *words, tty=tty, **screen.ends)
 
 
+def is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
 # --- a terminal -----------------------------------------------------------------------------------
 
 
@@ -181,6 +186,24 @@ def test_the_container_has_the_size_of_the_window(place: Place):
         screen.until("44 88")
         session.signal(signal.SIGKILL)
         session.wait(-9, leaves=True)
+
+
+@one_way
+def test_the_terminal_is_as_before_while_we_are_stopped(place: Place):
+    with Screen() as screen:
+        session = on(screen, place, pod("web", sh("app", WAITS), **NEVER), tty=True)
+        screen.until("began")
+        for word in ("one", "two"):
+            wait_for(lambda: not screen.is_as_before, "raw mode")
+            session.signal(signal.SIGTSTP)
+            wait_for(lambda: is_stopped(session.pid), "its stop")
+            assert screen.is_as_before
+            session.signal(signal.SIGCONT)
+            wait_for(lambda: not screen.is_as_before, "raw mode again")
+            screen.type(f"{word}\r")
+            screen.until(f"got {word}\r\n")
+        screen.type("\x04")
+        session.wait(0)
 
 
 @one_way

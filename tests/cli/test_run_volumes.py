@@ -47,7 +47,8 @@ def test_containers_share_what_a_pod_has_at_paths_of_its_own(place: Place, way: 
                 "app",
                 "cat /podvisor-work/made /podvisor-logs/made; cat /podvisor-me/etc/labels; echo;"
                 "echo no 2>/dev/null >/podvisor-me/x || echo read-only; ls -A /podvisor-none;"
-                "stat -c %a /podvisor-work; echo back >/podvisor-given/deep/file",
+                "stat -c %a /podvisor-work; echo back >/podvisor-given/deep/file;"
+                "echo written >/podvisor-logs/new; cat /podvisor-work/logs/app/new",
                 volumeMounts=[
                     mount("work", "/podvisor-work"),
                     mount("work", "/podvisor-logs", subPathExpr="logs/$(WHO)"),
@@ -83,7 +84,7 @@ def test_containers_share_what_a_pod_has_at_paths_of_its_own(place: Place, way: 
     data = [line for line in lines if line.startswith("..")]
     assert lines[:4] == ["made", "sub", 'app="web"', "read-only"]
     assert "..data" in data
-    assert lines[-1] == "777"
+    assert lines[-2:] == ["777", "written"]
     with open(f"{source}/deep/file") as file:
         assert file.read() == "back\n"
     assert not [name for name in os.listdir("/") if name.startswith("podvisor-")]

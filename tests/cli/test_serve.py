@@ -68,6 +68,25 @@ def events(node: Durable, reason: str) -> list[str]:
     return [e.message for e in node.snapshot.events if e.reason == reason]
 
 
+def children_of(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def child_of(pid: int) -> int:
+    (child,) = children_of(pid)
+    return child
+
+
+def environ(node: Durable, pod: str, container: str) -> dict[str, str]:
+    """What it has been started with; nothing when it does not run."""
+    try:
+        with open(f"/proc/{node.pid(pod, container)}/environ") as file:
+            return dict(entry.split("=", 1) for entry in file.read().split("\0") if entry)
+    except OSError:
+        return {"FROM_FILE": ""}
+
+
 def conditions(record: PodRecord | None) -> dict[str, tuple[str, str]]:
     assert record is not None
     return {c.type: (c.status, c.reason) for c in record.status.conditions}
@@ -126,6 +145,65 @@ def test_a_changed_spec_replaces_its_pod_once_the_old_one_has_ended(node: Durabl
     assert "kept" not in re.findall(
         r"^(\S+) +\* its manifest has changed", session.err, re.MULTILINE
     )
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
+@one_way
+def test_a_changed_project_file_replaces_the_pods_that_it_starts_otherwise(node: Durable) -> None:
+    def project(*more: str, image: str = "") -> None:
+        shop = ('[images."shop"]', 'entrypoint = ["sleep", "1000"]', image)
+        lines = (*more, 'env-file = "service.env"', *shop)
+        new = node.place.write("new.toml", "\n".join(lines))
+        os.rename(new, f"{node.place.folder}/podvisor.toml")
+
+    env_file = node.place.write("service.env", "FROM_FILE=1\n")
+    project()
+    fixed = {"name": "fixed", "command": ["sleep", "1000"], "env": [{"name": "A", "value": "1"}]}
+    node.put("shop.json", pod("shop", {"name": "app", "image": "shop"}, **GRACE))
+    node.put("kept.json", pod("kept", fixed, **GRACE))
+    session = node.serve()
+    pids = node.running(session, "shop", "app"), node.running(session, "kept", "fixed")
+    project('backoff-max = "1m"', 'pass-env = ["PODVISOR_NO_SUCH_VARIABLE"]')
+    for name in ("shop", "kept"):
+        session.until(
+            lambda n=name: f"{n} * goes on with the back-off" in " ".join(session.err.split()),
+            "its going on",
+        )
+    project("backoff-max = 1", "= ")
+    session.until_said("podvisor.toml:2:1: error: not TOML")
+    project(image='env = { FROM_IMAGE = "1" }')
+    session.until(lambda: node.pid("shop", "app") not in (0, pids[0]), "the next one")
+    assert environ(node, "shop", "app")["FROM_IMAGE"] == "1"
+    assert session.err.count("what podvisor.toml says of it has changed: replacing it") == 1
+    assert node.pid("kept", "fixed") == pids[1]
+    with open(env_file, "w") as file:
+        file.write("A=0\n")  # which only one of them has otherwise
+    session.until(lambda: "FROM_FILE" not in environ(node, "kept", "fixed"), "the next one")
+    assert environ(node, "kept", "fixed")["A"] == "1"
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
+@one_way
+def test_a_broken_project_file_at_a_restart_replaces_nothing_when_it_is_repaired(
+    node: Durable,
+) -> None:
+    good = '[images."shop"]\nentrypoint = ["sleep", "1000"]\n'
+    node.place.write("podvisor.toml", good)
+    node.put("shop.json", pod("shop", {"name": "app", "image": "shop"}, **GRACE))
+    session = node.serve()
+    pid = node.running(session, "shop", "app")
+    session.kill()
+    node.place.write("podvisor.toml", "[images")
+    session = node.serve()
+    session.until_said(f"taken on again, pid {pid} ")
+    session.until_said("podvisor.toml:1:1: error: not TOML")
+    node.place.write("podvisor.toml", good)
+    node.put("other.json", pod("other", step("other", FOREVER), **GRACE))
+    node.running(session, "other", "other")
+    assert node.pid("shop", "app") == pid
+    assert "replacing" not in session.err
     session.signal(signal.SIGTERM)
     session.wait(143)
 
@@ -277,6 +355,53 @@ def test_a_killed_node_comes_back_to_the_same_processes_and_no_line_is_lost(
     assert {"2.log", "3.log"} <= set(logs)  # older ones are cleaned away
 
 
+# Reads what nobody writes, too: it must stay open.
+TYPED = (
+    "import itertools, os, threading, time\n"
+    "threading.Thread(target=lambda: print('read', os.read(0, 1)), daemon=True).start()\n"
+    "for i in itertools.count():\n"
+    "    print('line', i, os.isatty(0), flush=True)\n"
+    "    time.sleep(0.02)\n"
+)
+
+
+@pytest.mark.parametrize("dies", ["node", "launcher", "logger", "node and launcher"])
+@one_way
+def test_a_container_with_a_terminal_or_an_stdin_goes_on_whoever_dies(
+    node: Durable, dies: str
+) -> None:
+    typed = python("typed", TYPED, stdin=True, tty=True)
+    open_stdin = python("open", TYPED, stdin=True)
+    node.put("web.json", pod("web", typed, open_stdin, terminationGracePeriodSeconds=0))
+    session = node.serve()
+    pids = {name: node.running(session, "web", name) for name in ("typed", "open")}
+    launcher = child_of(session.pid)
+    logger = next(pid for pid in children_of(launcher) if pid not in pids.values())
+    session.until_logged("web/open  | line 5 ")
+    if "launcher" in dies:
+        os.kill(launcher, signal.SIGKILL)
+        wait_for(lambda: not is_alive(launcher), "its end")
+    if dies == "logger":
+        os.kill(logger, signal.SIGKILL)
+        wait_for(lambda: not is_alive(logger), "its end")
+    if "node" in dies:
+        session.kill()
+        session = node.serve()
+        for pid in pids.values():
+            session.until_said(f"taken on again, pid {pid} ")
+    for name in pids:
+        before = len(node.logged("web", name))
+        session.until_logged(f"web/{name:5} | line {before + 20} ")
+    assert {name: node.pid("web", name) for name in pids} == pids
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+    for name, is_terminal in (("typed", True), ("open", False)):
+        lines = node.logged("web", name)
+        assert [line.rstrip("\r") for line in lines] == [
+            f"line {i} {is_terminal}" for i in range(len(lines))
+        ]
+
+
 def test_an_exit_while_the_node_is_down_is_known_afterwards(node: Durable) -> None:
     """[K04] §2.4.7"""
     node.put("once.json", pod("once", ends_when_told("once"), restartPolicy="Never"))
@@ -360,8 +485,7 @@ def test_a_killed_launcher_is_replaced_and_the_node_goes_on(node: Durable) -> No
     node.put("web.json", pod("web", ends_when_told("app"), **GRACE))
     session = node.serve()
     pid = node.running(session, "web", "app")
-    with open(f"/proc/{session.pid}/task/{session.pid}/children") as file:
-        (launcher,) = map(int, file.read().split())
+    launcher = child_of(session.pid)
     os.kill(launcher, signal.SIGKILL)
     wait_for(lambda: not is_alive(launcher), "its end")
     assert is_alive(pid)

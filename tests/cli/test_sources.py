@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import threading
+from typing import Any
 
+import anyio
 import pytest
 
 from supervisor.cli.sources import Sources
+from supervisor.project import manifests
 
 POD = """\
 apiVersion: v1
@@ -120,6 +124,34 @@ def test_what_something_else_broke_comes_back_though_the_file_is_the_same(
     assert sources.wanted["default", "a"].project.backoff_max == 10
 
 
+def test_a_changed_project_file_or_env_file_is_as_if_the_manifests_had_changed(
+    folder: pathlib.Path,
+) -> None:
+    put(folder / "a.yaml", pod("a").replace("spec:", "spec:\n  nodeSelector: {disk: ssd}"))
+    put(folder / "b.yaml", pod("b"))
+    put(folder.parent / "podvisor.toml", "env-file = 'service.env'\n")
+    put(folder.parent / "service.env", "A=1\n")
+    sources = Sources([str(folder)])
+    assert len(look(sources)) == 1  # nodeSelector is ignored
+    projects = [sources.wanted["default", name].project for name in "ab"]
+    assert [project.given for project in projects] == [(("A", "1"),)] * 2
+    assert look(sources) == []
+    put(folder.parent / "service.env", "A=22\n")
+    assert look(sources) == []
+    assert sources.wanted["default", "b"].project.given == (("A", "22"),)
+    put(folder.parent / "podvisor.toml", "backoff-max = 'soon'\n")
+    (said,) = look(sources)
+    assert "podvisor.toml:1:1: error: backoff-max" in said
+    assert sources.wanted["default", "a"].project.given == (("A", "22"),)
+    put(folder / "podvisor.toml", "backoff-max = '10s'\n")  # nearer to them
+    assert look(sources) == []
+    assert sources.wanted["default", "a"].project.backoff_max == 10
+    (folder / "podvisor.toml").unlink()
+    (folder.parent / "podvisor.toml").unlink()
+    assert look(sources) == []
+    assert not sources.wanted["default", "a"].project.found
+
+
 def test_a_broken_file_that_is_removed_takes_its_pods_along(folder: pathlib.Path) -> None:
     path = put(folder / "a.yaml", pod("a"))
     sources = Sources([str(folder)])
@@ -145,7 +177,7 @@ def test_of_two_pods_of_one_name_the_one_named_first_is_taken(tmp_path: pathlib.
     second = put(tmp_path / "a.yaml", pod("same", "second"))
     first = put(tmp_path / "b.yaml", pod("same", "first"))
     sources = Sources([first, second])
-    clash = f"{second}: error: pod default/same is not taken: {first} has it"
+    clash = f"{second}: error: Pod default/same is not taken: {first} has it"
     assert look(sources) == [clash]
     assert wanted(sources) == {"same": "first"}
     put(tmp_path / "b.yaml", pod("same", "still"))
@@ -287,3 +319,119 @@ def test_a_file_may_hold_only_what_is_not_run(folder: pathlib.Path) -> None:
     (said,) = look(strict)
     assert said.startswith(f"{path}:2:1: error: kind Service is not run here")
     assert strict.is_broken(path)
+
+
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: NAME}
+spec:
+  schedule: 0 3 * * *
+  jobTemplate:
+    spec:
+      template:
+        spec: {restartPolicy: Never, containers: [{name: app, command: [job]}]}
+"""
+
+
+def test_a_second_kind_of_one_name_gives_the_pods_of_both_another(folder: pathlib.Path) -> None:
+    """Whichever file came first; and without it the other has the plain name again."""
+    job = (
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: same}\nspec:\n"
+        "  template: {spec: {restartPolicy: Never, containers: [{name: app, command: [once]}]}}\n"
+    )
+    cron = CRON_JOB.replace("NAME", "same")
+    first = put(folder / "b.yaml", job)
+    sources = Sources([str(folder)])
+    assert (look(sources), wanted(sources)) == ([], {"same": "once"})
+    second = put(folder / "a.yaml", cron.replace("  schedule: 0 3 * * *\n", ""))
+    assert len(look(sources)) == 1
+    assert wanted(sources) == {"same": "once"}, "what is broken has no name yet"
+    put(folder / "a.yaml", cron)
+    said = [text for text in look(sources) if "is ignored" not in text]
+    of_both = [
+        f"{second}:3:12: warning: metadata.name is also that of a Job: "
+        "this CronJob runs as pod same-cronjob",
+        f"{first}:3:12: warning: metadata.name is also that of a CronJob: "
+        "this Job runs as pod same-job",
+    ]
+    assert said == of_both
+    both = {"same-cronjob": "job", "same-job": "once"}
+    assert (look(sources), wanted(sources)) == ([], both)
+    again = Sources([str(folder)])
+    look(again)
+    assert wanted(again) == both
+    os.unlink(second)
+    assert look(sources) == look(sources) == []
+    assert wanted(sources) == {"same": "once"}
+
+
+def test_a_pod_may_have_the_name_that_a_workload_gets_with_its_kind(folder: pathlib.Path) -> None:
+    """It keeps it, and the workload is not run."""
+    put(folder / "a.yaml", CRON_JOB.replace("NAME", "same"))
+    put(folder / "b.yaml", pod("same") + "---\n" + pod("same-cronjob", "two"))
+    sources = Sources([str(folder)])
+    assert look(sources)[-1] == (
+        f'{folder}/a.yaml:3:18: error: metadata.name: Duplicate value: "same-cronjob": '
+        "another pod has that name"
+    )
+    assert wanted(sources) == {"same": "one", "same-cronjob": "two"}
+
+
+# --- on a thread ---------------------------------------------------------------------------------
+
+
+class Slow:
+    """Reading that does not end until it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began, self.may_end = threading.Event(), threading.Event()
+        self._load = manifests.load
+        monkeypatch.setattr(manifests, "load", self.load)
+
+    def load(self, *given: Any, **more: Any) -> manifests.Loaded:
+        self.began.set()
+        assert self.may_end.wait(30), "nobody goes on while a file is read"
+        return self._load(*given, **more)
+
+    async def until_it_began(self) -> None:
+        with anyio.fail_after(30):
+            while not self.began.is_set():
+                await anyio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_the_loop_goes_on_while_a_file_is_read_and_sees_it_as_a_whole(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "a.yaml", pod("a"))
+    sources = Sources([str(folder)])
+    look(sources)
+    put(folder / "a.yaml", pod("a", "two"))
+    put(folder / "b.yaml", "a: [")
+    slow, said = Slow(monkeypatch), []
+
+    async def look_aside() -> None:
+        said.extend(await sources.look_aside())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look_aside)
+        await slow.until_it_began()
+        assert wanted(sources) == {"a": "one"}
+        slow.may_end.set()
+    assert wanted(sources) == {"a": "two"}
+    assert len(said) == 1
+
+
+@pytest.mark.anyio
+async def test_who_ends_does_not_wait_for_a_file_that_is_read(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "a.yaml", pod("a"))
+    sources, slow = Sources([str(folder)]), Slow(monkeypatch)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sources.look_aside)
+        await slow.until_it_began()
+        tasks.cancel_scope.cancel()
+    assert sources.wanted == {}
+    slow.may_end.set()

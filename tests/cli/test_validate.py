@@ -13,9 +13,10 @@ import pytest
 import typer
 
 from supervisor.api.problems import MAX_FINDINGS
-from supervisor.cli import fields, validate
+from supervisor.cli import fields, selection, validate
 from supervisor.errors import UsageError
 from supervisor.project import manifests
+from supervisor.runtime.images import Images
 
 GOOD = """\
 apiVersion: v1
@@ -308,6 +309,7 @@ def test_the_nearest_podvisor_toml_upwards_is_the_project(here: Path) -> None:
         pass_env=("HTTP_PROXY",),
         backoff_initial=0.5,
         backoff_max=90.0,
+        images=Images(file="app/podvisor.toml"),
     )
     assert loaded.pods[0].directory == str(here / "app")
     assert loaded.pods[0].project == loaded.project
@@ -316,7 +318,30 @@ def test_the_nearest_podvisor_toml_upwards_is_the_project(here: Path) -> None:
 def test_without_one_containers_start_in_the_manifests_folder(here: Path) -> None:
     loaded = manifests.load([write("deploy/pod.yaml", GOOD.replace("NAME", "web"))])
     assert loaded.pods[0].directory == str(here / "deploy")
-    assert loaded.project == manifests.Project(root=str(here))
+    of_folder = Images(file="deploy/podvisor.toml")  # if there were one
+    assert loaded.project == manifests.Project(root=str(here), images=of_folder)
+
+
+def test_the_podvisor_toml_that_applies_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("podvisor.toml", "")
+    write("deploy/podvisor.toml", "")
+    write("deploy/b.yaml", named(GOOD, "b"))
+    write("deploy/c.yaml", named(GOOD, "c") + "---\n" + named(CONFIG, "c"))
+    assert run(write("a.yaml", named(GOOD, "a")), "deploy") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a.yaml: pod default/a is valid",
+        "deploy/b.yaml: pod default/b is valid",
+        "deploy/c.yaml: pod default/c is valid",
+        "deploy/c.yaml: ConfigMap default/c is valid",
+        "podvisor.toml: applies to 1 pod",
+        "deploy/podvisor.toml: applies to 2 pods",
+    ]
+    Path("deploy/podvisor.toml").unlink()
+    monkeypatch.chdir("deploy")
+    assert run("b.yaml") == 0
+    assert capsys.readouterr().out.endswith(f"\n{here}/podvisor.toml: applies to 1 pod\n")
 
 
 def test_what_is_wrong_with_podvisor_toml_has_a_line() -> None:
@@ -493,18 +518,98 @@ def test_a_workload_is_a_pod_of_its_name(capsys: pytest.CaptureFixture[str]) -> 
     out, err = capsys.readouterr()
     assert out == "web.yaml: pod default/web is valid\n"
     assert err.splitlines() == [
-        "web.yaml:5:3: warning: spec.replicas is ignored: the pod template runs once, as pod web",
+        "web.yaml:5:3: warning: spec.replicas is ignored: the pod template runs once, as one pod",
         "1 warning",
     ]
 
 
-def test_a_workload_and_a_pod_cannot_have_one_name() -> None:
-    pod, web = GOOD.replace("NAME", "web"), DEPLOYMENT.replace("NAME", "web")
-    found = problems(write("web.yaml", f"{pod}---\n{web}"))
-    assert found[0] == (
-        'web.yaml:12:18: error: metadata.name: Duplicate value: "web": '
-        "namespace default has it from web.yaml:4 already"
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: NAME}
+spec:
+  schedule: 0 3 * * *
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - name: b
+            command: ["true"]
+"""
+
+
+def pods(*paths: str, **more: Any) -> list[str]:
+    loaded = manifests.load(list(paths), **more)
+    assert not manifests.refused(loaded.problems), loaded.problems
+    return [home.pod.metadata.name for home in loaded.pods]
+
+
+def warned(*paths: str) -> list[str]:
+    return [p for p in problems(*paths) if "is also that of" in p]
+
+
+def test_workloads_of_one_name_have_pods_with_their_kind_in_the_name() -> None:
+    """In any order, and in one file or two."""
+    web, cron = named(DEPLOYMENT, "web"), named(CRON_JOB, "web")
+    one = write("a.yaml", f"{web}---\n{cron}")
+    other = write("b.yaml", f"{cron}---\n{web}")
+    assert pods(one) == ["web-deployment", "web-cronjob"]
+    assert pods(other) == ["web-cronjob", "web-deployment"]
+    assert warned(one) == [
+        "a.yaml:3:12: warning: metadata.name is also that of a CronJob: "
+        "this Deployment runs as pod web-deployment",
+        "a.yaml:16:12: warning: metadata.name is also that of a Deployment: "
+        "this CronJob runs as pod web-cronjob",
+    ]
+    two = write("web.yaml", web), write("cron.yaml", cron)
+    assert pods(*two) == pods(*reversed(two))[::-1] == ["web-deployment", "web-cronjob"]
+    assert [text.split(":")[0] for text in warned(*two)] == ["web.yaml", "cron.yaml"]
+    elsewhere = write("else.yaml", named(CRON_JOB, "web, namespace: jobs"))
+    assert pods(two[0], elsewhere) == ["web", "web"]
+    assert warned(two[0], elsewhere) == []
+
+
+def test_a_bare_pod_keeps_its_name_beside_a_workload() -> None:
+    files = write("web.yaml", named(DEPLOYMENT, "web")), write("pod.yaml", named(GOOD, "web"))
+    assert pods(*files) == ["web-deployment", "web"]
+    assert warned(*files) == [
+        "web.yaml:3:12: warning: metadata.name is also that of a Pod: "
+        "this Deployment runs as pod web-deployment"
+    ]
+
+
+def test_a_name_with_its_kind_can_be_taken_or_too_long() -> None:
+    both = named(DEPLOYMENT, "web") + "---\n" + named(CRON_JOB, "web")
+    third = write("third.yaml", named(GOOD, "web-cronjob") + "---\n" + both)
+    assert problems(third)[-1] == (
+        'third.yaml:25:18: error: metadata.name: Duplicate value: "web-cronjob": '
+        "another pod has that name"
     )
+    long = "a" * 250
+    said = problems(write("long.yaml", both.replace("web", long)))
+    found = next(text for text in said if "error" in text)
+    assert found.startswith('long.yaml:3:18: error: metadata.name: Invalid value: "aaa')
+    assert "must be no more than 253 characters" in found
+
+
+def test_two_workloads_of_one_kind_and_name_are_refused() -> None:
+    found = problems(write("web.yaml", "---\n".join([named(DEPLOYMENT, "web")] * 2)))
+    assert [text for text in found if "error" in text] == [
+        'web.yaml:16:18: error: metadata.name: Duplicate value: "web": '
+        "namespace default has it from web.yaml:3 already"
+    ]
+
+
+def test_what_is_left_out_changes_no_name_and_is_named_by_it() -> None:
+    both = write("web.yaml", named(DEPLOYMENT, "web") + "---\n" + named(CRON_JOB, "web"))
+    for words, left in (
+        (("web-cronjob/b",), ["web-cronjob"]),
+        (("default/web-deployment/a",), ["web-deployment"]),
+        (("web/b",), ["web-cronjob"]),
+    ):
+        assert pods(both, select=selection.Selection(words).admit) == left
 
 
 def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
@@ -513,6 +618,38 @@ def test_what_this_user_cannot_have_is_found_in_a_template() -> None:
     assert found[1].startswith(
         "web.yaml:13:36: error: spec.template.spec.securityContext.runAsUser: Invalid value: 1000"
     )
+
+
+def hooked(occasions: str, text: str = GOOD, name: str = "web") -> str:
+    annotated = f"  name: {name}\n  annotations:\n    helm.sh/hook: {occasions}\n"
+    return text.replace("  name: NAME\n", annotated)
+
+
+def test_a_hook_of_a_chart_starts_with_everything_and_says_so() -> None:
+    file = write("hook.yaml", hooked("post-install,post-upgrade"))
+    assert pods(file) == ["web"]
+    assert problems(file) == [
+        "hook.yaml:6:5: warning: metadata.annotations[helm.sh/hook] is ignored: helm runs this Pod "
+        "at post-install, post-upgrade, here it starts with everything else"
+    ]
+    assert problems(write("none.yaml", hooked('""'))) == []
+
+
+@pytest.mark.parametrize("occasion", ["test", "test-success", "pre-delete", "post-rollback"])
+def test_a_hook_that_no_install_runs_is_left_out(
+    occasion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it holds, and without taking a name from anybody."""
+    broken = hooked(occasion).replace("command", "comand")
+    both = named(GOOD, "web") + "---\n" + broken + "---\n" + hooked(f'"{occasion}"')
+    assert run(write("all.yaml", both)) == 0
+    out, err = capsys.readouterr()
+    assert out == "all.yaml: pod default/web is valid\n"
+    assert err.splitlines() == [
+        f"all.yaml:{line}:5: warning: metadata.annotations[helm.sh/hook] leaves this Pod out: "
+        f"helm does not run it at an install, only at {occasion}"
+        for line in (15, 26)
+    ] + ["2 warnings"]
 
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n"
@@ -554,8 +691,8 @@ def test_other_kinds_beside_a_workload_are_skipped_in_one_line(
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "all.yaml: pod default/web is valid",
-        "ConfigMap default/c is valid",
-        "Secret default/s is valid",
+        "all.yaml: ConfigMap default/c is valid",
+        "all.yaml: Secret default/s is valid",
     ]
     assert err.splitlines() == [
         "all.yaml:5:1: warning: skipped, since only pods and workloads are run: "

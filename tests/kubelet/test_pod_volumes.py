@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,9 @@ from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.volumes import VolumeManager
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import Isolation, LaunchSpec
+from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
 from supervisor.runtime.env_files import EnvFiles
+from supervisor.runtime.mounts import Folders
 from supervisor.runtime.spec import Configuration, NodeInfo, launch_spec
 
 from .conftest import Program, World, world
@@ -32,11 +34,19 @@ class Machine:
     """What pods need to know of it, and the configuration, which may change."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
+        self.folder = folder / "state"
+        self.memory = folder / "memory"
+        self.folder.mkdir()
         self.private_tmp = False
         self.maps: dict[str, dict[str, bytes]] = {}
+        self.secrets: dict[str, dict[str, bytes]] = {}
+
+    @property
+    def folders(self) -> Folders:
+        return Folders(str(self.folder), str(self.memory) if self.memory.is_dir() else "")
 
     def __call__(self, pod: v1.Pod) -> NodeInfo:
+        secrets = {("shop", name): held for name, held in self.secrets.items()}
         maps = {("shop", name): held for name, held in self.maps.items()}
         return NodeInfo(
             name="here",
@@ -49,8 +59,9 @@ class Machine:
             groups=(),
             cpu_millis=1000,
             memory=1 << 30,
-            configuration=Configuration(config_maps=maps),
+            configuration=Configuration(config_maps=maps, secrets=secrets),
             private_tmp=self.private_tmp,
+            memory_dir=self.folders.memory,
         )
 
     def volume(self, worker: PodWorker, kind: str) -> pathlib.Path:
@@ -68,7 +79,7 @@ def manager(machine: Machine) -> VolumeManager:
     async def here(work: Callable[[], Any]) -> Any:
         return work()
 
-    return VolumeManager(machine, here)
+    return VolumeManager(machine, machine.folders, here)
 
 
 def pod(*volumes: v1.Volume, init: tuple[str, ...] = (), **spec: object) -> v1.Pod:
@@ -143,10 +154,17 @@ async def test_nothing_starts_until_all_volumes_are_there(
 async def test_a_pod_without_its_config_map_starts_when_that_comes(
     fake_clock: Clock, machine: Machine
 ) -> None:
-    """§9.3.1, §9.3.4"""
+    """A17, §9.3.1, §9.3.4"""
     async with world(fake_clock, {"app": Program(runs=1)}, volumes=manager(machine)) as w:
         worker = w.node.run_pod(pod(config()))
         await fake_clock.sleep(0.5)
+        assert {c.type: c.status for c in worker.status.conditions} == {
+            "PodScheduled": "True",
+            "PodReadyToStartContainers": "False",
+            "Initialized": "True",  # there is nothing to wait for
+            "ContainersReady": "False",
+            "Ready": "False",
+        }
         text = 'MountVolume.SetUp failed for volume "v" : configmap "conf" not found'
         assert events(w, "FailedMount") == [text]
         machine.maps["conf"] = {"key": b"1"}
@@ -154,6 +172,37 @@ async def test_a_pod_without_its_config_map_starts_when_that_comes(
         await fake_clock.sleep(0.1)
         assert w.runtime.times("start", "app") == [0.5]
         assert (machine.volume(worker, "configmap") / "v" / "key").read_bytes() == b"1"
+        await w.node.wait()
+        over = ("PodReadyToStartContainers", "ContainersReady", "Ready")
+        assert {condition(worker.status, name).status for name in over} == {"False"}
+        assert condition(worker.status, "Initialized").reason == "PodCompleted"
+
+
+async def test_what_fails_again_and_again_is_one_event_that_is_counted(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.1, §11.3.1: and no text has a path that is another one at each try."""
+    (machine.folder / "file").touch()
+    machine.maps["conf"] = {"key": b"1"}
+    long = "x" * 300
+    source = v1.ConfigMapVolumeSource(name="conf", items=(v1.KeyToPath(key="key", path=long),))
+    below = v1.HostPathVolumeSource(path=f"{machine.folder}/file/a")
+    wanted = pod(v1.Volume(name="v", config_map=source), v1.Volume(name="data", host_path=below))
+    async with world(fake_clock, {"app": Program()}, volumes=manager(machine)) as w:
+        worker = w.node.run_pod(wanted)
+        await fake_clock.sleep(7)
+        told = {
+            e.message: e.count
+            for e in w.node.events(worker.pod.metadata.uid)
+            if e.reason == "FailedMount"
+        }
+        folder = machine.volume(worker, "configmap") / "v"
+        failed = "MountVolume.SetUp failed for volume"
+        assert told == {
+            f'{failed} "v" : open {folder}/{long}: file name too long': 4,
+            f'{failed} "data" : mkdir {machine.folder}/file: not a directory': 4,
+        }
+        w.node.delete(worker)
         await w.node.wait()
 
 
@@ -218,6 +267,97 @@ async def test_an_update_that_comes_late_makes_nothing_again(
     assert not list(machine.folder.rglob("key"))
 
 
+def of_secret() -> v1.Pod:
+    secret = v1.SecretVolumeSource(secret_name="login")
+    source = v1.EmptyDirVolumeSource(medium="Memory", size_limit="1Mi")
+    made = pod(v1.Volume(name="v", secret=secret), v1.Volume(name="scratch", empty_dir=source))
+    [app] = made.spec.containers
+    shown = tuple(v1.VolumeMount(name=v.name, mount_path=f"/{v.name}") for v in made.spec.volumes)
+    containers = (replace(app, volume_mounts=shown),)
+    spec = replace(made.spec, containers=containers)
+    return replace(made, metadata=replace(made.metadata, uid="u-1"), spec=spec)
+
+
+def held_below(folder: pathlib.Path) -> list[str]:
+    return sorted({p.name for p in folder.rglob("*") if not p.is_dir()})
+
+
+async def test_a_secret_lies_in_memory_only_and_goes_from_there_with_its_pod(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    """§9.3.2"""
+    machine.memory.mkdir()
+    machine.secrets["login"] = {"password": b"1"}
+    volumes, wanted = manager(machine), of_secret()
+    assert await volumes.set_up(wanted) == ()
+    assert held_below(machine.folder) == []
+    assert held_below(machine.memory) == ["password"]
+    assert (machine.memory / "pods" / "u-1").stat().st_mode & 0o777 == 0o700
+    machine.secrets["login"] = {"token": b"2"}
+    assert await volumes.update(wanted) == ()
+    assert held_below(machine.memory) == ["token"]
+    [scratch] = machine.memory.rglob("scratch")
+    (scratch / "file").write_bytes(b"x" * ((1 << 20) + 1))
+    assert await volumes.over_limit(wanted) == ("scratch", "1Mi")
+    await volumes.tear_down(wanted)
+    assert not list((machine.memory / "pods").iterdir())
+
+
+async def test_a_secret_that_an_earlier_life_has_put_on_the_disk_goes_with_its_pod_too(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.secrets["login"] = {"password": b"1"}
+    wanted = of_secret()
+    assert await manager(machine).set_up(wanted) == ()
+    assert held_below(machine.folder) == ["password"]
+    machine.memory.mkdir()
+    volumes = manager(machine)
+    assert await volumes.set_up(wanted) == ()
+    assert held_below(machine.memory) == ["password"]
+    await volumes.tear_down(wanted)
+    assert held_below(machine.folder) == held_below(machine.memory) == []
+
+
+async def test_volumes_of_pods_that_nobody_knows_are_removed_from_both_folders(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.memory.mkdir()
+    machine.secrets["login"] = {"password": b"1"}
+    machine.maps["conf"] = {"key": b"1"}
+    volumes, one = manager(machine), of_secret()
+    two = replace(config_pod := pod(config()), metadata=replace(config_pod.metadata, uid="u-2"))
+    for each in (one, two):
+        assert await volumes.set_up(each) == ()
+    await volumes.remove_others(frozenset({"u-1", "u-2"}))
+    assert held_below(machine.folder) == ["key"]
+    assert held_below(machine.memory) == ["password"]
+    await volumes.remove_others(frozenset())
+    assert held_below(machine.folder) == held_below(machine.memory) == []
+
+
+async def test_what_has_vanished_from_memory_is_there_again_when_a_container_starts(
+    fake_clock: Clock, machine: Machine
+) -> None:
+    machine.memory.mkdir()
+    machine.secrets["login"] = {"password": b"1"}
+    volumes, wanted = manager(machine), of_secret()
+    assert await volumes.set_up(wanted) == ()
+    (machine.folder / "pods" / "u-1").mkdir(parents=True)  # by the runtime
+    shutil.rmtree(machine.memory / "pods")
+    [app] = wanted.spec.containers
+    await volumes.open(
+        wanted, launch_spec(wanted, app, ContainerId("u-1", "app", 1), machine(wanted))
+    )
+    assert held_below(machine.memory) == ["password"]
+    assert len(list(machine.memory.rglob("scratch"))) == 1
+    shutil.rmtree(machine.memory / "pods")
+    machine.secrets.clear()
+    spec = launch_spec(wanted, app, ContainerId("u-1", "app", 2), machine(wanted))
+    with pytest.raises(StartError) as caught:
+        await volumes.open(wanted, spec)
+    assert caught.value.message == 'secret "login" not found'
+
+
 async def test_a_deletion_does_not_wait_for_volumes(fake_clock: Clock, machine: Machine) -> None:
     """§9.3.1"""
     async with world(fake_clock, {"app": Program()}, volumes=manager(machine)) as w:
@@ -252,7 +392,7 @@ async def test_mounts_are_told_in_the_status(fake_clock: Clock, machine: Machine
 async def test_a_container_waits_for_its_env_file_and_starts_when_that_says_it(
     fake_clock: Clock, machine: Machine
 ) -> None:
-    """H17, §9.1.4: read anew at each start, and tried again like all configuration."""
+    """H17, H19, §9.1.4: read anew at each start, and tried again like all configuration."""
     ref = v1.FileKeySelector(volume_name="v", path="app.env", key="K")
     variable = v1.EnvVar(name="A", value_from=v1.EnvVarSource(file_key_ref=ref))
     made = pod(v1.Volume(name="v", empty_dir=v1.EmptyDirVolumeSource()))
@@ -289,8 +429,10 @@ async def test_a_container_waits_for_its_env_file_and_starts_when_that_says_it(
         file.write_bytes(b"K='2'\n")
         await fake_clock.sleep(20)
         assert seen == ["1", "2"]
+        assert file.exists()
         w.node.delete_all()
         await w.node.wait()
+        assert not file.parent.exists()
 
 
 async def test_an_instance_with_a_tmp_of_its_own_takes_away_that_of_the_one_before(

@@ -185,4 +185,4 @@ def test_without_a_program_the_lines_to_add_are_said(
 ) -> None:
     """§9.2"""
     container = v1.Container(name="a", **fields)
-    assert images.no_program(container, entries.find(container.image)) == problem
+    assert images.no_program(container, entries) == problem

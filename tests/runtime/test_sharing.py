@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from supervisor.runtime import survivors
+from supervisor.runtime import launcher, survivors
 from supervisor.runtime.cri import LaunchSpec, StartError
-from tests.runtime.conftest import PATIENCE, Node, Way, open_node, until
+from tests.runtime.conftest import PATIENCE, Node, Way, open_node, until, wait_for
 
 pytestmark = pytest.mark.anyio
 FOREVER = ("/bin/sh", "-c", "while :; do sleep 1000; done")
@@ -248,3 +250,20 @@ async def test_a_start_that_fails_in_there_says_why(namespaces: Way, folder: str
         with pytest.raises(StartError, match="working directory"):
             await node.start(node.spec("true", cwd="/nowhere", shares=True))
         assert await run(node, "echo well") == "well\n"
+
+
+def test_what_a_killed_reaper_left_is_found_whoever_is_its_parent_just_now(
+    namespaces: Way,
+) -> None:
+    """Its mount namespace says whose it is; from whom to whom it is handed may be in between."""
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    with subprocess.Popen([*unshare, "sleep", "1000"]) as left:
+        try:
+            ours = launcher.mount_namespace(os.getpid())
+            wait_for(lambda: launcher.mount_namespace(left.pid) not in (ours, None), "its own")
+            container = SimpleNamespace(main_pidfd=-1, view=os.open(f"/proc/{left.pid}/ns/mnt", 0))
+            launcher.Launcher.sweep_view(None, container)  # type: ignore[arg-type]
+            os.close(container.view)
+            wait_for(lambda: left.poll() == -signal.SIGKILL, "its end")
+        finally:
+            left.kill()

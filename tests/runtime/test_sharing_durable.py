@@ -8,6 +8,7 @@ import signal
 import anyio
 import pytest
 
+from supervisor.runtime import launch
 from supervisor.runtime.cri import Exit, Presence
 from tests.runtime import test_durable
 from tests.runtime.conftest import PATIENCE, Node, Way, reap_strays, until, wait_for
@@ -222,4 +223,57 @@ async def test_an_adopted_container_whose_reaper_is_killed_ends_whole(
         assert "1003" not in done.out
         node.runtime.signal(other.id, signal.SIGKILL)
         await ended(node, other)
+        await finish_pod(node, state)
+
+
+@pytest.mark.parametrize(
+    "point", ["after-clone", "after-spawn-record", "after-spawn", "during-join"]
+)
+async def test_a_launcher_that_dies_while_it_starts_a_sandbox_leaves_one_or_none(
+    namespaces: Way, state: str, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    kind = "StartContainer-shared" if point == "during-join" else "CreateSandbox"
+    monkeypatch.setenv("PODVISOR_FAILPOINTS", f"{point}@{kind}=kill")
+    async with durable_node(namespaces, state) as node:
+        monkeypatch.delenv("PODVISOR_FAILPOINTS")
+        first = node.runtime._launcher.pid
+        with anyio.fail_after(PATIENCE):
+            await node.runtime.create_sandbox("uid", shares=True)
+            spec = node.spec(*FOREVER, shares=True)
+            pid = await node.start(spec)
+        await until(lambda: node.runtime._launcher.pid != first, "another launcher")
+        await look_around(node, pid)
+        node.runtime.signal(spec.id, signal.SIGKILL)
+        await ended(node, spec)
+        await finish_pod(node, state)
+
+
+@pytest.mark.parametrize("point", ["before-kill", "after-kill"])
+async def test_a_launcher_that_dies_while_it_ends_a_sandbox_is_not_waited_for(
+    namespaces: Way, state: str, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """The next one ends what is left, and the end is told once: by the answer."""
+    monkeypatch.setenv("PODVISOR_FAILPOINTS", f"{point}@FinishPod=kill")
+    monkeypatch.setattr(launch, "_STOP_TIMEOUT", 10 * PATIENCE)
+    async with durable_node(namespaces, state) as node:
+        monkeypatch.delenv("PODVISOR_FAILPOINTS")
+        first = node.runtime._launcher.pid
+        await node.runtime.create_sandbox("uid", shares=True)
+        spec = node.spec(*FOREVER, shares=True)
+        await node.start(spec)
+        node.runtime.signal(spec.id, signal.SIGKILL)
+        await ended(node, spec)
+        await finish_pod(node, state)
+        assert node.runtime._launcher.pid != first
+        await node.run("true")  # what was told before that has been heard
+        assert node.gone == []
+
+
+async def test_a_sandbox_that_nobody_has_taken_on_ends_with_its_pod(
+    namespaces: Way, state: str
+) -> None:
+    """Supervisor and launcher died while it was made, and the pod is not wanted any more."""
+    said = supervised(namespaces, state, BEGIN.format(main=("true",)))
+    kill(said["launcher"])
+    async with durable_node(namespaces, state) as node:
         await finish_pod(node, state)

@@ -350,6 +350,15 @@ def test_variables_come_from_keys_of_config_maps_and_secrets():
     assert made == {"C": "blue", "P": "s3cr3t/wörd", "E": ""}
 
 
+@pytest.mark.parametrize("prefix", ["p_", "1-", "$_", "p#-", "."])
+@pytest.mark.parametrize("all_of", [all_of_config_map, all_of_secret])
+def test_a_prefix_may_be_what_no_shell_takes_for_a_name(all_of: Any, prefix: str):
+    """H09, H11: §9.1.5"""
+    of = "settings" if all_of is all_of_config_map else "login"
+    plain, made = (configured(envFrom=[all_of(of, begin)]) for begin in ("", prefix))
+    assert made == {prefix + key: value for key, value in plain.items()}
+
+
 def test_all_keys_become_variables_with_a_prefix_before_their_names():
     """H09, H11: §9.1.1, §9.1.5: any key may be the name of a variable"""
     made = configured(

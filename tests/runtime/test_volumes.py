@@ -37,6 +37,7 @@ NODE = NodeInfo(
 )
 HOSTS = Mount(source="/state/pods/u-1/etc-hosts", target="/etc/hosts")
 OWN = "/state/pods/u-1/volumes"
+PROJECTED = "kubernetes.io~projected"
 
 
 def pod(*sources: dict[str, Any], meta: dict[str, Any] | None = None, **app: Any) -> v1.Pod:
@@ -219,6 +220,34 @@ def test_each_kind_of_volume_is_mounted_from_where_it_lies_parents_first() -> No
     )
 
 
+IN_MEMORY = "/memory/pods/u-1/volumes"
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ({"emptyDir": {}}, f"{OWN}/kubernetes.io~empty-dir"),
+        ({"emptyDir": {"medium": "Memory"}}, f"{IN_MEMORY}/kubernetes.io~empty-dir"),
+        ({"secret": {"secretName": "login"}}, f"{IN_MEMORY}/kubernetes.io~secret"),
+        ({"configMap": {"name": "app"}}, f"{OWN}/kubernetes.io~configmap"),
+        ({"projected": {"sources": [{"configMap": {"name": "app"}}]}}, f"{OWN}/{PROJECTED}"),
+        (
+            {"projected": {"sources": [{"configMap": {"name": "a"}}, {"secret": {"name": "b"}}]}},
+            f"{IN_MEMORY}/{PROJECTED}",
+        ),
+    ],
+)
+def test_what_must_not_reach_a_disk_lies_in_memory_if_there_is_a_folder(
+    source: dict[str, Any], folder: str
+) -> None:
+    """§9.3.2"""
+    given = [mount(0, "/v")]
+    node = msgspec.structs.replace(NODE, memory_dir="/memory")
+    assert mounts(node, source, volumeMounts=given)[0].source == f"{folder}/v0"
+    on_disk = folder.replace(IN_MEMORY, OWN)
+    assert mounts(NODE, source, volumeMounts=given)[0].source == f"{on_disk}/v0"
+
+
 def test_a_volume_at_etc_hosts_and_tmp_comes_before_our_own() -> None:
     node = msgspec.structs.replace(NODE, private_tmp=True)
     source = f"{OWN}/kubernetes.io~empty-dir/v0"
@@ -347,7 +376,7 @@ def test_files_that_cannot_be_written_leave_nothing_behind(tmp_path: pathlib.Pat
     volume = tmp_path / "v"
     volume_files.write(str(volume), files(a=b"1"), None)
     before = hidden(volume)
-    with pytest.raises(OSError, match="a"):
+    with pytest.raises(VolumeError, match="/v/a/b: not a directory"):
         volume_files.write(str(volume), files(a=b"1", a__b=b"2"), None)
     assert hidden(volume) == before
     assert tree(volume) == {"a": b"1"}
@@ -451,6 +480,40 @@ def test_a_host_path_may_be_anything_that_its_type_says(tmp_path: pathlib.Path) 
         volume_files.check_host_path(v1.HostPathVolumeSource(path=path, type="FileOrCreate"))
     with pytest.raises(VolumeError, match="must be an absolute path"):
         volume_files.check_host_path(v1.HostPathVolumeSource(path="a", type=""))
+
+
+def test_what_fails_is_told_as_go_does_and_each_time_alike(tmp_path: pathlib.Path) -> None:
+    """§9.3.1"""
+    (tmp_path / "file").touch()
+    below, volume = str(tmp_path / "file" / "a" / "b"), str(tmp_path / "v")
+    long, behind = "x" * 300, str(tmp_path / "v" / "behind")
+    (tmp_path / "v").mkdir()
+    os.symlink("nowhere/file", behind)
+    every = {
+        f"mkdir {tmp_path}/file: not a directory": lambda: volume_files.check_host_path(
+            v1.HostPathVolumeSource(path=below)
+        ),
+        f"open {below}: not a directory": lambda: volume_files.check_host_path(
+            v1.HostPathVolumeSource(path=below, type="FileOrCreate")
+        ),
+        f"hostPath type check failed: {below} is not a directory": (
+            lambda: volume_files.check_host_path(
+                v1.HostPathVolumeSource(path=below, type="Directory")
+            )
+        ),
+        f"mkdir {below}: not a directory": lambda: volume_files.make_empty(below, None),
+        f"open {volume}/{long}: file name too long": lambda: volume_files.write(
+            volume, {"a": File(b"1", 0o644), long: File(b"2", 0o644)}, None
+        ),
+        f"open {behind}: no such file or directory": lambda: volume_files.write_hosts(behind, ""),
+        f"mkdir {tmp_path}/file: file exists": lambda: volume_files.make_tmp(f"{tmp_path}/file"),
+    }
+    for text, failing in every.items():
+        for _ in range(2):
+            with pytest.raises(VolumeError) as caught:
+                failing()
+            assert str(caught.value) == text
+    assert os.listdir(volume) == ["behind"], "nothing piles up"
 
 
 def resolved(volume: pathlib.Path, sub_path: str) -> str:

@@ -11,6 +11,7 @@ ends with 1 if anything is wrong.
     objects/POD.json    the object as stored last; POD.manifest: what was asked for;
                         POD.events: what was told of it, to be shown when something is wrong
     logs/POD/*          the log files, one for each attempt
+    pauses/*            which processes held pid namespaces of pods
     state               the state directory: at the end nothing of a pod is in it
 
 Order says more than time: a line that stands before another was written before. Times (uptime, in
@@ -27,6 +28,9 @@ SETTLE = 2.5  # seconds of a supervisor's life in which it surely comes to commi
 SPAWN = 1.5  # seconds around a start in which a launcher's death leaves nobody who knows
 EARLY = 0.3  # seconds by which a program may speak later than it was begun
 LOSSY = ("launcher", "both", "all")
+ANEW = 42  # the exit code that restarts all containers
+# What pid 1 of a shared namespace is called: it names itself only when it is up.
+PAUSE = re.compile(r"pause|python.*|podvisor-launch")
 
 
 class Line:
@@ -67,6 +71,8 @@ class Pod:
         self.runs = {label: [] for label in self.containers}
         self.kills = [(i.at, i.words[0]) for i in self.trail if i.kind == "kill"]
         self.asked = next((i.at for i in self.trail if i.kind == "asked"), None)
+        self.anew = None  # the run whose end restarts all, until the first container has run again
+        self.view = None  # the pid namespace that all containers share
         self.hooks = {}  # id -> its lines
         self.heard = {}  # (container, attempt) -> which -> the words of what happened
         self.logs = {}
@@ -141,21 +147,34 @@ class Pod:
         for label in self.containers:
             self.judge_runs(label)
 
+    def judge_return(self, last, line):
+        """The last container of a pod that began anew has run: all others have begun before."""
+        if line.at - last.begin < 0.5 or self.killed(last.begin - SPAWN, line.at, LOSSY):
+            return
+        for label in self.containers:
+            run = self.newest(label)
+            if run is None or run.gone_at is not None:
+                self.wrong("restart of all", f"{label} did not begin anew: {line.text}")
+
     def newest(self, label):
         return self.runs[label][-1] if self.runs[label] else None
 
     def attempt_of(self, label, number):
-        """Of a run, as its log says; or the one after the newest."""
+        """Of a run, as its log says; or the one after that of the run before."""
         if number in self.logs[label]:
             return self.logs[label][number][0]
-        before = self.newest(label)
-        return 0 if before is None else self.attempt_of(label, before.number) + 1
+        before = [run.number for run in self.runs[label] if run.number < number]
+        return self.attempt_of(label, before[-1]) + 1 if before else 0
 
     def follow_main(self, line):
         label, number, what, *more = line.words
         number = int(number)
         if what == "overlap":
-            self.wrong("one live attempt", f"a second {label} ran: {line.text}")
+            # What has lost its reaper is only found by a launcher that saw that.
+            before = self.newest(label)
+            known = before is not None and not self.killed(before.begin, line.at, LOSSY)
+            if self.how(label) != "wild" or known:
+                self.wrong("one live attempt", f"a second {label} ran: {line.text}")
             return
         run = self.newest(label)
         if what == "begin":
@@ -171,14 +190,50 @@ class Pod:
         if run is None or run.number != number:
             self.wrong("one live attempt", f"{label} run {number} goes on after the next began")
             return
+        if run.gone_at is not None:
+            self.wrong("restart of all", f"{label} run {number} was to be gone: {line.text}")
+        if what in ("term", "end") and self.how(label) == "anew":
+            self.judge_return(run, line)
         if what == "term":
             run.term = line.at
             self.judge_term(label, run, line)
         elif what == "end":
             run.end, run.code, run.lines = line.at, int(more[0]), int(more[1])
+            if self.how(label) == "anew" and run.code == ANEW:
+                self.anew = run
+        elif what == "in":
+            self.judge_view(*more, line)
+        elif what == "zombie":
+            self.wrong("shared namespace", f"pause did not reap: {line.text}")
+
+    def judge_view(self, view, pid, first, line):
+        """All containers of a pod that shares are in one pid namespace, whoever was killed."""
+        if pid == "1" or not PAUSE.fullmatch(first):
+            self.wrong("shared namespace", f"a program is pid 1: {line.text}")
+        if self.view not in (None, view):
+            self.wrong("shared namespace", f"it is another one: {line.text}")
+        self.view = view
+
+    def judge_restart_of_all(self, label, line):
+        """After an end that restarts all the first container comes first, and everybody is gone."""
+        first, *others = self.containers
+        is_lossy = self.is_lossy(self.anew.begin, line.at)
+        if label != first and not is_lossy:
+            self.wrong("restart of all", f"{label} began before {first}: {line.text}")
+            return
+        self.anew = None
+        if label != first:
+            return
+        for other in others:
+            run = self.newest(other)
+            if run is not None and run.until is None:
+                run.gone_at = line.at
 
     def judge_start(self, label, fresh, line):
         """One start at a time: a postStart belongs to its container's."""
+        if self.anew is not None:
+            self.judge_restart_of_all(label, line)
+            return
         before = self.newest(label)
         over = before is not None and before.code == 0 and self.how(label) in ("job", "short")
         if over and not self.is_lossy(before.begin, line.at):
@@ -366,7 +421,8 @@ class Pod:
             if unknown and code != 137:
                 self.wrong("exit codes", f"{label}/{attempt}: unknown, with code {code}")
             until = run.until if run.until is not None else self.trail[-1].at
-            if unknown and not self.is_lossy(run.begin, until):
+            by_itself = self.how(label) == "wild" and self.killed(run.begin, until, LOSSY)
+            if unknown and not self.is_lossy(run.begin, until) and not by_itself:
                 self.wrong("exit codes", f"{label}/{attempt} is unknown, but ended with {run.code}")
             if not unknown and run.code is not None and code != run.code:
                 self.wrong("exit codes", f"{label}/{attempt} ended with {run.code}, not {code}")
@@ -415,10 +471,23 @@ class Node:
         for path in sorted(glob.glob(f"{self.folder}/trail/*")):
             Pod(os.path.basename(path), self.folder, self).follow()
         self.check_processes()
+        self.check_pauses()
         for place in ("logs", "pods"):
             left = glob.glob(f"{self.folder}/state/{place}/*")
             if left:
                 self.wrong("nothing left", f"{place} of pods that are gone: {left}")
+
+    def check_pauses(self):
+        for path in glob.glob(f"{self.folder}/pauses/*"):
+            with open(path) as file:
+                said = dict(line.split(" ", 1) for line in file.read().splitlines())
+            try:
+                with open(f"/proc/{said['pid']}/stat") as file:
+                    words = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if words[19] == said["start"]:
+                self.wrong("nothing left", f"pause {said['pid']} is there, {words[0]}")
 
     def check_processes(self):
         mark = self.folder.encode()

@@ -55,6 +55,7 @@ _KINDS = (
     "StartContainer",
     "StopContainer",
     "KillContainer",
+    "RemoveContainers",
     "FinishPod",
     "RunHook-postStart",
     "RunHook-preStop",
@@ -82,9 +83,23 @@ LAUNCHER_CELLS: tuple[Cell, ...] = (
     ("during-exec", "postStart"),
     ("during-exec", "preStop"),
 )
+# In pods that share a pid namespace, which mode group does not have.
+SHARED_CELLS: tuple[Cell, ...] = (
+    ("after-clone", "CreateSandbox"),
+    ("after-spawn-record", "CreateSandbox"),
+    ("after-spawn", "CreateSandbox"),
+    ("during-join", "StartContainer-shared"),
+    ("after-clone", "StartContainer-shared"),
+    ("after-spawn-record", "StartContainer-shared"),
+    ("before-release", "StartContainer-shared"),
+    ("after-spawn", "StartContainer-shared"),
+    ("before-kill", "FinishPod"),
+    ("after-kill", "FinishPod"),
+    ("after-exit-told", "SandboxEnded"),
+)
 # An end and a SIGKILL meet in one decision only if the supervisor sleeps through both moments.
 MET_BY_STALLING = ("before-ack", "KillContainer")
-CELLS = SUPERVISOR_CELLS + LAUNCHER_CELLS
+CELLS = SUPERVISOR_CELLS + LAUNCHER_CELLS + SHARED_CELLS
 
 
 class Plan(enum.StrEnum):
@@ -134,6 +149,8 @@ def _manifest(kind: str, name: str, base: str, port: int, luck: random.Random) -
     def container(label: str, how: str, *more: object, **others: Any) -> dict[str, Any]:
         words = ["/bin/sh", _SH, "main", label, how, *map(str, more)]
         env = [{"name": "TORTURE", "value": base}, {"name": "POD", "value": name}]
+        if shares:
+            env.append({"name": "SHARED", "value": "yes"})
         return {"name": label, "command": words, "env": env} | others
 
     def program(label: str, seconds: float, *more: str) -> dict[str, Any]:
@@ -154,7 +171,10 @@ def _manifest(kind: str, name: str, base: str, port: int, luck: random.Random) -
     def span() -> float:
         return luck.uniform(0.05, 0.5)
 
+    shares = kind.startswith("shared")
     spec: dict[str, Any] = {"terminationGracePeriodSeconds": GRACE}
+    if shares:
+        spec["shareProcessNamespace"] = True
     prepare = container("prepare", "short", "0.1")
     side = container(
         "side", "serve", restartPolicy="Always", **hooks(None, program("side", span()))
@@ -170,6 +190,31 @@ def _manifest(kind: str, name: str, base: str, port: int, luck: random.Random) -
                     **hooks(program("app", span()), request("app", span())),
                 ),
                 container("web", "serve", **hooks(request("web", span()), program("web", span()))),
+            ]
+        case "shared":
+            spec["initContainers"] = [prepare, side]
+            spec["containers"] = [
+                container(
+                    "app",
+                    "serve",
+                    livenessProbe=probe("app"),
+                    **hooks(program("app", span()), request("app", span())),
+                ),
+                container("web", "wild", f"{luck.uniform(0.2, 1):.2f}"),
+            ]
+        case "anew" | "shared-anew":
+            rule = {"action": "RestartAllContainers", "exitCodes": _WHEN_ANEW}
+            spec["initContainers"] = [prepare, side]
+            spec["containers"] = [
+                container("app", "serve", **hooks(program("app", span()), program("app", span()))),
+                container(
+                    "web",
+                    "anew",
+                    f"{luck.uniform(0.1, 0.8):.2f}",
+                    restartPolicy="OnFailure",
+                    restartPolicyRules=[rule],
+                    **hooks(None, request("web", span())),
+                ),
             ]
         case "job":
             spec["restartPolicy"] = "OnFailure"
@@ -207,12 +252,16 @@ def _manifest(kind: str, name: str, base: str, port: int, luck: random.Random) -
     }
 
 
+_WHEN_ANEW = {"operator": "In", "values": [42]}
 _LIVES = {  # kind of pod: weight, seconds until its file is removed
     "service": (8, (1.0, 4.0)),
     "job": (5, (0.0, 0.6)),  # after its end was seen
     "crash": (3, (1.0, 4.0)),
     "deaf": (4, (0.5, 2.0)),
     "sick": (2, (1.0, 5.0)),
+    "anew": (3, (1.0, 5.0)),
+    "shared": (3, (1.0, 4.0)),
+    "shared-anew": (2, (1.0, 5.0)),
 }
 
 
@@ -309,7 +358,7 @@ class Node:
         self.options = options
         self.luck = random.Random(options.seed)
         self.base = options.folder
-        for name in ("pods", "trail", "run", "flags", "logs", "objects"):
+        for name in ("pods", "trail", "run", "flags", "logs", "objects", "pauses"):
             os.makedirs(os.path.join(self.base, name))
             os.chmod(os.path.join(self.base, name), 0o777)
         self.state = os.path.join(self.base, "state")
@@ -317,6 +366,8 @@ class Node:
         self.report = Report()
         self.pods: dict[str, _Pod] = {}
         self.made = 0
+        cells = LAUNCHER_CELLS if options.isolation == "group" else LAUNCHER_CELLS + SHARED_CELLS
+        self.cells = {"supervisor": SUPERVISOR_CELLS, "launcher": cells}
         self.complete = False  # no more pods are made
         self.hits_read = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -454,7 +505,8 @@ class Node:
         luck, now = self.luck, time.monotonic()
         self.armed = None
         if self.fresh_launcher and self.is_open("launcher") and luck.random() < 0.8:
-            self.plan, self.armed = Plan.LAUNCHER_FAILPOINT, self.least(LAUNCHER_CELLS)
+            self.plan = Plan.LAUNCHER_FAILPOINT
+            self.armed = self.least(self.cells["launcher"])
         else:
             weights = {
                 Plan.RANDOM: 40,
@@ -471,7 +523,7 @@ class Node:
                 }
             self.plan = luck.choices([*weights], [*weights.values()])[0]
             if self.plan is Plan.FAILPOINT:
-                self.armed = self.least(SUPERVISOR_CELLS)
+                self.armed = self.least(self.cells["supervisor"])
         self.fresh_launcher = False
         self.due = now + (20.0 if self.plan is not Plan.NONE else float("inf"))
         if self.plan is Plan.RANDOM and luck.random() < 0.1:  # while it is coming up
@@ -494,8 +546,7 @@ class Node:
             self.due = max(self.due, self.launcher_spared_until)
 
     def is_open(self, whose: str) -> bool:
-        cells = LAUNCHER_CELLS if whose == "launcher" else SUPERVISOR_CELLS
-        return not self.options.only and any(self.need(cell) > 0 for cell in cells)
+        return not self.options.only and any(self.need(cell) > 0 for cell in self.cells[whose])
 
     def need(self, cell: Cell) -> float:
         """How much this cell is still wanted: each once and again, and its failpoint often."""
@@ -579,7 +630,7 @@ class Node:
             name, kind, *_ = hit.split()
             cell = name, kind
             self.report.cells[cell] += 1
-            if cell in LAUNCHER_CELLS:
+            if cell in self.cells["launcher"]:
                 self.note_kill("launcher", name, ago)
                 self.next_plan()
             else:
@@ -607,6 +658,8 @@ class Node:
             if self.has_all():
                 return
             kinds = [*_LIVES]
+            if self.options.isolation == "group":
+                kinds = [kind for kind in kinds if not kind.startswith("shared")]
             kind = self.luck.choices(kinds, [_LIVES[k][0] for k in kinds])[0]
             name = f"{kind}-{self.made}"
             self.made += 1
@@ -692,6 +745,7 @@ class Node:
         """On a thread of its own: a pod may be gone with its logs before we look again."""
         while not self.over.wait(_TICK / 3):
             self.link_logs()
+            self.link_pauses()
 
     def link_logs(self) -> None:
         """Logs are removed with their pods: keep them."""
@@ -706,6 +760,17 @@ class Node:
                             continue
                         os.makedirs(os.path.join(self.base, "logs", pod), exist_ok=True)
                         os.link(entry.path, os.path.join(self.base, "logs", place))
+                        self.linked.add(place)
+
+    def link_pauses(self) -> None:
+        """Who holds pid namespaces: nothing about these processes says that they are a node's."""
+        with contextlib.suppress(OSError):
+            for folder in os.scandir(os.path.join(self.state, "pods")):
+                record = os.path.join(folder.path, "pause.spawn")
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    place = f"{folder.name}.{os.stat(record).st_ino}"
+                    if place not in self.linked:
+                        os.link(record, os.path.join(self.base, "pauses", place))
                         self.linked.add(place)
 
     # --- the end ---------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 # pod, appended and fsynced:
 #
 #     UPTIME main CONTAINER RUN begin|term|end|overlap [EXIT-CODE LINES]
+#     UPTIME main CONTAINER RUN in NAMESPACE PID COMMAND-OF-PID-1
+#     UPTIME main CONTAINER RUN zombie NAME
 #     UPTIME hook HOOK-ID RUN begin|end|overlap [FLAGS]
 #
 # RUN of a main counts the programs that were executed, not the attempts: the node's attempt is in
@@ -43,6 +45,14 @@ main) # NAME HOW [SECONDS [CODE]]
     number=$((number + 1))
     echo $number >"$run"
     say "main $2 $number begin"
+    if [ -n "$SHARED" ]; then
+        read -r first </proc/1/comm
+        say "main $2 $number in $(readlink /proc/self/ns/pid) $$ $first"
+        for stat in /proc/[0-9]*/stat; do # what comes to pause is reaped at once
+            { read -r _ name state parent _ <"$stat"; } 2>/dev/null || continue
+            [ "$state$parent" != Z1 ] || say "main $2 $number zombie $name"
+        done
+    fi
     case $3 in
     short)
         burst "$@"
@@ -60,6 +70,18 @@ main) # NAME HOW [SECONDS [CODE]]
         burst "$@"
         sleep "$4"
         finish "$2" $((number % 50 + 1))
+        ;;
+    anew) # twice it restarts all
+        burst "$@"
+        sleep "$4"
+        [ $number -ge 3 ] || finish "$2" 42
+        ;;
+    wild) # takes its reaper with it, and leaves something that holds its lock
+        burst "$@"
+        setsid sleep 1000 &
+        sleep "$4"
+        kill -9 $PPID
+        exec sleep 1000
         ;;
     esac
     while [ $told = 0 ]; do

@@ -1,0 +1,44 @@
+"""Options that several commands have, each written down once.
+
+Nothing but their names, types and help: this is imported before anything else of a command is.
+What their values mean is said where they are read (manifests.py).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from supervisor.runtime.cri import Isolation
+
+
+class IsolationChoice(enum.StrEnum):
+    AUTO = "auto"
+    PIDNS = Isolation.PIDNS
+    PIDNS_ROOTLESS = Isolation.PIDNS_ROOTLESS
+    GROUP = Isolation.GROUP
+
+
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse kinds that are not run, instead of skipping.")
+]
+Timestamps = Annotated[bool, typer.Option("--timestamps", help="Time before each line.")]
+IsolationMode = Annotated[
+    IsolationChoice, typer.Option(help="How containers are kept apart; `doctor` says more.")
+]
+PassEnv = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A variable of yours that containers get too."),
+]
+BackoffInitial = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="First restart delay (default 10s).")
+]
+BackoffMax = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
+]

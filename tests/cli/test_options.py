@@ -1,0 +1,33 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import typer
+
+from supervisor.cli import COMMANDS, app
+
+
+@pytest.mark.parametrize(
+    ("option", "commands"),
+    [
+        ("--map", "run serve validate images probe"),
+        ("--strict", "run serve validate probe"),
+        ("--timestamps", "run serve"),
+        ("--isolation", "run serve"),
+        ("--pass-env", "run serve"),
+        ("--backoff-initial", "run serve"),
+        ("--backoff-max", "run serve"),
+    ],
+)
+def test_an_option_of_several_commands_is_the_same_in_each(option: str, commands: str) -> None:
+    group: Any = typer.main.get_command(app)
+    told: dict[str, tuple[object, ...]] = {}
+    for name in COMMANDS:
+        for param in group.get_command(None, name).params:
+            if option in param.opts:
+                told[name] = (param.metavar, param.help, param.default, param.opts)
+    assert " ".join(told) == commands
+    assert len(set(map(str, told.values()))) == 1

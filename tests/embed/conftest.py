@@ -1,0 +1,33 @@
+"""Embedded nodes as any user, in any mode of isolation, on asyncio's loop and on uvloop's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from supervisor import Supervisor
+from tests.runtime.conftest import (  # noqa: F401  (fixtures)
+    Way,
+    _warm_loops,
+    anyio_backend,
+    folder,
+    namespaces,
+    nothing_left,
+    way,
+)
+
+Make = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def make(way: Way, folder: str, monkeypatch: pytest.MonkeyPatch) -> Make:  # noqa: F811
+    """A Supervisor of this way, whose state is in a folder of the test."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.chdir(folder)
+
+    def make(**options: object) -> Supervisor:
+        return Supervisor(isolation=way.isolation.value, **options)  # type: ignore[arg-type]
+
+    return make

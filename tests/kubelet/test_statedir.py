@@ -1,0 +1,168 @@
+"""Folders of nodes: where those in memory lie, whose they are, and who removes them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from supervisor.kubelet import statedir
+from supervisor.kubelet.statedir import DurableStateDir, StateDir, memory_parents
+
+SHM = "/dev/shm"
+needs_tmpfs = pytest.mark.skipif(
+    not (statedir.is_tmpfs(SHM) and os.access(SHM, os.W_OK)), reason=f"{SHM} is no tmpfs"
+)
+needs_disk = pytest.mark.skipif(
+    statedir.is_tmpfs(tempfile.gettempdir()), reason="temporary files are in memory here"
+)
+
+
+@pytest.mark.parametrize(
+    ("runtime_dir", "programs_run", "parents"),
+    [
+        pytest.param("", {}, [], id="there is no tmpfs"),
+        pytest.param("/xdg", {"/xdg": True, SHM: True}, ["/xdg", SHM], id="the user's comes first"),
+        pytest.param("/xdg", {SHM: True}, [SHM], id="the user's is on a disk"),
+        pytest.param("xdg", {"xdg": True, SHM: True}, [SHM], id="the user's is relative"),
+        pytest.param("", {"/run": True, SHM: True}, ["/run", SHM], id="root"),
+        pytest.param("/run", {"/run": True}, ["/run"], id="the user's is root's"),
+        pytest.param(
+            "/xdg",
+            {"/xdg": False, "/run": False, SHM: True},
+            [SHM, "/xdg", "/run"],
+            id="where programs cannot be executed is taken last",
+        ),
+    ],
+)
+def test_a_memory_folder_lies_on_the_best_tmpfs(
+    runtime_dir: str, programs_run: dict[str, bool], parents: list[str]
+) -> None:
+    assert memory_parents({"XDG_RUNTIME_DIR": runtime_dir}, programs_run.get) == parents
+
+
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
+    """A folder on a tmpfs, the only one that nodes know."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="podvisor-test-", dir=SHM))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(statedir, "memory_parents", lambda *_: [str(folder)])
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def on_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def base(folder: pathlib.Path) -> pathlib.Path:
+    return folder / f"podvisor-{os.geteuid()}"
+
+
+@needs_tmpfs
+@needs_disk
+def test_an_ephemeral_node_has_a_folder_in_memory_that_goes_with_it(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    with StateDir() as first, StateDir() as second:
+        for state in (first, second):
+            assert pathlib.Path(state.path).parent == base(on_disk)
+            memory = pathlib.Path(state.memory)
+            assert memory.parent == base(in_memory)
+            assert [p.stat().st_mode & 0o777 for p in (memory, memory.parent)] == [0o711] * 2
+        assert first.memory != second.memory
+    assert not list(in_memory.iterdir())
+    assert not list(on_disk.iterdir())
+
+
+@needs_tmpfs
+def test_a_state_folder_that_is_in_memory_is_all_there_is(
+    in_memory: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(in_memory))
+    with StateDir() as state:
+        assert state.memory == state.path
+        assert len(list(base(in_memory).iterdir())) == 1
+    with DurableStateDir(str(in_memory / "state")) as durable:
+        assert durable.memory == durable.path
+        assert os.listdir(in_memory) == ["state"]
+
+
+def test_without_a_tmpfs_there_is_no_folder_in_memory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(statedir, "is_tmpfs", lambda _: False)
+    with StateDir() as state, DurableStateDir(str(tmp_path / "state")) as durable:
+        assert (state.memory, durable.memory) == ("", "")
+
+
+@needs_tmpfs
+@needs_disk
+def test_what_somebody_else_has_made_there_is_not_used(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    base(in_memory).symlink_to(on_disk)
+    with StateDir() as state, DurableStateDir(str(on_disk / "state")) as durable:
+        assert (state.memory, durable.memory) == ("", "")
+        assert sorted(os.listdir(on_disk)) == [base(on_disk).name, "state"]
+
+
+@needs_tmpfs
+@needs_disk
+def test_the_next_life_finds_the_folder_in_memory_again(
+    in_memory: pathlib.Path, on_disk: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(on_disk / "state")
+    with DurableStateDir(path) as state:
+        memory = pathlib.Path(state.memory)
+        (memory / "pods" / "uid").mkdir(parents=True)
+    assert (memory / "pods" / "uid").is_dir()
+    other = in_memory / "other"
+    other.mkdir()
+    monkeypatch.setattr(statedir, "memory_parents", lambda *_: [str(other)])
+    with StateDir(), DurableStateDir(path) as state:  # whatever the environment says now
+        assert state.memory == str(memory)
+        (memory / "pods" / "uid").rmdir()
+    assert not memory.exists()  # with no pod in it, it goes
+    with DurableStateDir(path) as state:
+        assert pathlib.Path(state.memory).parent == base(other)
+
+
+@needs_tmpfs
+@needs_disk
+def test_a_folder_in_memory_is_swept_when_its_state_folder_is_gone(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    path = str(on_disk / "state")
+    with DurableStateDir(path) as state:
+        memory = pathlib.Path(state.memory)
+        (memory / "pods" / "uid").mkdir(parents=True)
+        os.rename(path, f"{path}.moved")
+        StateDir().close()
+        assert memory.is_dir()  # its node lives
+        os.rename(f"{path}.moved", path)
+    StateDir().close()
+    assert memory.is_dir()
+    shutil.rmtree(path)
+    StateDir().close()
+    assert not memory.exists()
+
+
+@needs_tmpfs
+@needs_disk
+def test_the_folder_of_a_dead_ephemeral_node_is_swept_in_memory_too(
+    in_memory: pathlib.Path, on_disk: pathlib.Path
+) -> None:
+    left = base(in_memory) / "node-dead"
+    left.mkdir(parents=True, mode=0o700)
+    (left / "lock").touch()
+    StateDir().close()
+    assert not left.exists()
