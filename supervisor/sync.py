@@ -293,13 +293,14 @@ class PodHandle:
         """
         return self._loop.run(self._pod.wait(timeout, check=check))
 
-    def terminate(self, grace: int | None = None) -> Termination:
+    def terminate(self, grace: int | None = None, *, kill: bool = False) -> Termination:
         """Delete the pod as `kubectl delete` does, and wait until it is gone.
 
-        `grace` in seconds; None: as the pod says; 0: killed at once. Never raises for how the
-        containers took it: the report says that. Logs and status can be read on.
+        `grace` in seconds; None: as the pod says; containers always have 2. With `kill` they get
+        SIGKILL at once, and no preStop. Never raises for how they took it: the report says that.
+        Logs and status can be read on.
         """
-        return self._loop.run(self._pod.terminate(grace))
+        return self._loop.run(self._pod.terminate(grace, kill=kill))
 
     def watch(self) -> Iterator[v1.Pod]:
         """The pod as it is, then after every change, until it is over."""
