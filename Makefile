@@ -49,11 +49,16 @@ torture: .venv/dev ## signals and crashes at thousands of moments, half an hour
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture.crashes
 
-bench: .venv/dev ## timings beside what they are compared with
+.venv/bench: .venv/dev
+	@$(PIP) $(EDITABLE) -e '.[bench]'
+	@touch $@
+
+bench: .venv/bench ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.probes
 	$(BIN)/python -m tests.bench.store
 	$(BIN)/python -m tests.bench.readopt
+	$(BIN)/python -m tests.bench.fixtures
 
 clean: ## remove the environment and everything made
 	rm -rf .venv build *.egg-info

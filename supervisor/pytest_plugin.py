@@ -52,6 +52,7 @@ class Options(TypedDict, total=False):
     backoff_initial: float
     backoff_max: float
     clock: Clock
+    faults: embed.Rig
 
 
 class PodFactory:

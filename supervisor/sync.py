@@ -363,7 +363,8 @@ class _Loop:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the collector may close an abandoned iteration anywhere, also in `_submit`.
+        self._lock = threading.RLock()
         self._open = False
         self._waiting: set[Future[Any]] = set()
         self._loop: asyncio.AbstractEventLoop

@@ -24,7 +24,7 @@ def copied(place: Place, name: str, file: str = "pod.yaml") -> str:
 
 
 def test_every_example_is_here():
-    names = ["chart", "crashloop", "embed", "health", "hooks", "pid1", "shop", "web"]
+    names = ["chart", "crashloop", "embed", "health", "hooks", "pid1", "pytest", "shop", "web"]
     assert sorted(os.listdir(ROOT / "examples")) == names
 
 

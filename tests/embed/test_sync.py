@@ -140,7 +140,7 @@ def test_what_is_wrong_is_told_as_by_the_asynchronous_one(node: sync.Supervisor)
     other = node.run(["sleep", "1000"])
     with pytest.raises(PodTimeout):
         other.wait(timeout=0.05)
-    assert other.terminate(grace=0).exit_code == 137
+    assert other.terminate(kill=True).exit_code == 137
 
 
 def test_a_pod_is_watched_until_its_end(node: sync.Supervisor) -> None:
@@ -173,7 +173,7 @@ def test_what_would_wait_for_itself_is_refused(node: sync.Supervisor) -> None:
     pod = node.run(["sleep", "1000"])
     with pytest.raises(UsageError, match="would wait for itself"):
         pod.wait_for(lambda _: bool(pod.terminate()))
-    pod.terminate(grace=0)
+    pod.terminate(kill=True)
 
 
 def test_the_event_loop_around_it_is_left_alone(node: sync.Supervisor) -> None:
