@@ -14,12 +14,14 @@ import os
 import signal as signals
 import socket
 import sys
+import time
 from collections.abc import Iterable
 
 from msgspec import Struct
 
 from supervisor.runtime.cri import veil
 
+_LOOKS, _BETWEEN_LOOKS = 3, 0.002  # seconds, at what may last only for the moment
 _COMMAND_WIDTH = 40  # characters of a command line in a sentence
 
 
@@ -80,7 +82,7 @@ def explain_deaf(
     `secrets`: what is not shown of its command.
     """
     status = _status(f"/proc/{pid}/status")
-    disposition = signal_disposition(pid)
+    disposition = _lasting_disposition(pid, signal)
     if status is None or disposition is None:
         return None
     state = status.get("State", "")[:1]
@@ -108,6 +110,20 @@ def explain_deaf(
             return f"{who} has a {name} handler and is still working"
         case _:
             return None
+
+
+def _lasting_disposition(pid: int, signal: int) -> SignalDisposition | None:
+    """Shells block everything for the moment of a fork: who seems to have taken a signal without a
+    handler is looked at again."""
+    disposition = None
+    for _ in range(_LOOKS):
+        disposition = signal_disposition(pid)
+        if disposition is None or disposition.of(signal) != "blocked":
+            break
+        if signal in disposition.pending:
+            break
+        time.sleep(_BETWEEN_LOOKS)
+    return disposition
 
 
 def command_line(pid: int, secrets: Iterable[str] = ()) -> str:

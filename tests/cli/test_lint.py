@@ -324,7 +324,8 @@ def test_only_what_is_so_is_said_about_documented_manifests(
 
 @pytest.mark.parametrize(
     "path",
-    sorted(each.parent for each in (ROOT / "examples").glob("*/*.yaml")),
+    # Those of the pytest example have ports that only a test knows.
+    sorted({p.parent for p in (ROOT / "examples").glob("*/*.yaml") if p.parent.name != "pytest"}),
     ids=lambda path: path.name,
 )
 def test_only_what_is_meant_is_said_about_examples(

@@ -13,7 +13,7 @@ from supervisor.cli import COMMANDS, app
 @pytest.mark.parametrize(
     ("option", "commands"),
     [
-        ("--map", "run serve validate images probe rehearse lint"),
+        ("--map", "run serve validate lint images probe rehearse"),
         ("--strict", "run serve validate probe"),
         ("--timestamps", "run serve"),
         ("--isolation", "run serve rehearse"),

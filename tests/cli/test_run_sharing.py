@@ -11,9 +11,10 @@ from tests.support import Durable, Place, in_pidns, pod, sh, step
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-# The shell finds the other's main by its words, as a person does with `ps ax`.
+# The shell finds the other's main by its words, as a person does with `ps ax`. In mode group it sees
+# the whole machine, where other tests are at the same: so the words are those of this place.
 FIND = """
-until other=$(grep -ls '[I] am the web server' /proc/[0-9]*/cmdline | head -n 1) &&
+until other=$(grep -ls '[I] am the web server of PLACE' /proc/[0-9]*/cmdline | head -n 1) &&
       [ "$(cat web 2>/dev/null)" ]; do sleep 0.05; done
 other=${other%%/cmdline*}; other=${other#/proc/}
 """
@@ -23,10 +24,10 @@ def test_a_shell_signals_the_main_of_another_container_and_reads_its_files(place
     """§9.4.5: the example of the documentation: kill -HUP, head /proc/PID/root/…"""
     web = sh(
         "nginx",
-        ": I am the web server; trap 'echo reloaded; exit 0' HUP; echo up >web;"
+        f": I am the web server of {place.folder}; trap 'echo reloaded; exit 0' HUP; echo up >web;"
         " while :; do sleep 0.05; done",
     )
-    look = FIND + (
+    look = FIND.replace("PLACE", place.folder) + (
         "head -n 1 /proc/$other/root/etc/passwd >passwd && cmp passwd - <<END && echo same\n"
         "$(head -n 1 /etc/passwd)\nEND\n"
         "kill -HUP $other && echo sent"
