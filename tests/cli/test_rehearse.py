@@ -180,6 +180,21 @@ def test_a_signal_at_any_moment_leaves_nothing(
     session.wait({signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}[signum])
 
 
+@one_way
+def test_a_signal_before_anything_has_begun_gives_its_exit_code_too(place: Place) -> None:
+    path = place.write("pod.json", pod("web", sh("main", STOPS)))
+    session = place.podvisor("rehearse", path, start={"blocked": [signal.SIGTERM]})
+
+    def is_blocked() -> bool:
+        status = pathlib.Path(f"/proc/{session.pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+        return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+    session.until(is_blocked, "the signal to be blocked")
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
 def test_a_second_signal_kills(place: Place) -> None:
     deaf = sh("main", "trap '' TERM; while :; do sleep 0.02; done")
     session = rehearse(place, pod("deaf", deaf, terminationGracePeriodSeconds=600))

@@ -6,6 +6,7 @@ hasty          ends at once, with requests on their way
 early          finishes what it has, and ends before everybody knows that it is going
 errors         answers with 503 for a while
 breaks         sends half of each response
+idle           closes kept connections without requests on them
 drops          closes kept connections with requests on them
 hangs          does not answer any more, and does not end
 slow           answers late
@@ -78,8 +79,8 @@ async def main() -> None:
         await asyncio.sleep(1000)
     if mode == "deaf":
         server.close()
-    if mode == "drops":
-        for writer in list(writers):
+    if mode in ("drops", "idle"):
+        for writer in list(writers - busy if mode == "idle" else writers):
             sock: socket.socket = writer.get_extra_info("socket")
             sock.shutdown(socket.SHUT_RDWR)
     if mode != "early":

@@ -93,8 +93,9 @@ async def test_a_server_that_just_ends_cuts_what_is_on_its_way(node: Supervisor,
 async def test_a_server_that_ends_before_everybody_knows_refuses(
     node: Supervisor, port: int
 ) -> None:
-    report = await rehearsed(node, "early", port)
+    report = await rehearsed(node, "early", port, endpoint_lag=0.5)
     assert report.outcomes[Outcome.REFUSED] > 0
+    assert 0.3 < max(p.at for p in report.problems) < 0.6
     assert Phase.EXITED in {p.phase for p in report.problems}
     assert re.search(r"after (its end|SIGTERM): the server had ended", report.verdict)
     assert len(report.verdict.splitlines()) == len(lost(report))
@@ -120,6 +121,13 @@ async def test_a_kept_connection_that_is_closed_over_a_request_is_cut(
     report = await rehearsed(node, "drops", port, rate=300, concurrency=20)
     assert report.outcomes[Outcome.CUT] > 0
     assert "closed kept connections with requests on their way" in report.verdict
+
+
+async def test_a_kept_connection_may_be_closed_between_two_requests(
+    node: Supervisor, port: int
+) -> None:
+    report = await rehearsed(node, "idle", port, rate=50)
+    assert report.ok, report
 
 
 async def test_a_request_that_nobody_answers_is_given_up(node: Supervisor, port: int) -> None:
