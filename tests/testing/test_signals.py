@@ -68,7 +68,6 @@ async def test_the_signals_of_what_does_not_run_are_not_known(node: Supervisor) 
 
 
 SERVICE = """
-echo >>"$FILE.started"
 count=0
 trap 'count=$((count+1)); echo "reload $count"; echo $count >"$FILE"' HUP
 trap 'echo draining; sleep 0.05; echo drained; exit 0' TERM
@@ -150,8 +149,11 @@ async def test_a_signal_to_who_has_ended_is_a_failure(
 async def test_an_end_is_seen_also_when_the_container_runs_again(
     node: Supervisor, tmp_path: pathlib.Path
 ) -> None:
-    pod = await running(node, service(tmp_path / "count"), restartPolicy="Always")
-    again = Changed(str(tmp_path / "count.started"))
+    # Each instance writes a file a while after its start.
+    later = tmp_path / "count.later"
+    main = shell("main", f"sleep 0.2; echo >>{later}; {SERVICE}")
+    pod = await running(node, main, restartPolicy="Always")
+    again = Changed(str(later))
     played = await play(pod, [(0.0, "SIGTERM")], expect=["drained", Exits(0), again])
     assert played.lines == ("draining", "drained")
 
