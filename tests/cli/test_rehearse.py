@@ -158,6 +158,8 @@ def test_what_is_refused_starts_nothing(place: Place) -> None:
     assert "Unsupported value" in session.wait(3).err
     session = rehearse(place, pod("web", sh("main", "true")), words=("--pod", "wbe"))
     assert "cannot rehearse pod 'wbe': there is web" in session.wait(2).err
+    session = rehearse(place, pod("web", sh("main", "true")), words=("--path", "healthz"))
+    assert "cannot ask for 'healthz'" in session.wait(2).err
 
 
 @one_way

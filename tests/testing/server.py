@@ -17,6 +17,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 
 mode, port = sys.argv[1], int(sys.argv[2])
@@ -67,7 +68,11 @@ async def respond(head: bytes, writer: asyncio.StreamWriter) -> bool:
 
 async def main() -> None:
     global ending
-    server = await asyncio.start_server(serve, "127.0.0.1", port, reuse_address=True)
+    context = None
+    if len(sys.argv) > 3:  # a certificate
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[3])
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context, reuse_address=True)
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     print("serving", flush=True)

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import pytest
+import trustme
 
 from supervisor import PodHandle, Supervisor, UsageError
 from supervisor.testing import FakeClock, LoadReport, Outcome, Phase, load
@@ -193,6 +194,25 @@ async def test_a_pod_without_a_readiness_probe_is_ready_too_early(
     assert "it needs a readiness probe" in traffic.report.verdict
 
 
+async def test_https_is_spoken_where_probes_speak_it_and_nothing_is_verified(
+    node: Supervisor, port: int, tmp_path: pathlib.Path
+) -> None:
+    certificate = str(tmp_path / "pem")
+    trustme.CA().issue_cert("somebody.example").private_key_and_cert_chain_pem.write_to_path(
+        certificate
+    )
+    probe = {"httpGet": {"port": port, "scheme": "HTTPS", "path": "/"}, "periodSeconds": 1}
+    main = server("good", port, readinessProbe=probe)
+    main["command"].append(certificate)
+    pod = await node.run(manifest("web", main))
+    await pod.wait_ready(20)
+    async with load(pod) as traffic:
+        await traffic.answered(20)
+        await pod.terminate(5)
+    assert traffic.report.target == f"https://127.0.0.1:{port}/"
+    assert traffic.report.ok, traffic.report
+
+
 async def test_what_the_block_raises_comes_out_of_it(node: Supervisor, port: int) -> None:
     pod = await serving(node, "good", port)
     with pytest.raises(ZeroDivisionError):
@@ -204,6 +224,9 @@ async def test_requests_need_a_port_and_real_time(timeless: Supervisor, port: in
     pod = await timeless.run(["sleep", "100"])
     with pytest.raises(UsageError, match="declares no port"):
         async with load(pod):
+            pass
+    with pytest.raises(UsageError, match="begins with /"):
+        async with load(pod, port=port, path="healthz"):
             pass
     with pytest.raises(UsageError, match="fake clock"):
         async with load(pod, port=port):
