@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 
-import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -67,7 +66,6 @@ class Faults:
         self._starts: list[_FailedStart] = []
         self._probes: list[_ProbeFault] = []
         self._disks: list[_Fault] = []
-        self._leaving = anyio.Event()
 
     def fail_start(
         self,
@@ -132,7 +130,6 @@ class Faults:
         node.run_probe = self._probing(node.run_probe, node.clock)
 
     async def leave(self, node: Node) -> None:
-        self._leaving.set()
         self.clear()
 
     # --- what they do ---------------------------------------------------------------------------
@@ -158,7 +155,7 @@ class Faults:
             if fault.answer is not None:
                 return fault.answer
             limit = probe.timeout_seconds
-            await clock.wait(self._leaving, clock.now().boot + min(fault.late, limit))
+            await clock.sleep(min(fault.late, limit))
             if fault.late >= limit:
                 return Observation(ProbeOutcome.FAILURE, f"no answer within {limit} s")
             return await run_probe(probe, container, host=host, execute=execute)

@@ -202,10 +202,11 @@ class _Container:
             if key not in self._members:
                 with contextlib.suppress(OSError):
                     self._members[key] = processes.Watched(process)
-            if key in self._members and (
-                command := procfs.command_line(process.pid, self.pod.veiled)
-            ):
-                self._members[key].command = command  # another one after exec
+            if key in self._members:
+                command = procfs.command_line(process.pid, self.pod.veiled)
+                now_there = processes.look(process.pid)
+                if now_there is not None and not now_there.exiting:
+                    self._members[key].command = command  # another one after exec
         now = time.monotonic()
         main = processes.look(self.pid)
         if main is None or main.exiting or self.main.has_ended():

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import enum
 import errno
+import re
 import select
 import ssl
 from collections import Counter
@@ -158,6 +159,12 @@ def http_target(pod: v1.Pod, port: int | None = None, path: str = "/") -> Target
     return found[0] if found else None
 
 
+def check_path(path: str) -> None:
+    """Raises UsageError."""
+    if not re.fullmatch("/[!-~]*", path):
+        raise UsageError(f"cannot ask for {path!r}: a path begins with / and has no spaces")
+
+
 async def answers_http(target: Target, timeout: float = 2.0) -> bool:
     """Whether one request gets a response; asked again while nobody listens."""
     with anyio.move_on_after(timeout):
@@ -197,6 +204,7 @@ async def load(
     or the first one that it declares. Answers later than `slow` seconds are counted apart, after
     `timeout` a request is given up. The block is not left before `endpoint_lag` has passed.
     """
+    check_path(path)
     target = http_target(pod.pod, port, path)
     if target is None:
         raise UsageError(f"cannot send requests to pod {pod.name}: it declares no port; give one")

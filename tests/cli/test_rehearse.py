@@ -158,6 +158,8 @@ def test_what_is_refused_starts_nothing(place: Place) -> None:
     assert "Unsupported value" in session.wait(3).err
     session = rehearse(place, pod("web", sh("main", "true")), words=("--pod", "wbe"))
     assert "cannot rehearse pod 'wbe': there is web" in session.wait(2).err
+    session = rehearse(place, pod("web", sh("main", "true")), words=("--path", "healthz"))
+    assert "cannot ask for 'healthz'" in session.wait(2).err
 
 
 @one_way
@@ -178,6 +180,21 @@ def test_a_signal_at_any_moment_leaves_nothing(
     session.until_said(moment)
     session.signal(signum)
     session.wait({signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}[signum])
+
+
+@one_way
+def test_a_signal_before_anything_has_begun_gives_its_exit_code_too(place: Place) -> None:
+    path = place.write("pod.json", pod("web", sh("main", STOPS)))
+    session = place.podvisor("rehearse", path, start={"blocked": [signal.SIGTERM]})
+
+    def is_blocked() -> bool:
+        status = pathlib.Path(f"/proc/{session.pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+        return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+    session.until(is_blocked, "the signal to be blocked")
+    session.signal(signal.SIGTERM)
+    session.wait(143)
 
 
 def test_a_second_signal_kills(place: Place) -> None:

@@ -6,6 +6,7 @@ hasty          ends at once, with requests on their way
 early          finishes what it has, and ends before everybody knows that it is going
 errors         answers with 503 for a while
 breaks         sends half of each response
+idle           closes kept connections without requests on them
 drops          closes kept connections with requests on them
 hangs          does not answer any more, and does not end
 slow           answers late
@@ -16,6 +17,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 
 mode, port = sys.argv[1], int(sys.argv[2])
@@ -66,7 +68,11 @@ async def respond(head: bytes, writer: asyncio.StreamWriter) -> bool:
 
 async def main() -> None:
     global ending
-    server = await asyncio.start_server(serve, "127.0.0.1", port, reuse_address=True)
+    context = None
+    if len(sys.argv) > 3:  # a certificate
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[3])
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context, reuse_address=True)
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     print("serving", flush=True)
@@ -78,8 +84,8 @@ async def main() -> None:
         await asyncio.sleep(1000)
     if mode == "deaf":
         server.close()
-    if mode == "drops":
-        for writer in list(writers):
+    if mode in ("drops", "idle"):
+        for writer in list(writers - busy if mode == "idle" else writers):
             sock: socket.socket = writer.get_extra_info("socket")
             sock.shutdown(socket.SHUT_RDWR)
     if mode != "early":

@@ -68,6 +68,18 @@ async def test_a_deaf_container_is_killed_when_its_grace_has_passed(
     assert [mark.moment for mark in ended.timeline][-3:] == [Moment.KILL, Moment.EXIT, Moment.OVER]
 
 
+async def test_who_was_told_to_end_has_a_moment_to_do_so(
+    timeless: Supervisor, clock: FakeClock
+) -> None:
+    slow = shell("main", "trap 'sleep 0.03; exit 0' TERM; echo up; sleep 1000 & wait")
+    pod = await timeless.run(manifest("slow", slow, terminationGracePeriodSeconds=5))
+    async for _ in pod.logs(follow=True):
+        break
+    ending = asyncio.create_task(pod.terminate())
+    await clock.advance(10)
+    assert (await ending).exit_code == 0
+
+
 async def test_probes_are_made_at_the_fake_time(timeless: Supervisor, clock: FakeClock) -> None:
     """§5.2.2, §5.2.10: three failures ten seconds apart."""
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 10, "initialDelaySeconds": 5}

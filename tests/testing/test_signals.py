@@ -149,9 +149,12 @@ async def test_a_signal_to_who_has_ended_is_a_failure(
 async def test_an_end_is_seen_also_when_the_container_runs_again(
     node: Supervisor, tmp_path: pathlib.Path
 ) -> None:
-    pod = await running(node, service(tmp_path / "count"), restartPolicy="Always")
-    played = await play(pod, [(0.0, "SIGTERM")], expect=["drained", Exits(0)])
-    await pod.wait_for(lambda status: status.container_statuses[0].restart_count == 1)
+    # Each instance writes a file a while after its start.
+    later = tmp_path / "count.later"
+    main = shell("main", f"sleep 0.2; echo >>{later}; {SERVICE}")
+    pod = await running(node, main, restartPolicy="Always")
+    again = Changed(str(later))
+    played = await play(pod, [(0.0, "SIGTERM")], expect=["drained", Exits(0), again])
     assert played.lines == ("draining", "drained")
 
 

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import pytest
+import trustme
 
 from supervisor import PodHandle, Supervisor, UsageError
 from supervisor.testing import FakeClock, LoadReport, Outcome, Phase, load
@@ -93,8 +94,9 @@ async def test_a_server_that_just_ends_cuts_what_is_on_its_way(node: Supervisor,
 async def test_a_server_that_ends_before_everybody_knows_refuses(
     node: Supervisor, port: int
 ) -> None:
-    report = await rehearsed(node, "early", port)
+    report = await rehearsed(node, "early", port, endpoint_lag=0.5)
     assert report.outcomes[Outcome.REFUSED] > 0
+    assert 0.3 < max(p.at for p in report.problems) < 0.6
     assert Phase.EXITED in {p.phase for p in report.problems}
     assert re.search(r"after (its end|SIGTERM): the server had ended", report.verdict)
     assert len(report.verdict.splitlines()) == len(lost(report))
@@ -120,6 +122,13 @@ async def test_a_kept_connection_that_is_closed_over_a_request_is_cut(
     report = await rehearsed(node, "drops", port, rate=300, concurrency=20)
     assert report.outcomes[Outcome.CUT] > 0
     assert "closed kept connections with requests on their way" in report.verdict
+
+
+async def test_a_kept_connection_may_be_closed_between_two_requests(
+    node: Supervisor, port: int
+) -> None:
+    report = await rehearsed(node, "idle", port, rate=50)
+    assert report.ok, report
 
 
 async def test_a_request_that_nobody_answers_is_given_up(node: Supervisor, port: int) -> None:
@@ -185,6 +194,25 @@ async def test_a_pod_without_a_readiness_probe_is_ready_too_early(
     assert "it needs a readiness probe" in traffic.report.verdict
 
 
+async def test_https_is_spoken_where_probes_speak_it_and_nothing_is_verified(
+    node: Supervisor, port: int, tmp_path: pathlib.Path
+) -> None:
+    certificate = str(tmp_path / "pem")
+    trustme.CA().issue_cert("somebody.example").private_key_and_cert_chain_pem.write_to_path(
+        certificate
+    )
+    probe = {"httpGet": {"port": port, "scheme": "HTTPS", "path": "/"}, "periodSeconds": 1}
+    main = server("good", port, readinessProbe=probe)
+    main["command"].append(certificate)
+    pod = await node.run(manifest("web", main))
+    await pod.wait_ready(20)
+    async with load(pod) as traffic:
+        await traffic.answered(20)
+        await pod.terminate(5)
+    assert traffic.report.target == f"https://127.0.0.1:{port}/"
+    assert traffic.report.ok, traffic.report
+
+
 async def test_what_the_block_raises_comes_out_of_it(node: Supervisor, port: int) -> None:
     pod = await serving(node, "good", port)
     with pytest.raises(ZeroDivisionError):
@@ -196,6 +224,9 @@ async def test_requests_need_a_port_and_real_time(timeless: Supervisor, port: in
     pod = await timeless.run(["sleep", "100"])
     with pytest.raises(UsageError, match="declares no port"):
         async with load(pod):
+            pass
+    with pytest.raises(UsageError, match="begins with /"):
+        async with load(pod, port=port, path="healthz"):
             pass
     with pytest.raises(UsageError, match="fake clock"):
         async with load(pod, port=port):
