@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
+import math
 import os
 import re
 import signal as signals
@@ -58,12 +60,15 @@ from supervisor.lifecycle.record import ContainerRecord, NodePolicy, PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
+from supervisor.runtime.cri import ExecError, Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record
 from supervisor.runtime.spec import signal_number
 
 # A manifest: a path, its text, plain data, a typed object, or a command as a list of its words.
 Source = str | os.PathLike[str] | Mapping[str, object] | v1.Pod | Sequence[str]
+
+_CONDITION_TYPE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9./_-]*[A-Za-z0-9])?")
 
 _Error = TypeVar("_Error", bound=PodError)
 _log = logging.getLogger("podvisor")
@@ -170,12 +175,19 @@ class Supervisor:
         backoff_max: float | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if isolation not in ("auto", *Isolation):
+            raise UsageError(
+                f"cannot use isolation {isolation!r}: auto, {', '.join(sorted(Isolation))}"
+            )
         self._isolation = isolation
-        self._env = tuple((env or {}).items())
-        self._pass_env = tuple(pass_env)
-        self._images = tuple((image, tuple(words)) for image, words in (images or {}).items())
-        self._grace_period = grace_period
-        self._delays = backoff_initial, backoff_max
+        self._env = tuple(_variables(env or {}).items())
+        self._pass_env = _words(pass_env, "pass_env")
+        self._images = tuple(
+            (image, _words(words, f"the command of image {image}"))
+            for image, words in (images or {}).items()
+        )
+        self._grace_period = _grace(grace_period)
+        self._delays = _delay(backoff_initial), _delay(backoff_max)
         self._clock = clock or Clock()
         self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
         self._batches: list[list[_Life]] = []  # what was started together
@@ -335,9 +347,11 @@ class Supervisor:
         was started.
         """
         if isinstance(source, Sequence) and not isinstance(source, str):
-            words = list(source)
+            words = list(_words(source, "a command"))
+            if not words or not words[0]:
+                raise UsageError("cannot run a command: it has no words")
             name = name or self._free_name(words)
-            variables = [f"{key}={value}" for key, value in (env or {}).items()]
+            variables = [f"{key}={value}" for key, value in _variables(env or {}).items()]
             ports = [port] if port is not None else []
             source = oneoff.manifest(name, words, restart, ports, variables, "")
         elif name or env or port is not None or restart != "Never":
@@ -397,24 +411,29 @@ class Supervisor:
         self._check_open()
         match source:
             case v1.Pod():
-                text, said = codec.dump(source, "json"), f"pod {source.metadata.name}"
+                text, said = _json(source), f"pod {source.metadata.name}"
             case Mapping():
-                text, said = codec.dump(dict(source), "json"), "manifest"
+                text, said = _json(dict(source)), "manifest"
             case str() if "\n" in source or source.lstrip().startswith("{"):
                 text, said = source, "manifest"
             case str() | os.PathLike():
-                path = os.fspath(source)
+                path = os.fsdecode(source)
                 loaded = await anyio.to_thread.run_sync(self._load_path, path)
                 return self._checked(loaded)
             case _:
                 raise UsageError("cannot run this: not a path, a text, a dict, a Pod or a command")
-        content = text.encode(errors="surrogateescape")
+        try:
+            content = text.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ManifestError(f"cannot read {said}: {error}") from None
         loaded = await anyio.to_thread.run_sync(self._load_text, content, said)
         return self._checked(loaded)
 
     def _load_path(self, path: str) -> manifests.Loaded:
         if path == "-":
             raise UsageError("cannot read manifests from the stdin of this program")
+        if "\0" in path:
+            raise ManifestError(f"cannot read {path!r}: no path has the character NUL")
         return manifests.load([path], maps=self._images)
 
     def _load_text(self, content: bytes, said: str) -> manifests.Loaded:
@@ -597,12 +616,15 @@ class PodHandle:
         ends first, PodTimeout.
         """
         if isinstance(condition, str):
-            type_, _, wanted = condition.partition("=")
+            type_, _, value = condition.partition("=")
+            wanted = _truth(value or "True", f"wait for {condition!r}")
             name = reasons.CONDITION_ALIASES.get(type_, type_)
-            said = condition if wanted else f"{type_}=True"
+            said = f"{type_}={wanted}"
 
             def test(record: PodRecord) -> bool:
-                return (_condition(record, name) or "Unknown") == (wanted or "True")
+                return (_condition(record, name) or "Unknown") == wanted
+        elif not callable(condition) or inspect.iscoroutinefunction(condition):
+            raise UsageError("cannot wait for this: not a condition's type or a plain function")
         else:
             said, of_status = "what was waited for", condition
 
@@ -624,7 +646,7 @@ class PodHandle:
 
         Raises PodFailed when it Failed, unless `check` is False; PodTimeout.
         """
-        await self._life.until(lambda _: self._life.is_over, timeout, "its end")
+        await self._life.until(lambda _: self._life.is_over, timeout, "end")
         if check and self.phase == reasons.FAILED:
             raise self._life.problem(PodFailed, f"pod {self.name} has failed")
         return self.status
@@ -636,7 +658,7 @@ class PodHandle:
         SIGKILL at once, and no preStop. Never raises for how they took it: the report says that.
         Logs and status can be read on.
         """
-        life = self._life
+        life, grace = self._life, _grace(grace)
         if not self._life.is_gone:
             life.open.check()
             life.worker = life.open.node.delete(life.worker, grace, kill=kill)
@@ -669,10 +691,10 @@ class PodHandle:
         self, container: str, argv: Sequence[str], *, timeout: float | None = None
     ) -> ExecResult:
         """Run a program in a running container, without a shell. Raises PodError."""
-        from supervisor.runtime.cri import ExecError
-
+        words, timeout = _words(argv, "a program"), _seconds(timeout)
+        if not words or not words[0]:
+            raise UsageError("cannot run a program: it has no words")
         id = self._life.running(container)
-        words = tuple(argv)
         try:
             done = await self._life.open.runtime.exec(
                 id, words, timeout=timeout, limit=_OUTPUT_LIMIT
@@ -684,9 +706,12 @@ class PodHandle:
         return ExecResult(done.exit_code, done.output.decode(errors="replace"))
 
     async def signal(self, container: str, sig: int | str | signals.Signals) -> None:
-        """Send a signal to the main process, and to it alone. Raises PodError."""
+        """Send a signal to the main process, and to it alone. Raises PodError.
+
+        By its name (`"SIGHUP"`, `"HUP"`, `"SIGRTMIN+3"`) or its number.
+        """
+        number = _signal(sig)
         id = self._life.running(container)
-        number = signal_number(sig) if isinstance(sig, str) else int(sig)
         if not self._life.open.runtime.signal(id, number):
             raise self._life.problem(PodError, f"cannot signal {id.name}: it has ended")
 
@@ -696,9 +721,9 @@ class PodHandle:
         """Set a condition that the node does not own, as a controller does for a readiness gate."""
         if reasons.CONDITION_ALIASES.get(type, type) in reasons.OWN_CONDITIONS:
             raise UsageError(f"cannot set condition {type}: the node owns it")
-        value = str(status)
-        if value not in ("True", "False", "Unknown"):
-            raise UsageError(f"cannot set condition {type} to {value!r}: True, False or Unknown")
+        if not _CONDITION_TYPE.fullmatch(type):
+            raise UsageError(f"cannot set condition {type!r}: no condition can have that type")
+        value = _truth(status, f"set condition {type} to {status!r}")
         if self._life.is_over:
             raise self._life.problem(
                 PodFailed, f"cannot set condition {type}: pod {self.name} is over"
@@ -866,6 +891,7 @@ class _Life:
         self, test: Callable[[PodRecord], bool], timeout: float | None, said: str
     ) -> None:
         """Wait until the record is so; every one is looked at. Raises what the test does."""
+        timeout = _seconds(timeout)
         if test(self.worker.record):
             return
         self.open.check()
@@ -950,6 +976,81 @@ class _Runtime(ProcessRuntime):
         self._gone.append((namespace, name, uid))
         if len(self._gone) > _KEPT_LOGS:
             await super().remove_pod(*self._gone.popleft())
+
+
+def _words(words: Iterable[str], what: str) -> tuple[str, ...]:
+    """Raises UsageError; above all for a str, which is an Iterable of str, too."""
+    if isinstance(words, (str, bytes)):
+        raise UsageError(f"cannot use {words!r} as {what}: it must be a list of words")
+    given = tuple(words)
+    for word in given:
+        if not isinstance(word, str):
+            raise UsageError(f"cannot use {word!r} in {what}: it must be a str")
+    return given
+
+
+def _variables(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises UsageError."""
+    for name, value in env.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise UsageError(f"cannot set variable {name!r} to {value!r}: both must be str")
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageError(f"cannot set variable {name!r}: no variable can be like that")
+    return env
+
+
+def _seconds(timeout: float | None) -> float | None:
+    """Raises UsageError. What is negative has passed."""
+    if timeout is not None and (not isinstance(timeout, (int, float)) or math.isnan(timeout)):
+        raise UsageError(f"cannot wait {timeout!r}: it must be a number of seconds, or None")
+    return None if timeout is None else max(timeout, 0)
+
+
+def _grace(grace: int | None) -> int | None:
+    """Raises UsageError."""
+    if grace is not None and (not isinstance(grace, int) or grace < 0):
+        raise UsageError(f"cannot give {grace!r} of grace: whole seconds, 0 or more, or None")
+    return grace
+
+
+def _delay(seconds: float | None) -> float | None:
+    """Raises UsageError."""
+    if _seconds(seconds) is not None and not 0 < float(seconds or 0) < math.inf:
+        raise UsageError(f"cannot wait {seconds!r} before a restart: more than 0 seconds, or None")
+    return seconds
+
+
+def _signal(sig: int | str | signals.Signals) -> int:
+    """Raises UsageError."""
+    if isinstance(sig, str):
+        name = sig.upper()
+        try:
+            return signal_number(name if name.startswith("SIG") else f"SIG{name}")
+        except ValueError:
+            pass
+    elif isinstance(sig, int) and (sig == 0 or sig in signals.valid_signals()):
+        return int(sig)
+    raise UsageError(f"cannot send signal {sig!r}: there is none")
+
+
+def _truth(status: str | bool, doing: str) -> str:
+    """The status of a condition. Raises UsageError."""
+    value = str(status).capitalize()
+    if not isinstance(status, (str, bool)) or value not in ("True", "False", "Unknown"):
+        raise UsageError(f"cannot {doing}: a condition is True, False or Unknown")
+    return value
+
+
+def _json(manifest: v1.Pod | dict[str, object]) -> str:
+    """Raises ManifestError."""
+    try:
+        return codec.dump(manifest, "json")
+    except RecursionError:
+        raise ManifestError(
+            "cannot read this as a manifest: it contains itself, or is too deep"
+        ) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ManifestError(f"cannot read this as a manifest: {error}") from None
 
 
 async def _all_finished(pods: Iterable[_Life]) -> None:
