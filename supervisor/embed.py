@@ -13,7 +13,12 @@ was: no signal handler, no child watcher, no policy is touched, and nothing is f
 The node lives in one task of its own from entering the block to leaving it, so that the block may
 be entered and left in different tasks (test fixtures are), and a cancellation in the program stops
 pods gracefully instead of tearing the node apart. Leaving the block stops what still runs, what was
-started last first, each pod within its grace period; being cancelled once more meanwhile kills.
+started last first, each pod within its grace period; being cancelled once more meanwhile kills. So
+does a program that cancels every task of its loop at once, as asyncio.run does with those that are
+left: its main task should be one that leaves the block.
+
+A child that is forked inside the block must end by os._exit, as those of multiprocessing do. One
+that comes out of the block instead takes nothing from the node, but closes the loop for both.
 
 What a pod does is decided below, as always; here are only the names to ask for it by, and errors
 that say why it did not.
@@ -31,6 +36,7 @@ import re
 import signal as signals
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -47,6 +53,7 @@ from supervisor.errors import (
     PodError,
     PodFailed,
     PodTimeout,
+    PodvisorError,
     UsageError,
 )
 from supervisor.kubelet.clock import Clock
@@ -71,6 +78,7 @@ Source = str | os.PathLike[str] | Mapping[str, object] | v1.Pod | Sequence[str]
 _CONDITION_TYPE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9./_-]*[A-Za-z0-9])?")
 
 _Error = TypeVar("_Error", bound=PodError)
+_Result = TypeVar("_Result")
 _log = logging.getLogger("podvisor")
 
 _LINES, _EVENTS = 20, 10  # that errors show
@@ -193,7 +201,9 @@ class Supervisor:
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
         self._secrets: dict[tuple[str, str], v1.Secret] = {}
+        self._names: set[str] = set()  # of pods that are about to be started
         self._main: asyncio.Task[None] | None = None
+        self._pid: int
         self._end: asyncio.Event
         self._open: _Open
 
@@ -221,6 +231,7 @@ class Supervisor:
         if self._main.done():
             up.cancel()
             self._main.result()
+        self._pid = os.getpid()
         return self
 
     async def __aexit__(
@@ -229,6 +240,8 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child comes out of the block, too; the node is not its own
         self._end.set()
         await self._settle()
         assert self._main is not None
@@ -247,20 +260,52 @@ class Supervisor:
                     if self._end.is_set() and not self._main.done():
                         self._open.node.delete_all(kill=True)
                     cancelled = again
+        if not self._main.cancelled():
+            self._main.exception()  # seen: whatever is raised instead of it
         if cancelled is not None:
             raise cancelled
 
     async def _live(self, up: asyncio.Future[None]) -> None:
-        with StateDir() as state:
-            launcher = spawn_launcher(self._isolation)
+        """Raises PodvisorError, and what a signal handler raised here."""
+        pid = os.getpid()
+        try:
+            state = await self._on_thread(StateDir)
             try:
-                async with _Runtime(launcher, state.path, state.memory) as runtime:
-                    await self._hold(runtime, launcher, state, up)
-            except BaseExceptionGroup as group:
-                raise _only_cause(group) from None
+                await self._keep(state, up)
             finally:
-                launcher.close()
                 self._close()
+                if os.getpid() == pid:  # not in a forked child that ends as this program does
+                    await self._on_thread(state.close)
+        except BaseExceptionGroup as group:
+            raise _only_cause(group) from None
+        except OSError as error:
+            raise NodeError(f"cannot keep a node: {error}") from error
+
+    async def _keep(self, state: StateDir, up: asyncio.Future[None]) -> None:
+        launcher = spawn_launcher(self._isolation)
+        try:
+            async with _Runtime(launcher, state.path, state.memory) as runtime:
+                await self._hold(runtime, launcher, state, up)
+        finally:
+            if not launcher.closed:
+                await self._on_thread(launcher.close)
+
+    async def _on_thread(self, call: Callable[[], _Result]) -> _Result:
+        """What may take its time, of the node's own. It is waited for whatever comes: being
+        cancelled meanwhile is as if the block was left."""
+        threads = ThreadPoolExecutor(1)  # that of the loop may be busy with the program's own
+        try:
+            done = asyncio.wrap_future(threads.submit(call))
+        except RuntimeError:  # no thread to be had
+            return call()
+        finally:
+            threads.shutdown(wait=False)
+        while not done.done():
+            try:
+                await asyncio.wait((done,))
+            except asyncio.CancelledError:
+                self._end.set()
+        return done.result()
 
     def _close(self) -> None:
         if hasattr(self, "_open"):
@@ -957,7 +1002,10 @@ class _Waiter:
         try:
             if self._test(record):
                 self.seen.set_result(None)
-        except Exception as error:
+        except StopIteration as error:  # a future takes any but this
+            self.seen.set_exception(RuntimeError(f"what was waited for raised {error!r}"))
+        except BaseException as error:
+            # Whatever it is, it belongs to who waits, not to the worker of the pod.
             self.seen.set_exception(error)
 
     def fail(self, error: Exception) -> None:
@@ -1068,11 +1116,19 @@ def _key(meta: v1.ObjectMeta) -> tuple[str, str]:
 
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a nest of task groups wrapped, when it is one error."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner
+    """Of what a nest of task groups wrapped, the one error that says most."""
+    causes = list[BaseException]()
+    groups: list[BaseExceptionGroup[BaseException]] = [group]
+    while groups:
+        for each in groups.pop().exceptions:
+            if isinstance(each, BaseExceptionGroup):
+                groups.append(each)
+            else:
+                causes.append(each)
+    ours = (e for e in causes if isinstance(e, PodvisorError) or not isinstance(e, Exception))
+    for error in ours:
+        return error
+    return NodeError(f"cannot keep a node: {'; '.join(map(repr, causes))}")
 
 
 def _condition(record: PodRecord, type: str) -> str:
