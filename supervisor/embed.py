@@ -29,18 +29,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import logging
 import math
 import os
 import re
 import signal as signals
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from msgspec import Struct
 from msgspec.structs import replace
@@ -69,7 +71,7 @@ from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
 from supervisor.runtime.cri import ExecError, Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
-from supervisor.runtime.logs import Follower, Joiner, Record
+from supervisor.runtime.logs import Follower, Joiner, Record, latest
 from supervisor.runtime.spec import signal_number
 
 # A manifest: a path, its text, plain data, a typed object, or a command as a list of its words.
@@ -83,6 +85,7 @@ _log = logging.getLogger("podvisor")
 
 _LINES, _EVENTS = 20, 10  # that errors show
 _OUTPUT_LIMIT = 16 << 20  # bytes of what a program run in a container prints
+_AT_ONCE, _OUTPUT_AT_ONCE = 1 << 16, 1 << 20  # bytes of log that are read while the loop waits
 _KEPT_LOGS = 50  # pods that are gone, whose logs can still be read
 # A pod that should have ended takes at most this much longer before it is killed, and then left
 # to the launcher, which kills everything at its own end.
@@ -201,7 +204,7 @@ class Supervisor:
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
         self._secrets: dict[tuple[str, str], v1.Secret] = {}
-        self._names: set[str] = set()  # of pods that are about to be started
+        self._promised: list[str] = []  # names of pods that are about to be started
         self._main: asyncio.Task[None] | None = None
         self._pid: int
         self._end: asyncio.Event
@@ -392,15 +395,34 @@ class Supervisor:
         was started.
         """
         if isinstance(source, Sequence) and not isinstance(source, str):
-            words = list(_words(source, "a command"))
-            if not words or not words[0]:
-                raise UsageError("cannot run a command: it has no words")
-            name = name or self._free_name(words)
-            variables = [f"{key}={value}" for key, value in _variables(env or {}).items()]
-            ports = [port] if port is not None else []
-            source = oneoff.manifest(name, words, restart, ports, variables, "")
-        elif name or env or port is not None or restart != "Never":
+            return await self._run_command(source, name, env, port, restart)
+        if name or env or port is not None or restart != "Never":
             raise UsageError("cannot use name, env, port or restart but with a command")
+        return await self._run_one(source)
+
+    async def _run_command(
+        self,
+        command: Sequence[str],
+        name: str,
+        env: Mapping[str, str] | None,
+        port: int | None,
+        restart: str,
+    ) -> PodHandle:
+        words = list(_words(command, "a command"))
+        if not words or not words[0]:
+            raise UsageError("cannot run a command: it has no words")
+        variables = [f"{key}={value}" for key, value in _variables(env or {}).items()]
+        ports = [port] if port is not None else []
+        own_name = name or self._free_name(words)
+        self._promised.append(own_name)
+        try:
+            return await self._run_one(
+                oneoff.manifest(own_name, words, restart, ports, variables, "")
+            )
+        finally:
+            self._promised.remove(own_name)
+
+    async def _run_one(self, source: Source) -> PodHandle:
         loaded = await self._load(source)
         if len(loaded.pods) != 1:
             raise ManifestError(
@@ -423,18 +445,25 @@ class Supervisor:
         """
         loaded = await self._load(source)
         self._configure(loaded)
-        kept: dict[tuple[str, str], PodHandle] = {}
-        for home in loaded.pods:
-            known = self._find(home.pod.metadata)
-            if known is None:
-                continue
-            if _is_same(known.home, home) and not known.is_leaving:
-                kept[_key(home.pod.metadata)] = known.handle
-            else:
+        # Looked for again after each wait: others may start and delete pods meanwhile.
+        while changed := [
+            known
+            for home in loaded.pods
+            if (known := self._find(home.pod.metadata)) is not None
+            and not (_is_same(known.home, home) and not known.is_leaving)
+        ]:
+            for known in changed:  # they end at the same time
+                known.end()
+            for known in changed:
                 await known.handle.terminate()
-        new = [home for home in loaded.pods if _key(home.pod.metadata) not in kept]
-        started = {_key(handle.pod.metadata): handle for handle in self._start(new)}
-        both = kept | started
+            self._check_open()
+        there = {
+            _key(home.pod.metadata): known.handle
+            for home in loaded.pods
+            if (known := self._find(home.pod.metadata)) is not None
+        }
+        new = [home for home in loaded.pods if _key(home.pod.metadata) not in there]
+        both = there | {_key(handle.pod.metadata): handle for handle in self._start(new)}
         return tuple(both[_key(home.pod.metadata)] for home in loaded.pods)
 
     async def delete(self, pod: PodHandle | str, grace: int | None = None) -> Termination:
@@ -545,8 +574,8 @@ class Supervisor:
         """Of a pod for a command: its program's, with a number where that is taken."""
         program = os.path.basename(words[0]) if words else ""
         base = re.sub(r"[^a-z0-9]+", "-", program.lower()).strip("-")[:40].strip("-") or "command"
-        taken = {pod.name for pod in self.pods()}
-        names = (base, *(f"{base}-{number}" for number in range(2, len(taken) + 3)))
+        taken = {*(pod.name for pod in self.pods()), *self._promised}
+        names = itertools.chain((base,), (f"{base}-{number}" for number in itertools.count(2)))
         return next(name for name in names if name not in taken)
 
     # --- what happens (node.Observer) -----------------------------------------------------------
@@ -705,8 +734,7 @@ class PodHandle:
         """
         life, grace = self._life, _grace(grace)
         if not self._life.is_gone:
-            life.open.check()
-            life.worker = life.open.node.delete(life.worker, grace, kill=kill)
+            life.end(grace, kill=kill)
             longest = self._life.grace(grace) + _MARGIN
             with anyio.move_on_after(longest):
                 await self._life.worker.finished.wait()
@@ -722,6 +750,8 @@ class PodHandle:
         self._life.watchers.add(queue)
         try:
             yield self.pod
+            if not self._life.is_over:
+                self._life.open.check()
             while not self._life.is_over or not queue.empty():
                 pod = await queue.get()
                 if pod is None:
@@ -773,6 +803,7 @@ class PodHandle:
             raise self._life.problem(
                 PodFailed, f"cannot set condition {type}: pod {self.name} is over"
             )
+        self._life.open.check()
         now = self._life.open.node.clock.now()
         self._life.worker.tell(
             ConditionSet(at=now, type=type, status=value, reason=reason, message=message)
@@ -794,29 +825,37 @@ class PodHandle:
         """
         name, joiner = self._life.container(container), Joiner()
         worker = self._life.worker
+        there = self._life.open
         while follow and self._life.record_of(name).attempt < 0 and not worker.finished.is_set():
-            await self._life.open.grown.wait()
+            there.check()
+            await there.grown.wait()
         attempt = self._life.record_of(name).attempt - previous
         path = self._life.log_path(name, attempt)
         if path is None:
             return
-        with Follower(path) as follower:
+        with Follower(path, limit=_AT_ONCE) as follower:
             while True:
-                grown = self._life.open.grown
-                over = not follow or self._life.has_ended(name, attempt)
-                records = follower.read(final=over)
+                grown = there.grown
+                over = not follow or there.closed or self._life.has_ended(name, attempt)
+                with self._life.reading(name):
+                    records = follower.read(final=over)
                 for record in joiner.feed(records):
                     yield _line(record)
                 if not records and over:
                     break
-                if not records:
+                if records:
+                    await anyio.lowlevel.checkpoint()  # whoever reads much does not stop all else
+                else:
                     await grown.wait()
         for record in joiner.flush():
             yield _line(record)
 
     def output(self, container: str = "", *, previous: bool = False) -> str:
-        """All that a container's newest instance has printed until now, as text."""
-        lines = self._life.lines(self._life.container(container), previous=previous)
+        """What a container's newest instance has printed until now, as text: the end of it, from a
+        MiB of log on, so that it is had at once. `logs` gives all."""
+        lines = self._life.lines(
+            self._life.container(container), previous=previous, most=_OUTPUT_AT_ONCE
+        )
         return "".join(f"{line.text}\n" for line in lines)
 
 
@@ -829,6 +868,7 @@ class _Open:
     def __init__(self, runtime: _Runtime, homes: Homes, node: Node) -> None:
         self.runtime, self.homes, self.node = runtime, homes, node
         self.grown = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
         self.closed = False
 
     def wake(self) -> None:
@@ -837,6 +877,10 @@ class _Open:
 
     def check(self) -> None:
         """Raises what keeps pods from being looked after."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise UsageError(
+                "cannot do this with pods here: their Supervisor was entered in another event loop"
+            )
         if self.closed:
             raise UsageError("cannot do this with pods: the Supervisor was left")
         if self.node.lost is not None:
@@ -866,6 +910,10 @@ class _Life:
     def is_gone(self) -> bool:
         return self.is_leaving and self.worker.finished.is_set()
 
+    def end(self, grace: int | None = None, *, kill: bool = False) -> None:
+        self.open.check()
+        self.worker = self.open.node.delete(self.worker, grace, kill=kill)
+
     def grace(self, grace: int | None) -> int:
         own = self.worker.pod.spec.termination_grace_period_seconds
         return (30 if own is None else own) if grace is None else grace
@@ -890,6 +938,7 @@ class _Life:
         record = self.record_of(self.container(container))
         if record.running is None or self.worker.finished.is_set():
             raise self.problem(PodError, f"container {record.name} of {self.name} does not run")
+        self.open.check()
         return ContainerId(self.uid, record.name, record.attempt)
 
     def has_ended(self, name: str, attempt: int) -> bool:
@@ -905,15 +954,24 @@ class _Life:
         launched = self.open.homes.specs.get(ContainerId(self.uid, name, attempt))
         return None if launched is None else launched.log_path
 
-    def lines(self, name: str, *, previous: bool = False) -> list[LogLine]:
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NodeError(
+                f"cannot read the log of {name} in pod {self.name}: {error.strerror}"
+            ) from error
+
+    def lines(self, name: str, *, previous: bool = False, most: int = _AT_ONCE) -> list[LogLine]:
+        """Of the last so many bytes of log. Raises NodeError."""
         path = self.log_path(name, self.record_of(name).attempt - previous)
         if path is None:
             return []
-        joiner, lines = Joiner(), list[LogLine]()
-        with Follower(path) as follower:
-            while records := follower.read(final=True):
-                lines += map(_line, joiner.feed(records))
-        return lines + [_line(record) for record in joiner.flush()]
+        joiner = Joiner()
+        with self.reading(name):
+            lines = joiner.feed(latest(path, most))
+        return [_line(record) for record in lines + joiner.flush()]
 
     def changed(self, before: PodRecord) -> None:
         record = self.worker.record
@@ -971,7 +1029,9 @@ class _Life:
         views = list(_views(self.worker.record).values())
         by_worth = sorted(views, key=_worth)
         worst = by_worth[-1]
-        lines = self.lines(worst.name) or self.lines(worst.name, previous=True)
+        lines = list[LogLine]()
+        with contextlib.suppress(NodeError):  # there is a worse one to tell
+            lines = self.lines(worst.name) or self.lines(worst.name, previous=True)
         events = [
             f"{e.type} {e.reason}: {e.message}" + (f" (x{e.count})" if e.count > 1 else "")
             for e in self.open.node.events(self.uid)
