@@ -69,10 +69,11 @@ from supervisor.lifecycle.record import ContainerRecord, NodePolicy, PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
+from supervisor.runtime import volume_files
 from supervisor.runtime.cri import ExecError, Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record, latest
-from supervisor.runtime.spec import signal_number
+from supervisor.runtime.spec import log_folder, signal_number
 
 # A manifest: a path, its text, plain data, a typed object, or a command as a list of its words.
 Source = str | os.PathLike[str] | Mapping[str, object] | v1.Pod | Sequence[str]
@@ -492,7 +493,7 @@ class Supervisor:
                 text, said = source, "manifest"
             case str() | os.PathLike():
                 path = os.fsdecode(source)
-                loaded = await anyio.to_thread.run_sync(self._load_path, path)
+                loaded = await _on_a_thread(lambda: self._load_path(path))
                 return self._checked(loaded)
             case _:
                 raise UsageError("cannot run this: not a path, a text, a dict, a Pod or a command")
@@ -500,7 +501,7 @@ class Supervisor:
             content = text.encode(errors="surrogateescape")
         except UnicodeEncodeError as error:
             raise ManifestError(f"cannot read {said}: {error}") from None
-        loaded = await anyio.to_thread.run_sync(self._load_text, content, said)
+        loaded = await _on_a_thread(lambda: self._load_text(content, said))
         return self._checked(loaded)
 
     def _load_path(self, path: str) -> manifests.Loaded:
@@ -1078,12 +1079,15 @@ class _Runtime(ProcessRuntime):
 
     def __init__(self, launcher: Launcher, state_dir: str, memory_dir: str) -> None:
         super().__init__(launcher, state_dir, memory_dir=memory_dir)
+        self._logs = state_dir
         self._gone: deque[tuple[str, str, str]] = deque()
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
+        # Of an ephemeral node the runtime itself removes none: its folder goes as a whole.
         self._gone.append((namespace, name, uid))
         if len(self._gone) > _KEPT_LOGS:
-            await super().remove_pod(*self._gone.popleft())
+            folder = log_folder(self._logs, *self._gone.popleft())
+            await _on_a_thread(lambda: volume_files.remove(folder))
 
 
 def _words(words: Iterable[str], what: str) -> tuple[str, ...]:
@@ -1159,6 +1163,16 @@ def _json(manifest: v1.Pod | dict[str, object]) -> str:
         ) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ManifestError(f"cannot read this as a manifest: {error}") from None
+
+
+async def _on_a_thread(call: Callable[[], _Result]) -> _Result:
+    """Where none can be had, it is done here all the same."""
+    try:
+        return await anyio.to_thread.run_sync(call)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+    return call()
 
 
 async def _all_finished(pods: Iterable[_Life]) -> None:

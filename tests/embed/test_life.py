@@ -169,3 +169,19 @@ def test_a_forked_child_that_leaves_the_block_takes_nothing_from_its_parent(
         command, env=environ, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.stdout == "1 True\n", done.stderr
+
+
+async def test_without_threads_pods_are_run_all_the_same(
+    make: Make, way: Way, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_way(way)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    async with make() as node:
+        pod = await node.run(["sh", "-c", PATIENT])
+        await said(pod, "up")
+    assert pod.exit_code == 3
+    assert os.listdir(folder) == []

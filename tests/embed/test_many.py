@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 from collections.abc import Coroutine
 
 import anyio
 import pytest
 
-from supervisor import NodeError, PodFailed, UsageError
+from supervisor import NodeError, PodFailed, UsageError, embed
 from supervisor.runtime import logs
 from tests.embed.conftest import Make
 from tests.embed.test_embed import PATIENT, WEB, one_way, said
@@ -107,6 +108,21 @@ async def test_of_a_long_log_the_end_is_shown_and_all_of_it_can_be_read_beside_o
         assert texts == [f"line {n}" for n in range(LINES)]
         assert turns > 20
         assert max(read) <= 1 << 17
+
+
+async def test_of_many_pods_that_are_gone_only_the_last_ones_logs_are_kept(
+    make: Make, way: Way, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_way(way)
+    monkeypatch.setattr(embed, "_KEPT_LOGS", 2)
+    async with make() as node:
+        for number in range(4):
+            pod = await node.run(["echo", str(number)])
+            await pod.wait()
+            await pod.terminate()
+        assert pod.output() == "3\n"
+        kept = pathlib.Path(folder).glob("*/node-*/logs/*")
+        assert len(list(kept)) == 2
 
 
 async def test_a_log_that_cannot_be_read_is_said_to_be(
