@@ -261,7 +261,7 @@ class Supervisor:
                 try:
                     await asyncio.wait((self._main,))
                 except asyncio.CancelledError as again:
-                    if self._end.is_set() and not self._main.done():
+                    if self._end.is_set() and hasattr(self, "_open") and not self._main.done():
                         self._open.node.delete_all(kill=True)
                     cancelled = again
         if not self._main.cancelled():

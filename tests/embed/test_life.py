@@ -116,6 +116,31 @@ async def test_an_error_of_the_machine_is_an_error_of_the_node(
         await make().__aenter__()
 
 
+async def test_being_cancelled_twice_while_a_folder_is_made_leaves_nothing(
+    make: Make, way: Way, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_way(way)
+    begun, may_go = threading.Event(), threading.Event()
+    real = StateDir.__init__
+
+    def slow(state: StateDir) -> None:
+        begun.set()
+        may_go.wait(10)
+        real(state)
+
+    monkeypatch.setattr(StateDir, "__init__", slow)
+    entering = asyncio.create_task(make().__aenter__())
+    await asyncio.to_thread(begun.wait)
+    for _ in range(2):
+        entering.cancel()
+        await asyncio.wait((entering,), timeout=0.05)
+        assert not entering.done()
+    may_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert os.listdir(folder) == []
+
+
 async def test_removing_a_folder_does_not_stop_the_program(
     make: Make, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
