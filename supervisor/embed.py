@@ -13,7 +13,12 @@ was: no signal handler, no child watcher, no policy is touched, and nothing is f
 The node lives in one task of its own from entering the block to leaving it, so that the block may
 be entered and left in different tasks (test fixtures are), and a cancellation in the program stops
 pods gracefully instead of tearing the node apart. Leaving the block stops what still runs, what was
-started last first, each pod within its grace period; being cancelled once more meanwhile kills.
+started last first, each pod within its grace period; being cancelled once more meanwhile kills. So
+does a program that cancels every task of its loop at once, as asyncio.run does with those that are
+left: its main task should be one that leaves the block.
+
+A child that is forked inside the block must end by os._exit, as those of multiprocessing do. One
+that comes out of the block instead takes nothing from the node, but closes the loop for both.
 
 What a pod does is decided below, as always; here are only the names to ask for it by, and errors
 that say why it did not.
@@ -23,16 +28,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import itertools
 import logging
+import math
 import os
 import re
 import signal as signals
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from msgspec import Struct
 from msgspec.structs import replace
@@ -45,6 +55,7 @@ from supervisor.errors import (
     PodError,
     PodFailed,
     PodTimeout,
+    PodvisorError,
     UsageError,
 )
 from supervisor.kubelet.clock import Clock
@@ -59,20 +70,24 @@ from supervisor.lifecycle.timeline import Mark, Moment
 from supervisor.ports import Ports
 from supervisor.project import manifests, oneoff
 from supervisor.project.homes import NODE_NAME, Homes, node_info
-from supervisor.runtime import procfs
-from supervisor.runtime.cri import Isolation
+from supervisor.runtime import procfs, volume_files
+from supervisor.runtime.cri import ExecError, Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
-from supervisor.runtime.logs import Follower, Joiner, Record
-from supervisor.runtime.spec import signal_number
+from supervisor.runtime.logs import Follower, Joiner, Record, latest
+from supervisor.runtime.spec import log_folder, signal_number
 
 # A manifest: a path, its text, plain data, a typed object, or a command as a list of its words.
 Source = str | os.PathLike[str] | Mapping[str, object] | v1.Pod | Sequence[str]
 
+_CONDITION_TYPE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9./_-]*[A-Za-z0-9])?")
+
 _Error = TypeVar("_Error", bound=PodError)
+_Result = TypeVar("_Result")
 _log = logging.getLogger("podvisor")
 
 _LINES, _EVENTS = 20, 10  # that errors show
 _OUTPUT_LIMIT = 16 << 20  # bytes of what a program run in a container prints
+_AT_ONCE, _OUTPUT_AT_ONCE = 1 << 16, 1 << 20  # bytes of log that are read while the loop waits
 _KEPT_LOGS = 50  # pods that are gone, whose logs can still be read
 # A pod that should have ended takes at most this much longer before it is killed, and then left
 # to the launcher, which kills everything at its own end.
@@ -190,12 +205,19 @@ class Supervisor:
         clock: Clock | None = None,
         faults: Rig | None = None,
     ) -> None:
+        if isolation not in ("auto", *Isolation):
+            raise UsageError(
+                f"cannot use isolation {isolation!r}: auto, {', '.join(sorted(Isolation))}"
+            )
         self._isolation = isolation
-        self._env = tuple((env or {}).items())
-        self._pass_env = tuple(pass_env)
-        self._images = tuple((image, tuple(words)) for image, words in (images or {}).items())
-        self._grace_period = grace_period
-        self._delays = backoff_initial, backoff_max
+        self._env = tuple(_variables(env or {}).items())
+        self._pass_env = _words(pass_env, "pass_env")
+        self._images = tuple(
+            (image, _words(words, f"the command of image {image}"))
+            for image, words in (images or {}).items()
+        )
+        self._grace_period = _grace(grace_period)
+        self._delays = _delay(backoff_initial), _delay(backoff_max)
         self._clock = clock or Clock()
         self._ports = Ports()
         self._rigs = [rig for rig in (self._clock, faults) if isinstance(rig, Rig)]
@@ -203,7 +225,9 @@ class Supervisor:
         self._batches: list[list[_Life]] = []  # what was started together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
         self._secrets: dict[tuple[str, str], v1.Secret] = {}
+        self._promised: list[str] = []  # names of pods that are about to be started
         self._main: asyncio.Task[None] | None = None
+        self._pid: int
         self._end: asyncio.Event
         self._open: _Open
 
@@ -231,6 +255,7 @@ class Supervisor:
         if self._main.done():
             up.cancel()
             self._main.result()
+        self._pid = os.getpid()
         return self
 
     async def __aexit__(
@@ -239,6 +264,8 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child comes out of the block, too; the node is not its own
         self._end.set()
         await self._settle()
         assert self._main is not None
@@ -254,24 +281,56 @@ class Supervisor:
                 try:
                     await asyncio.wait((self._main,))
                 except asyncio.CancelledError as again:
-                    if self._end.is_set() and not self._main.done():
+                    if self._end.is_set() and hasattr(self, "_open") and not self._main.done():
                         self._open.node.delete_all(kill=True)
                     cancelled = again
+        if not self._main.cancelled():
+            self._main.exception()  # seen: whatever is raised instead of it
         if cancelled is not None:
             raise cancelled
 
     async def _live(self, up: asyncio.Future[None]) -> None:
-        with StateDir() as state:
-            launcher = spawn_launcher(self._isolation)
+        """Raises PodvisorError, and what a signal handler raised here."""
+        pid = os.getpid()
+        try:
+            state = await self._on_thread(StateDir)
             try:
-                async with _Runtime(launcher, state.path, state.memory) as runtime:
-                    await self._hold(runtime, launcher, state, up)
-            except BaseExceptionGroup as group:
-                raise _only_cause(group) from None
+                await self._keep(state, up)
             finally:
-                launcher.close()
                 self._close()
                 self._ports.close()
+                if os.getpid() == pid:  # not in a forked child that ends as this program does
+                    await self._on_thread(state.close)
+        except BaseExceptionGroup as group:
+            raise _only_cause(group) from None
+        except OSError as error:
+            raise NodeError(f"cannot keep a node: {error}") from error
+
+    async def _keep(self, state: StateDir, up: asyncio.Future[None]) -> None:
+        launcher = spawn_launcher(self._isolation)
+        try:
+            async with _Runtime(launcher, state.path, state.memory) as runtime:
+                await self._hold(runtime, launcher, state, up)
+        finally:
+            if not launcher.closed:
+                await self._on_thread(launcher.close)
+
+    async def _on_thread(self, call: Callable[[], _Result]) -> _Result:
+        """What may take its time, of the node's own. It is waited for whatever comes: being
+        cancelled meanwhile is as if the block was left."""
+        threads = ThreadPoolExecutor(1)  # that of the loop may be busy with the program's own
+        try:
+            done = asyncio.wrap_future(threads.submit(call))
+        except RuntimeError:  # no thread to be had
+            return call()
+        finally:
+            threads.shutdown(wait=False)
+        while not done.done():
+            try:
+                await asyncio.wait((done,))
+            except asyncio.CancelledError:
+                self._end.set()
+        return done.result()
 
     def _close(self) -> None:
         if hasattr(self, "_open"):
@@ -362,13 +421,34 @@ class Supervisor:
         was started.
         """
         if isinstance(source, Sequence) and not isinstance(source, str):
-            words = list(source)
-            name = name or self._free_name(words)
-            variables = [f"{key}={value}" for key, value in (env or {}).items()]
-            ports = [port] if port is not None else []
-            source = oneoff.manifest(name, words, restart, ports, variables, "")
-        elif name or env or port is not None or restart != "Never":
+            return await self._run_command(source, name, env, port, restart)
+        if name or env or port is not None or restart != "Never":
             raise UsageError("cannot use name, env, port or restart but with a command")
+        return await self._run_one(source)
+
+    async def _run_command(
+        self,
+        command: Sequence[str],
+        name: str,
+        env: Mapping[str, str] | None,
+        port: int | None,
+        restart: str,
+    ) -> PodHandle:
+        words = list(_words(command, "a command"))
+        if not words or not words[0]:
+            raise UsageError("cannot run a command: it has no words")
+        variables = [f"{key}={value}" for key, value in _variables(env or {}).items()]
+        ports = [port] if port is not None else []
+        own_name = name or self._free_name(words)
+        self._promised.append(own_name)
+        try:
+            return await self._run_one(
+                oneoff.manifest(own_name, words, restart, ports, variables, "")
+            )
+        finally:
+            self._promised.remove(own_name)
+
+    async def _run_one(self, source: Source) -> PodHandle:
         loaded = await self._load(source)
         if len(loaded.pods) != 1:
             raise ManifestError(
@@ -391,18 +471,25 @@ class Supervisor:
         """
         loaded = await self._load(source)
         self._configure(loaded)
-        kept: dict[tuple[str, str], PodHandle] = {}
-        for home in loaded.pods:
-            known = self._find(home.pod.metadata)
-            if known is None:
-                continue
-            if _is_same(known.home, home) and not known.is_leaving:
-                kept[_key(home.pod.metadata)] = known.handle
-            else:
+        # Looked for again after each wait: others may start and delete pods meanwhile.
+        while changed := [
+            known
+            for home in loaded.pods
+            if (known := self._find(home.pod.metadata)) is not None
+            and not (_is_same(known.home, home) and not known.is_leaving)
+        ]:
+            for known in changed:  # they end at the same time
+                known.end()
+            for known in changed:
                 await known.handle.terminate()
-        new = [home for home in loaded.pods if _key(home.pod.metadata) not in kept]
-        started = {_key(handle.pod.metadata): handle for handle in self._start(new)}
-        both = kept | started
+            self._check_open()
+        there = {
+            _key(home.pod.metadata): known.handle
+            for home in loaded.pods
+            if (known := self._find(home.pod.metadata)) is not None
+        }
+        new = [home for home in loaded.pods if _key(home.pod.metadata) not in there]
+        both = there | {_key(handle.pod.metadata): handle for handle in self._start(new)}
         return tuple(both[_key(home.pod.metadata)] for home in loaded.pods)
 
     async def delete(self, pod: PodHandle | str, grace: int | None = None) -> Termination:
@@ -448,24 +535,29 @@ class Supervisor:
         self._check_open()
         match source:
             case v1.Pod():
-                text, said = codec.dump(source, "json"), f"pod {source.metadata.name}"
+                text, said = _json(source), f"pod {source.metadata.name}"
             case Mapping():
-                text, said = codec.dump(dict(source), "json"), "manifest"
+                text, said = _json(dict(source)), "manifest"
             case str() if "\n" in source or source.lstrip().startswith("{"):
                 text, said = source, "manifest"
             case str() | os.PathLike():
-                path = os.fspath(source)
-                loaded = await anyio.to_thread.run_sync(self._load_path, path)
+                path = os.fsdecode(source)
+                loaded = await _on_a_thread(lambda: self._load_path(path))
                 return self._checked(loaded)
             case _:
                 raise UsageError("cannot run this: not a path, a text, a dict, a Pod or a command")
-        content = text.encode(errors="surrogateescape")
-        loaded = await anyio.to_thread.run_sync(self._load_text, content, said)
+        try:
+            content = text.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ManifestError(f"cannot read {said}: {error}") from None
+        loaded = await _on_a_thread(lambda: self._load_text(content, said))
         return self._checked(loaded)
 
     def _load_path(self, path: str) -> manifests.Loaded:
         if path == "-":
             raise UsageError("cannot read manifests from the stdin of this program")
+        if "\0" in path:
+            raise ManifestError(f"cannot read {path!r}: no path has the character NUL")
         return manifests.load([path], maps=self._images, fill=self._ports.fill)
 
     def _load_text(self, content: bytes, said: str) -> manifests.Loaded:
@@ -532,8 +624,8 @@ class Supervisor:
         """Of a pod for a command: its program's, with a number where that is taken."""
         program = os.path.basename(words[0]) if words else ""
         base = re.sub(r"[^a-z0-9]+", "-", program.lower()).strip("-")[:40].strip("-") or "command"
-        taken = {pod.name for pod in self.pods()}
-        names = (base, *(f"{base}-{number}" for number in range(2, len(taken) + 3)))
+        taken = {*(pod.name for pod in self.pods()), *self._promised}
+        names = itertools.chain((base,), (f"{base}-{number}" for number in itertools.count(2)))
         return next(name for name in names if name not in taken)
 
     # --- what happens (node.Observer) -----------------------------------------------------------
@@ -669,12 +761,15 @@ class PodHandle:
         ends first, PodTimeout.
         """
         if isinstance(condition, str):
-            type_, _, wanted = condition.partition("=")
+            type_, _, value = condition.partition("=")
+            wanted = _truth(value or "True", f"wait for {condition!r}")
             name = reasons.CONDITION_ALIASES.get(type_, type_)
-            said = condition if wanted else f"{type_}=True"
+            said = f"{type_}={wanted}"
 
             def test(record: PodRecord) -> bool:
-                return (_condition(record, name) or "Unknown") == (wanted or "True")
+                return (_condition(record, name) or "Unknown") == wanted
+        elif not callable(condition) or inspect.iscoroutinefunction(condition):
+            raise UsageError("cannot wait for this: not a condition's type or a plain function")
         else:
             said, of_status = "what was waited for", condition
 
@@ -696,7 +791,7 @@ class PodHandle:
 
         Raises PodFailed when it Failed, unless `check` is False; PodTimeout.
         """
-        await self._life.until(lambda _: self._life.is_over, timeout, "its end")
+        await self._life.until(lambda _: self._life.is_over, timeout, "end")
         if check and self.phase == reasons.FAILED:
             raise self._life.problem(PodFailed, f"pod {self.name} has failed")
         return self.status
@@ -708,10 +803,9 @@ class PodHandle:
         SIGKILL at once, and no preStop. Never raises for how they took it: the report says that.
         Logs and status can be read on.
         """
-        life = self._life
+        life, grace = self._life, _grace(grace)
         if not self._life.is_gone:
-            life.open.check()
-            life.worker = life.open.node.delete(life.worker, grace, kill=kill)
+            life.end(grace, kill=kill)
             longest = self._life.grace(grace) + _MARGIN
             with anyio.move_on_after(longest):
                 await self._life.worker.finished.wait()
@@ -727,6 +821,8 @@ class PodHandle:
         self._life.watchers.add(queue)
         try:
             yield self.pod
+            if not self._life.is_over:
+                self._life.open.check()
             while not self._life.is_over or not queue.empty():
                 pod = await queue.get()
                 if pod is None:
@@ -741,10 +837,10 @@ class PodHandle:
         self, container: str, argv: Sequence[str], *, timeout: float | None = None
     ) -> ExecResult:
         """Run a program in a running container, without a shell. Raises PodError."""
-        from supervisor.runtime.cri import ExecError
-
+        words, timeout = _words(argv, "a program"), _seconds(timeout)
+        if not words or not words[0]:
+            raise UsageError("cannot run a program: it has no words")
         id = self._life.running(container)
-        words = tuple(argv)
         try:
             done = await self._life.open.runtime.exec(
                 id, words, timeout=timeout, limit=_OUTPUT_LIMIT
@@ -756,9 +852,12 @@ class PodHandle:
         return ExecResult(done.exit_code, done.output.decode(errors="replace"))
 
     async def signal(self, container: str, sig: int | str | signals.Signals) -> None:
-        """Send a signal to the main process, and to it alone. Raises PodError."""
+        """Send a signal to the main process, and to it alone. Raises PodError.
+
+        By its name (`"SIGHUP"`, `"HUP"`, `"SIGRTMIN+3"`) or its number.
+        """
+        number = _signal(sig)
         id = self._life.running(container)
-        number = signal_number(sig) if isinstance(sig, str) else int(sig)
         if not self._life.open.runtime.signal(id, number):
             raise self._life.problem(PodError, f"cannot signal {id.name}: it has ended")
 
@@ -768,13 +867,14 @@ class PodHandle:
         """Set a condition that the node does not own, as a controller does for a readiness gate."""
         if reasons.CONDITION_ALIASES.get(type, type) in reasons.OWN_CONDITIONS:
             raise UsageError(f"cannot set condition {type}: the node owns it")
-        value = str(status)
-        if value not in ("True", "False", "Unknown"):
-            raise UsageError(f"cannot set condition {type} to {value!r}: True, False or Unknown")
+        if not _CONDITION_TYPE.fullmatch(type):
+            raise UsageError(f"cannot set condition {type!r}: no condition can have that type")
+        value = _truth(status, f"set condition {type} to {status!r}")
         if self._life.is_over:
             raise self._life.problem(
                 PodFailed, f"cannot set condition {type}: pod {self.name} is over"
             )
+        self._life.open.check()
         now = self._life.open.node.clock.now()
         self._life.worker.tell(
             ConditionSet(at=now, type=type, status=value, reason=reason, message=message)
@@ -796,29 +896,37 @@ class PodHandle:
         """
         name, joiner = self._life.container(container), Joiner()
         worker = self._life.worker
+        there = self._life.open
         while follow and self._life.record_of(name).attempt < 0 and not worker.finished.is_set():
-            await self._life.open.grown.wait()
+            there.check()
+            await there.grown.wait()
         attempt = self._life.record_of(name).attempt - previous
         path = self._life.log_path(name, attempt)
         if path is None:
             return
-        with Follower(path) as follower:
+        with Follower(path, limit=_AT_ONCE) as follower:
             while True:
-                grown = self._life.open.grown
-                over = not follow or self._life.has_ended(name, attempt)
-                records = follower.read(final=over)
+                grown = there.grown
+                over = not follow or there.closed or self._life.has_ended(name, attempt)
+                with self._life.reading(name):
+                    records = follower.read(final=over)
                 for record in joiner.feed(records):
                     yield _line(record)
                 if not records and over:
                     break
-                if not records:
+                if records:
+                    await anyio.lowlevel.checkpoint()  # whoever reads much does not stop all else
+                else:
                     await grown.wait()
         for record in joiner.flush():
             yield _line(record)
 
     def output(self, container: str = "", *, previous: bool = False) -> str:
-        """All that a container's newest instance has printed until now, as text."""
-        lines = self._life.lines(self._life.container(container), previous=previous)
+        """What a container's newest instance has printed until now, as text: the end of it, from a
+        MiB of log on, so that it is had at once. `logs` gives all."""
+        lines = self._life.lines(
+            self._life.container(container), previous=previous, most=_OUTPUT_AT_ONCE
+        )
         return "".join(f"{line.text}\n" for line in lines)
 
 
@@ -834,6 +942,7 @@ class _Open:
         self.runtime, self.homes, self.node = runtime, homes, node
         self.launcher, self.state = launcher, state
         self.grown = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
         self.closed = False
 
     def wake(self) -> None:
@@ -842,6 +951,10 @@ class _Open:
 
     def check(self) -> None:
         """Raises what keeps pods from being looked after."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise UsageError(
+                "cannot do this with pods here: their Supervisor was entered in another event loop"
+            )
         if self.closed:
             raise UsageError("cannot do this with pods: the Supervisor was left")
         if self.node.lost is not None:
@@ -871,6 +984,10 @@ class _Life:
     def is_gone(self) -> bool:
         return self.is_leaving and self.worker.finished.is_set()
 
+    def end(self, grace: int | None = None, *, kill: bool = False) -> None:
+        self.open.check()
+        self.worker = self.open.node.delete(self.worker, grace, kill=kill)
+
     def grace(self, grace: int | None) -> int:
         own = self.worker.pod.spec.termination_grace_period_seconds
         return (30 if own is None else own) if grace is None else grace
@@ -895,6 +1012,7 @@ class _Life:
         record = self.record_of(self.container(container))
         if record.running is None or self.worker.finished.is_set():
             raise self.problem(PodError, f"container {record.name} of {self.name} does not run")
+        self.open.check()
         return ContainerId(self.uid, record.name, record.attempt)
 
     def has_ended(self, name: str, attempt: int) -> bool:
@@ -910,15 +1028,24 @@ class _Life:
         launched = self.open.homes.specs.get(ContainerId(self.uid, name, attempt))
         return None if launched is None else launched.log_path
 
-    def lines(self, name: str, *, previous: bool = False) -> list[LogLine]:
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NodeError(
+                f"cannot read the log of {name} in pod {self.name}: {error.strerror}"
+            ) from error
+
+    def lines(self, name: str, *, previous: bool = False, most: int = _AT_ONCE) -> list[LogLine]:
+        """Of the last so many bytes of log. Raises NodeError."""
         path = self.log_path(name, self.record_of(name).attempt - previous)
         if path is None:
             return []
-        joiner, lines = Joiner(), list[LogLine]()
-        with Follower(path) as follower:
-            while records := follower.read(final=True):
-                lines += map(_line, joiner.feed(records))
-        return lines + [_line(record) for record in joiner.flush()]
+        joiner = Joiner()
+        with self.reading(name):
+            lines = joiner.feed(latest(path, most))
+        return [_line(record) for record in lines + joiner.flush()]
 
     def changed(self, before: PodRecord) -> None:
         record = self.worker.record
@@ -941,6 +1068,7 @@ class _Life:
         self, test: Callable[[PodRecord], bool], timeout: float | None, said: str
     ) -> None:
         """Wait until the record is so; every one is looked at. Raises what the test does."""
+        timeout = _seconds(timeout)
         if test(self.worker.record):
             return
         self.open.check()
@@ -975,7 +1103,9 @@ class _Life:
         views = list(_views(self.worker.record).values())
         by_worth = sorted(views, key=_worth)
         worst = by_worth[-1]
-        lines = self.lines(worst.name) or self.lines(worst.name, previous=True)
+        lines = list[LogLine]()
+        with contextlib.suppress(NodeError):  # there is a worse one to tell
+            lines = self.lines(worst.name) or self.lines(worst.name, previous=True)
         events = [
             f"{e.type} {e.reason}: {e.message}" + (f" (x{e.count})" if e.count > 1 else "")
             for e in self.open.node.events(self.uid)
@@ -1006,7 +1136,10 @@ class _Waiter:
         try:
             if self._test(record):
                 self.seen.set_result(None)
-        except Exception as error:
+        except StopIteration as error:  # a future takes any but this
+            self.seen.set_exception(RuntimeError(f"what was waited for raised {error!r}"))
+        except BaseException as error:
+            # Whatever it is, it belongs to who waits, not to the worker of the pod.
             self.seen.set_exception(error)
 
     def fail(self, error: Exception) -> None:
@@ -1019,12 +1152,100 @@ class _Runtime(ProcessRuntime):
 
     def __init__(self, launcher: Launcher, state_dir: str, memory_dir: str) -> None:
         super().__init__(launcher, state_dir, memory_dir=memory_dir)
+        self._logs = state_dir
         self._gone: deque[tuple[str, str, str]] = deque()
 
     async def remove_pod(self, namespace: str, name: str, uid: str) -> None:
+        # Of an ephemeral node the runtime itself removes none: its folder goes as a whole.
         self._gone.append((namespace, name, uid))
         if len(self._gone) > _KEPT_LOGS:
-            await super().remove_pod(*self._gone.popleft())
+            folder = log_folder(self._logs, *self._gone.popleft())
+            await _on_a_thread(lambda: volume_files.remove(folder))
+
+
+def _words(words: Iterable[str], what: str) -> tuple[str, ...]:
+    """Raises UsageError; above all for a str, which is an Iterable of str, too."""
+    if isinstance(words, (str, bytes)):
+        raise UsageError(f"cannot use {words!r} as {what}: it must be a list of words")
+    given = tuple(words)
+    for word in given:
+        if not isinstance(word, str):
+            raise UsageError(f"cannot use {word!r} in {what}: it must be a str")
+    return given
+
+
+def _variables(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises UsageError."""
+    for name, value in env.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise UsageError(f"cannot set variable {name!r} to {value!r}: both must be str")
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageError(f"cannot set variable {name!r}: no variable can be like that")
+    return env
+
+
+def _seconds(timeout: float | None) -> float | None:
+    """Raises UsageError. What is negative has passed."""
+    if timeout is not None and (not isinstance(timeout, (int, float)) or math.isnan(timeout)):
+        raise UsageError(f"cannot wait {timeout!r}: it must be a number of seconds, or None")
+    return None if timeout is None else max(timeout, 0)
+
+
+def _grace(grace: int | None) -> int | None:
+    """Raises UsageError."""
+    if grace is not None and (not isinstance(grace, int) or grace < 0):
+        raise UsageError(f"cannot give {grace!r} of grace: whole seconds, 0 or more, or None")
+    return grace
+
+
+def _delay(seconds: float | None) -> float | None:
+    """Raises UsageError."""
+    if _seconds(seconds) is not None and not 0 < float(seconds or 0) < math.inf:
+        raise UsageError(f"cannot wait {seconds!r} before a restart: more than 0 seconds, or None")
+    return seconds
+
+
+def _signal(sig: int | str | signals.Signals) -> int:
+    """Raises UsageError."""
+    if isinstance(sig, str):
+        name = sig.upper()
+        try:
+            return signal_number(name if name.startswith("SIG") else f"SIG{name}")
+        except ValueError:
+            pass
+    elif isinstance(sig, int) and (sig == 0 or sig in signals.valid_signals()):
+        return int(sig)
+    raise UsageError(f"cannot send signal {sig!r}: there is none")
+
+
+def _truth(status: str | bool, doing: str) -> str:
+    """The status of a condition. Raises UsageError."""
+    value = str(status).capitalize()
+    if not isinstance(status, (str, bool)) or value not in ("True", "False", "Unknown"):
+        raise UsageError(f"cannot {doing}: a condition is True, False or Unknown")
+    return value
+
+
+def _json(manifest: v1.Pod | dict[str, object]) -> str:
+    """Raises ManifestError."""
+    try:
+        return codec.dump(manifest, "json")
+    except RecursionError:
+        raise ManifestError(
+            "cannot read this as a manifest: it contains itself, or is too deep"
+        ) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ManifestError(f"cannot read this as a manifest: {error}") from None
+
+
+async def _on_a_thread(call: Callable[[], _Result]) -> _Result:
+    """Where none can be had, it is done here all the same."""
+    try:
+        return await anyio.to_thread.run_sync(call)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+    return call()
 
 
 async def _all_finished(pods: Iterable[_Life]) -> None:
@@ -1042,11 +1263,19 @@ def _key(meta: v1.ObjectMeta) -> tuple[str, str]:
 
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a nest of task groups wrapped, when it is one error."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner
+    """Of what a nest of task groups wrapped, the one error that says most."""
+    causes = list[BaseException]()
+    groups: list[BaseExceptionGroup[BaseException]] = [group]
+    while groups:
+        for each in groups.pop().exceptions:
+            if isinstance(each, BaseExceptionGroup):
+                groups.append(each)
+            else:
+                causes.append(each)
+    ours = (e for e in causes if isinstance(e, PodvisorError) or not isinstance(e, Exception))
+    for error in ours:
+        return error
+    return NodeError(f"cannot keep a node: {'; '.join(map(repr, causes))}")
 
 
 def _condition(record: PodRecord, type: str) -> str:

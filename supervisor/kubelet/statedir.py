@@ -24,6 +24,7 @@ import os
 import shlex
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -45,6 +46,18 @@ DATABASE = "podvisor.db"
 _UNFINISHED_AGE = 60.0
 
 
+_turn = threading.Lock()
+
+
+def _forget_turn() -> None:
+    """Whoever had it is not in a forked child."""
+    global _turn
+    _turn = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_turn)
+
+
 class StateDir:
     """A private folder for one node. Raises NodeError where none can be made.
 
@@ -52,6 +65,12 @@ class StateDir:
     """
 
     def __init__(self) -> None:
+        # Two threads of one process must not see each other between two steps: record locks tell
+        # processes apart, and a sweep would take the other's new folder for a dead node's.
+        with _turn:
+            self._make()
+
+    def _make(self) -> None:
         self.kept = False
         base = base_directory()
         in_memory = _memory_bases()
@@ -108,22 +127,35 @@ class _Folder:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._base, mode=0o700)
         _require_own(self._base)
-        self.path = tempfile.mkdtemp(prefix="node-", dir=self._base)
+        try:
+            self.path = tempfile.mkdtemp(prefix="node-", dir=self._base)
+        except OSError:
+            self._remove_base()
+            raise
         # Locked before it has its name: a sweep must never find the name without the lock.
         unnamed = os.path.join(self.path, _LOCK + ".new")
-        self._lock = Lock(unnamed)
+        try:
+            self._lock = Lock(unnamed)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)  # takes no descriptor, where there is none
+            self._remove_base()
+            raise
         os.rename(unnamed, os.path.join(self.path, _LOCK))
         # Containers of other users must reach their own files below, by name only.
         os.chmod(self._base, 0o711)  # noqa: S103
         os.chmod(self.path, 0o711)  # noqa: S103
+
+    def _remove_base(self) -> None:
+        with contextlib.suppress(OSError):  # other nodes have folders in it
+            os.rmdir(self._base)
 
     def close(self, *, keep: bool = False) -> None:
         if keep:
             os.rename(os.path.join(self.path, _LOCK), os.path.join(self.path, _KEPT))
         else:
             volume_files.remove(self.path)
-            with contextlib.suppress(OSError):
-                os.rmdir(self._base)
+            self._remove_base()
         self._lock.close()
 
 

@@ -178,6 +178,7 @@ class Launcher:
         self._panic_fd = panic_fd
         self._words: str | None = None  # what it said at its end
         self.closed = False
+        self.forgotten = False
         _launchers.add(self)
 
     def hang_up(self) -> None:
@@ -261,7 +262,7 @@ class Launcher:
     def forget(self) -> None:
         """In a forked child of this process: it is not our launcher."""
         if not self.closed:
-            self.closed = True
+            self.closed = self.forgotten = True
             self._close_fds()
 
 
@@ -395,7 +396,8 @@ def _spawn(
             given += [listener, *members]
             command += [os.path.abspath(durable_in), str(2 + len(given))]
         # Moved up first: none of them may lie where another is going to.
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in given]
+        # By extend: those that there were are closed below, also when there is not one for all.
+        high.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in given)
         actions: list[tuple[Any, ...]] = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
@@ -824,7 +826,7 @@ class ProcessRuntime:
             if instance.pidfd < 0:
                 continue
             # For what the parent-death signal missed: programs that are set-uid lose it.
-            if self._launcher.durable_in is None:
+            if self._launcher.durable_in is None and not self._launcher.forgotten:
                 try:
                     signals.pidfd_send_signal(instance.pidfd, signals.SIGKILL)
                 except OSError:

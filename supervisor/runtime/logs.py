@@ -33,6 +33,8 @@ MESSAGE_BYTES = 4096  # of the termination message file
 FALLBACK_LINES = 80  # of the log, for FallbackToLogsOnError
 FALLBACK_BYTES = 2048
 
+_PATIENCE = 3  # times that a log is looked at which is being rotated
+
 # One expression over a whole block is several times faster than splitting line by line; lines
 # that do not fit it are passed over by the search itself.
 _RECORD = re.compile(
@@ -117,6 +119,46 @@ def tail(path: str, lines: int, max_bytes: int) -> str:
     return _last_text(text, max_bytes)
 
 
+def latest(path: str, size: int) -> list[Record]:
+    """The records in the last `size` bytes of a log, also of what is rotated away; whole ones.
+
+    As it was at one moment: where files are moved aside meanwhile, it is looked at again.
+    """
+    follower = Follower(path)
+    for _ in range(_PATIENCE):
+        blocks: list[bytes] = []
+        left, whole = size, True
+        for inode, name in reversed(follower.files()):
+            data = _read_at_end(os.path.join(os.path.dirname(path), name), inode, left)
+            if data is None:
+                whole = False
+                break
+            blocks.append(data)
+            left -= len(data)
+            if left <= 0:
+                break
+        if whole:
+            break
+    if left <= 0:
+        blocks[-1] = blocks[-1].partition(b"\n")[2]
+    return parse(b"".join(reversed(blocks)))
+
+
+def _read_at_end(path: str, inode: int, size: int) -> bytes | None:
+    """None where another file has this name now."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(fd)
+        if status.st_ino != inode:
+            return None
+        return os.pread(fd, size, max(0, status.st_size - size))
+    finally:
+        os.close(fd)
+
+
 def termination_message(file: str, policy: str, exit_code: int, reason: str, log_path: str) -> str:
     """What a container left as its last words.
 
@@ -150,8 +192,9 @@ class Follower:
     as a file is still there when its turn comes. `lost` counts how often one was not.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit: int = 0) -> None:
         self.path = path
+        self._limit = limit
         self.lost = 0  # times that files may have been removed before they were read
         self._directory, self._name = os.path.split(path)
         self._fd = -1
@@ -159,7 +202,8 @@ class Follower:
         self._skipping = False  # inside a line far longer than any record
 
     def read(self, *, final: bool = False) -> list[Record]:
-        """What has been written since the last call: at most about READ_LIMIT bytes of it.
+        """What has been written since the last call: at most about `limit` bytes of it
+        (READ_LIMIT, if not given).
 
         An empty list means: nothing new now. With `final` (the writer has ended: read until the
         list is empty) a last record without its newline is given out too. Raises OSError where
@@ -168,13 +212,13 @@ class Follower:
         if self._fd < 0 and not self._open_next():
             return []
         records: list[Record] = []
-        budget = READ_LIMIT
+        budget = limit = self._limit or READ_LIMIT
         while True:
             budget -= self._read_block(budget, records)
             if budget <= 0:
                 if records:
                     return records
-                budget = READ_LIMIT  # nothing but a line that is no record
+                budget = limit  # nothing but a line that is no record
                 continue
             # At the end of the open file. It is finished only once its successor exists: until
             # then the writer may still hold it open, under whatever name.
@@ -245,7 +289,7 @@ class Follower:
         except FileNotFoundError:
             # Between a rotation and the first record after it, or the pod is removed. Other
             # files may have come and gone in between all the same.
-            files = self._files()
+            files = self.files()
             return bool(files) and files[-1][0] != here.st_ino
         return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
 
@@ -255,7 +299,7 @@ class Follower:
         # tells, and the list is made again. Whoever loses three times in a row tries again with
         # the next read.
         for _ in range(3):
-            files = self._files()
+            files = self.files()
             if not files:
                 return False
             following = 0
@@ -283,7 +327,7 @@ class Follower:
             return True
         return False
 
-    def _files(self) -> list[tuple[int, str]]:
+    def files(self) -> list[tuple[int, str]]:
         """Inode and name of the files of this log, oldest first."""
         prefix = self._name + "."
         rotated: list[tuple[list[int], int, str]] = []

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from supervisor.runtime.cri import veil
 
-_LOOKS, _BETWEEN_LOOKS = 3, 0.002  # seconds, at what may last only for the moment
+_LOOKS, _BETWEEN_LOOKS = 10, 0.003  # seconds, at what may last only for the moment
 _COMMAND_WIDTH = 40  # characters of a command line in a sentence
 
 
@@ -113,14 +113,14 @@ def explain_deaf(
 
 
 def _lasting_disposition(pid: int, signal: int) -> SignalDisposition | None:
-    """Shells block everything for the moment of a fork: who seems to have taken a signal without a
-    handler is looked at again."""
-    disposition = None
+    """Shells block everything around a fork, and wait for its end where no signal reaches them:
+    who seems to have taken a signal without a handler while he is busy is looked at again."""
     for _ in range(_LOOKS):
         disposition = signal_disposition(pid)
         if disposition is None or disposition.of(signal) != "blocked":
             break
-        if signal in disposition.pending:
+        status = _status(f"/proc/{pid}/status") or {}
+        if signal in disposition.pending or status.get("State", "")[:1] not in "RD":
             break
         time.sleep(_BETWEEN_LOOKS)
     return disposition

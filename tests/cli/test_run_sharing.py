@@ -11,8 +11,8 @@ from tests.support import Durable, Place, in_pidns, pod, sh, step
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-# The shell finds the other's main by its words, as a person does with `ps ax`. In mode group it sees
-# the whole machine, where other tests are at the same: so the words are those of this place.
+# The shell finds the other's main by its words, as a person does with `ps ax`. In mode group it
+# sees the whole machine, where other tests are at the same: so the words are those of this place.
 FIND = """
 until other=$(grep -ls '[I] am the web server of PLACE' /proc/[0-9]*/cmdline | head -n 1) &&
       [ "$(cat web 2>/dev/null)" ]; do sleep 0.05; done

@@ -7,12 +7,14 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from supervisor.kubelet import statedir
 from supervisor.kubelet.statedir import DurableStateDir, StateDir, memory_parents
+from supervisor.store import lock
 
 SHM = "/dev/shm"
 # A mount namespace, as a container has one.
@@ -215,3 +217,45 @@ def test_the_folder_of_a_dead_ephemeral_node_is_swept_in_memory_too(
     (left / "lock").touch()
     StateDir().close()
     assert not left.exists()
+
+
+def test_nodes_of_one_process_that_are_made_on_two_threads_leave_each_others_folders_alone(
+    on_disk: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Record locks tell only processes apart; the second sweeps while the first gives its lock
+    the name that it is looked for by."""
+    looked, named = threading.Event(), threading.Event()
+    rename, refuse_own = os.rename, lock._refuse_own
+    found = list[str]()
+
+    def make() -> None:
+        state = StateDir()
+        found.append(state.path)
+        state.close()
+
+    second = threading.Thread(target=make)
+
+    def look(path: str) -> None:
+        refuse_own(path)
+        if threading.current_thread() is second and os.path.basename(path) == "lock":
+            looked.set()
+            named.wait(10)
+
+    def name(source: str, target: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            second.start()
+            looked.wait(0.5)  # in vain where the second one waits for its turn
+            rename(source, target)
+            named.set()
+        else:
+            rename(source, target)
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(statedir, "memory_parents", lambda *_: [])
+    monkeypatch.setattr(lock, "_refuse_own", look)
+    monkeypatch.setattr(os, "rename", name)
+    with StateDir() as state:
+        second.join()
+        assert os.path.isdir(state.path)
+    assert found
+    assert not base(on_disk).exists()

@@ -488,3 +488,36 @@ def test_whatever_the_order_of_writes_rotations_and_reads_nothing_is_lost_or_dou
     log.file.close()
 
     assert seen == written
+
+
+def test_the_latest_records_are_read_back_over_rotations(tmp_path: Path) -> None:
+    record = "2026-01-02T03:04:05.6789+01:00 stdout F {:03}\n"
+    size = len(record.format(0))
+    files = ("0.log.20260102-030405", "0.log.20260102-030406", "0.log")
+    for first, name in enumerate(files):
+        lines = (record.format(10 * first + n) for n in range(10))
+        (tmp_path / name).write_text("".join(lines))
+    path = str(tmp_path / "0.log")
+    numbers = [int(each.content) for each in logs.latest(path, 14 * size + 5)]
+    assert numbers == list(range(16, 30))
+    assert len(logs.latest(path, 1 << 20)) == 30
+    assert logs.latest(str(tmp_path / "1.log"), 1 << 20) == []
+
+
+def test_what_is_moved_aside_while_the_latest_is_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = "2026-01-02T03:04:05.6789+01:00 stdout F {}\n"
+    path = tmp_path / "0.log"
+    path.write_text(record.format("one"))
+    list_files = logs.Follower.files
+
+    def rotated(follower: logs.Follower) -> list[tuple[int, str]]:
+        found = list_files(follower)
+        if len(found) == 1:
+            path.rename(tmp_path / "0.log.20260102-030405")
+            path.write_text(record.format("two"))
+        return found
+
+    monkeypatch.setattr(logs.Follower, "files", rotated)
+    assert [each.content for each in logs.latest(str(path), 1 << 20)] == [b"one", b"two"]
