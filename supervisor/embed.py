@@ -172,7 +172,7 @@ class Supervisor:
     names of those that containers get from this process. `images` maps image references to the
     words of local commands, before podvisor.toml. `grace_period` (seconds), if given, replaces the
     pods' own when the block is left. `backoff_initial` and `backoff_max` are the delays of restarts
-    in seconds. Raises UsageError for what none of them can be.
+    in seconds.
     """
 
     def __init__(
