@@ -415,7 +415,7 @@ class Supervisor:
         """Start one pod; return at once. ConfigMaps and Secrets may stand beside it.
 
         `source` is a path; the text of a manifest (a str of several lines, or JSON); a dict; a
-        typed Pod or workload; or a command as a list of words, for which alone the other arguments
+        typed Pod; or a command as a list of words, for which alone the other arguments
         are: `name` is the pod's (that of the program, if not given), `restart` its restartPolicy.
         Raises ManifestError, whose message has every problem on a line of its own; then nothing
         was started.
@@ -643,7 +643,9 @@ class Supervisor:
 class PodHandle:
     """A pod that was started, also after its end. Made by `Supervisor.run` and `apply`.
 
-    Where a `container` is asked for, none means the only one of the pod's app containers.
+    Where a `container` is asked for, none means the only one of the pod's app containers. Handles
+    belong to the event loop of their Supervisor; from another thread ask for something with
+    asyncio.run_coroutine_threadsafe.
     """
 
     def __init__(self, life: _Life) -> None:
