@@ -222,7 +222,7 @@ class Supervisor:
         self._ports = Ports()
         self._rigs = [rig for rig in (self._clock, faults) if isinstance(rig, Rig)]
         self._pods: dict[str, _Life] = {}  # by uid, in the order of their start
-        self._batches: list[list[_Life]] = []  # what was started together
+        self._batches: list[list[_Life]] = []  # what ends together
         self._config_maps: dict[tuple[str, str], v1.ConfigMap] = {}
         self._secrets: dict[tuple[str, str], v1.Secret] = {}
         self._promised: list[str] = []  # names of pods that are about to be started
@@ -375,7 +375,10 @@ class Supervisor:
             _log.error("a bug of podvisor's own: %s", bug)
 
     async def _stop(self) -> None:
-        """What was started last ends first; nothing is waited for longer than it may take."""
+        """What was started last ends first; nothing is waited for longer than it may take.
+
+        What was started before anything of the batch before was ready ends together with that.
+        """
         node = self._open.node
         for batch in reversed(self._batches):
             left = [pod for pod in batch if not pod.worker.finished.is_set()]
@@ -600,7 +603,10 @@ class Supervisor:
             self._open.homes.add(uid, home)
             pod = self._pods[uid] = _Life(self._open, worker, home)
             batch.append(pod)
-        if batch:
+        last = [pod for pod in self._batches[-1] if not pod.is_over] if self._batches else []
+        if last and not any(pod.handle.ready for pod in last):
+            self._batches[-1] += batch  # nobody has waited for those, so these do not need them
+        elif batch:
             self._batches.append(batch)
         return [pod.handle for pod in batch]
 

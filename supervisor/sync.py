@@ -178,7 +178,7 @@ class Supervisor:
         """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
         in manifests and commands. Nothing has to listen there. Raises NodeError.
         """
-        return self._node.port(name)
+        return self._loop.ask(lambda: self._node.port(name))
 
     def _handle(self, pod: embed.PodHandle) -> PodHandle:
         return PodHandle(pod, self._loop)

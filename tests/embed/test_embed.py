@@ -346,6 +346,18 @@ async def test_what_was_started_last_ends_first(make: Make, folder: str, way: Wa
     assert pathlib.Path(folder, "order").read_text().split() == ["three", "two", "one"]
 
 
+async def test_what_was_started_without_waiting_ends_together(make: Make, way: Way) -> None:
+    """Else many deaf programs would take their graces one after the other."""
+    one_way(way)
+    async with make(grace_period=1) as node:
+        pods = [await node.run(["sh", "-c", DEAF]) for _ in range(5)]
+        for pod in pods:
+            await said(pod, "up")
+    begun = [pod.record.trail[0].at.boot for pod in pods]
+    over = [pod.record.trail[-1].at.boot for pod in pods]
+    assert max(begun) < min(over)
+
+
 @on_both_loops
 @pytest.mark.parametrize("how", ["error", "cancel", "scope"])
 async def test_pods_end_gracefully_however_the_block_is_left(make: Make, how: str) -> None:
