@@ -330,6 +330,7 @@ class Supervisor:
                 await asyncio.wait((done,))
             except asyncio.CancelledError:
                 self._end.set()
+        threads.shutdown()
         return done.result()
 
     def _close(self) -> None:
@@ -959,7 +960,7 @@ class _Open:
 
     def check(self) -> None:
         """Raises what keeps pods from being looked after."""
-        if asyncio.get_running_loop() is not self.loop:
+        if _running_loop() not in (None, self.loop):  # None: between two runs of it
             raise UsageError(
                 "cannot do this with pods here: their Supervisor was entered in another event loop"
             )
@@ -1289,6 +1290,13 @@ def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _condition(record: PodRecord, type: str) -> str:
     """The status of a condition; empty where there is none."""
     return next((c.status for c in record.status.conditions if c.type == type), "")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _object(record: PodRecord) -> v1.Pod:
