@@ -204,7 +204,7 @@ def test_who_waits_in_another_thread_when_it_is_left_is_told() -> None:
 
         thread = threading.Thread(target=wait)
         thread.start()
-        pod.wait_ready()
+        wait_for(lambda: "two" in pod.output(), "its lines")  # it hears SIGTERM now
     thread.join(30)
     assert not thread.is_alive()
     assert isinstance(caught[0], (UsageError, PodFailed))
