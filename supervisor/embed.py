@@ -598,6 +598,8 @@ class Supervisor:
         self._forget_gone()
         batch = []
         for home in homes:
+            if warning := self._open.homes.on_disk(home.pod):
+                _log.warning("pod %s: %s", home.pod.metadata.name, warning)
             policy = self._open.homes.policy(home.project, self._open.node.policy)
             worker = self._open.node.run_pod(home.pod, policy)
             uid = worker.pod.metadata.uid

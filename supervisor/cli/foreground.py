@@ -38,7 +38,7 @@ from supervisor.lifecycle.record import Cause, NodePolicy, PodRecord, specs
 from supervisor.lifecycle.status import missing_gates, runs_again
 from supervisor.project import envfile, manifests
 from supervisor.project.homes import NODE_NAME, Homes, node_info
-from supervisor.runtime import mounts, procfs, spec
+from supervisor.runtime import procfs, spec
 from supervisor.runtime.cri import Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime
 from supervisor.store.contract import Store
@@ -301,20 +301,12 @@ class Session:
         for label, text in hints.port_conflicts(zip(labels, pods, strict=True), secrets):
             self._hint(label, text)
         for label, pod in zip(labels, pods, strict=True):
-            self._say_what_is_on_disk(label, pod)
+            if warning := self._homes.on_disk(pod):
+                self._output.say(label, warning)
         for home in homes:
             worker = node.run_pod(home.pod, self._homes.policy(home.project, node.policy))
             self._homes.add(worker.pod.metadata.uid, home)
             self._know(worker)
-
-    def _say_what_is_on_disk(self, label: str, pod: v1.Pod) -> None:
-        names = [v.name for v in pod.spec.volumes if mounts.belongs_in_memory(v)]
-        if names and not self._homes.info.memory_dir:
-            self._output.say(
-                label,
-                "warning: there is no tmpfs to write to (XDG_RUNTIME_DIR, /run, /dev/shm): these "
-                f"volumes are on disk, in {self._state.path}: {', '.join(names)}",
-            )
 
     def _know(self, worker: PodWorker) -> None:
         self._taken_on.append(worker)

@@ -119,6 +119,16 @@ class Homes:
         # Who asks for a long first delay has not asked for a shorter longest one.
         return replace(policy, backoff_initial=first, backoff_max=max(first, most))
 
+    def on_disk(self, pod: v1.Pod) -> str:
+        """The warning that volumes which belong in memory are not there; empty where they are."""
+        names = [volume.name for volume in pod.spec.volumes if mounts.belongs_in_memory(volume)]
+        if not names or self.info.memory_dir:
+            return ""
+        return (
+            "warning: there is no tmpfs to write to (XDG_RUNTIME_DIR, /run, /dev/shm): these "
+            f"volumes are on disk, in {self.info.state_dir}: {', '.join(names)}"
+        )
+
     def needs_namespaces(self, home: LoadedPod) -> list[str]:
         """What is wrong with a pod because in mode group nothing can be mounted for it, and /proc/1
         is not its containers' main."""

@@ -236,6 +236,20 @@ async def test_configuration_that_comes_later_lets_the_container_start(
         await said(pod, "green")
 
 
+async def test_a_secret_that_cannot_be_in_memory_is_warned_of(
+    make: Make, way: Way, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one_way(way)
+    monkeypatch.setattr("supervisor.kubelet.statedir._memory_bases", list)
+    monkeypatch.setattr("supervisor.kubelet.statedir.is_tmpfs", lambda _: False)
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\nstringData: {a: b}\n"
+    volume = "  volumes: [{name: hidden, secret: {secretName: key}}]\n  containers:"
+    async with make() as node:
+        await node.run(f"{secret}---\n{WEB.replace('  containers:', volume)}")
+    assert "pod web: warning: there is no tmpfs to write to" in caplog.text
+    assert caplog.text.rstrip().endswith(": hidden")
+
+
 # --- waiting -------------------------------------------------------------------------------------
 
 
