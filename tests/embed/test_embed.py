@@ -270,16 +270,22 @@ async def test_a_pod_that_fails_says_how_with_its_last_lines_and_events(make: Ma
             await pod.wait_for("Other")
 
 
+# A program that has ended when its start is told has never been Running.
+UNTIL_SEEN = ["sh", "-c", "until [ -e seen ]; do sleep 0.01; done"]
+
+
 async def test_every_status_is_shown_to_who_waits_however_short_it_was(
     make: Make, way: Way
 ) -> None:
     one_way(way)
     async with make() as node:
-        pod = await node.run(["true"])
+        pod = await node.run(UNTIL_SEEN)
         seen: list[str] = []
 
         def over(status: v1.PodStatus) -> bool:
             seen.append(status.phase)
+            if status.phase == "Running":
+                pathlib.Path("seen").touch()
             return status.phase == "Succeeded"
 
         await pod.wait_for(over)
@@ -291,8 +297,12 @@ async def test_every_status_is_shown_to_who_waits_however_short_it_was(
 async def test_watching_ends_with_the_pod(make: Make, way: Way) -> None:
     one_way(way)
     async with make() as node:
-        pod = await node.run(["sh", "-c", "sleep 0.1"])
-        phases = [each.status.phase async for each in pod.watch()]
+        pod = await node.run(UNTIL_SEEN)
+        phases = []
+        async for each in pod.watch():
+            phases.append(each.status.phase)
+            if each.status.phase == "Running":
+                pathlib.Path("seen").touch()
         assert list(dict.fromkeys(phases)) == ["Pending", "Running", "Succeeded"]
         assert [each.status.phase async for each in pod.watch()] == ["Succeeded"]
 

@@ -289,9 +289,13 @@ class Node:
 
     def kill_logger(self, signum: int = signal.SIGKILL) -> bool:
         pid = self.helper("podvisor-logger")
-        if pid is not None:
-            os.kill(pid, signum)  # the launcher's child; at worst it is a zombie
-        return pid is not None
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, signum)
+        except ProcessLookupError:  # one that was killed before has just been reaped
+            return False
+        return True
 
     async def logged(self, spec: LaunchSpec, text: bytes) -> None:
         """Wait until the container has printed that."""
