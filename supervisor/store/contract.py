@@ -5,9 +5,12 @@ is committed is found again as a whole or not at all: the pod as the API shows i
 the next decision is made from, and the events that were told about it. There are two stores:
 memory.py for nodes that end with their process, sqlite.py for those that do not.
 
-Resource versions come from one counter, shared by pods and events as in a cluster. A pod's changes
-only when the object changes, not when the record alone does. The number is opaque to everybody
-but the store.
+Objects of all other kinds (ConfigMaps, Namespaces) are kept as the API shows them; what they mean
+is nothing to a store. They change by `edit`, in one transaction for all that belongs together.
+
+Resource versions come from one counter, shared by all objects as in a cluster. A pod's changes
+only when the object changes, not when the record alone does. Whoever follows the store is told each
+change after it is stored, in the order of these numbers: that is what watches are made of.
 
 Nothing grows without end. Events are kept for an hour, as a cluster keeps them, and only the newest
 of each pod and of all pods. Of a pod that is gone nothing stays but its events. No clock is read
@@ -16,7 +19,8 @@ here: the time is that of the change.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -54,11 +58,44 @@ class Stored(Struct, frozen=True):
         return replace(pod, metadata=meta, status=self.record.status)
 
 
+class Object(Struct, frozen=True, kw_only=True):
+    """An object that is neither a Pod nor an event of the node's, as the API shows it."""
+
+    resource: str  # plural, and the group if it has one: configmaps, leases.coordination.k8s.io
+    namespace: str  # empty: of no namespace
+    name: str
+    body: dict[str, Any]  # without metadata.resourceVersion
+    resource_version: int = 0
+
+
+class Edit(Struct, frozen=True, kw_only=True):
+    """What becomes of one object. An event (resource `events`) is kept like the node's own."""
+
+    at: Instant
+    resource: str
+    namespace: str
+    name: str
+    body: dict[str, Any] | None  # None: it is gone
+    synced: bool = True  # must outlive a power failure
+
+
+class Revision(Struct, frozen=True, kw_only=True):
+    """One change of what the API shows."""
+
+    resource_version: int
+    resource: str
+    namespace: str
+    name: str
+    # As it is from now on, with its resourceVersion; None: it is gone.
+    object: v1.Pod | v1.Event | dict[str, Any] | None
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """All that a store holds at one moment."""
 
     pods: tuple[Stored, ...] = ()  # in the order in which they came
     events: tuple[v1.Event, ...] = ()  # the one told last is the last
+    objects: tuple[Object, ...] = ()
     resource_version: int = 0  # the highest that was given out
     committed: Instant | None = None  # the time of the last change
 
@@ -70,6 +107,18 @@ class Store(Protocol):
         Raises OSError when it could not be written: then nothing of it was, and it may be tried
         again. A caller that is cancelled meanwhile does not learn which it was.
         """
+        ...
+
+    async def edit(self, *edits: Edit) -> int:
+        """Change objects, all of them or none; return the resource version given out last.
+
+        Raises OSError as `commit` does. An edit that changes nothing gives out no version.
+        """
+        ...
+
+    def follow(self, listener: Callable[[Revision], None]) -> None:
+        """Tell each revision from now on, on the event loop and in order: after it is stored, and
+        before its `commit` or `edit` returns."""
         ...
 
     async def load(self) -> Snapshot:

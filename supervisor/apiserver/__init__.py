@@ -1,0 +1,1 @@
+"""The Kubernetes API of one node: objects, lists, watches, logs and streams over HTTP."""

@@ -1,0 +1,227 @@
+"""What the parts of the API server say to each other.
+
+    server.py     HTTP: connections, who may ask, negotiation, lists and watches. Knows no kind
+    registry.py   what a request does to an object: names, defaults, validation, who owns what
+    cache.py      all objects as of the last stored change, and the changes that led there
+
+Objects travel as the plain dictionaries of their JSON. An object that is handed over is never
+changed afterwards by either side: changing means copying. Every refusal is an `ApiError`, which is
+a Status object and nothing else, so that no layer invents HTTP codes of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from supervisor.api import v1
+from supervisor.api.problems import Finding
+from supervisor.kubelet.node import Node
+from supervisor.kubelet.worker import PodWorker
+from supervisor.runtime.spec import Configuration
+
+Json = dict[str, Any]
+
+
+class Resource(Struct, frozen=True, kw_only=True):
+    """One kind of object that is served, as discovery tells it."""
+
+    group: str = ""  # empty: the core group
+    version: str = "v1"
+    plural: str
+    singular: str
+    kind: str
+    namespaced: bool = True
+    verbs: tuple[str, ...]
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    # By name: group, version and kind of what it takes and gives, and its verbs.
+    subresources: dict[str, tuple[str, str, str, tuple[str, ...]]] = {}
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def key(self) -> str:
+        """Its name in the store and in messages: configmaps, leases.coordination.k8s.io."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+class Cause(Struct, frozen=True):
+    """One of the reasons of a refusal, for `details.causes`."""
+
+    reason: str  # FieldValueInvalid, FieldManagerConflict
+    message: str
+    field: str = ""
+
+
+class ApiError(Exception):
+    """A request is refused. `message` is what kubectl prints."""
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        name: str = "",
+        group: str = "",
+        kind: str = "",
+        uid: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after  # seconds
+        details: Json = {"name": name, "group": group, "kind": kind, "uid": uid}
+        details["causes"] = [
+            {"reason": c.reason, "message": c.message, "field": c.field} for c in causes
+        ]
+        details["retryAfterSeconds"] = retry_after
+        self.details: Json = {key: value for key, value in details.items() if value}
+
+    def status(self) -> Json:
+        """The Status object that is the answer."""
+        status: Json = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        }
+        if self.details:
+            status["details"] = self.details
+        return status
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def not_found(resource: Resource, name: str) -> ApiError:
+    message = f'{resource.key} "{name}" not found'
+    return ApiError(404, "NotFound", message, name=name, group=resource.group, kind=resource.plural)
+
+
+def already_exists(resource: Resource, name: str) -> ApiError:
+    message = f'{resource.key} "{name}" already exists'
+    return ApiError(
+        409, "AlreadyExists", message, name=name, group=resource.group, kind=resource.plural
+    )
+
+
+STALE = (
+    "the object has been modified; please apply your changes to the latest version and try again"
+)
+
+
+def conflict(resource: Resource, name: str, why: str = STALE) -> ApiError:
+    message = f'Operation cannot be fulfilled on {resource.key} "{name}": {why}'
+    return ApiError(409, "Conflict", message, name=name, group=resource.group, kind=resource.plural)
+
+
+def forbidden(resource: Resource, name: str, why: str) -> ApiError:
+    message = f'{resource.key} "{name}" is forbidden: {why}'
+    return ApiError(
+        403, "Forbidden", message, name=name, group=resource.group, kind=resource.plural
+    )
+
+
+def expired(message: str) -> ApiError:
+    """A resourceVersion, or a token to continue with, that is too old."""
+    return ApiError(410, "Expired", message)
+
+
+class WriteOptions(Struct, frozen=True, kw_only=True):
+    """What a request that creates or changes an object asks for beside it."""
+
+    dry_run: bool = False
+    field_manager: str = ""
+    validation: str = "Warn"  # of unknown and repeated fields: Strict, Warn or Ignore
+    force: bool = False  # of an apply: take fields over from other managers
+
+
+class DeleteOptions(Struct, frozen=True, kw_only=True):
+    grace: int | None = None  # seconds; None: the object's own
+    uid: str = ""  # preconditions; empty: none
+    resource_version: str = ""
+    propagation: str = ""
+    dry_run: bool = False
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What a write gave."""
+
+    object: Json  # as it is now; of a deletion it may be a Status
+    created: bool = False
+    warnings: tuple[str, ...] = ()  # for `Warning:` headers
+
+
+# From the object as it is, or None where there is none, to what is asked for. Raises ApiError. It
+# is called again with a newer object when that has changed meanwhile.
+Change = Callable[[Json | None], Json]
+
+
+class Registry(Protocol):
+    """The objects that can be written; reading is the cache's. Raises ApiError."""
+
+    async def create(
+        self, resource: Resource, namespace: str, body: Json, options: WriteOptions
+    ) -> Answer:
+        """Also sees to generateName. `namespace` is that of the path; empty: none."""
+        ...
+
+    async def update(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Change,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+        upsert: bool = False,
+    ) -> Answer:
+        """PUT and PATCH of any kind: `change` is the replacement, the patch or the apply.
+
+        A resourceVersion in what `change` gives must be the current one. `upsert`: where there is
+        no such object, `change(None)` is created (apply).
+        """
+        ...
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions
+    ) -> Answer: ...
+
+    async def post(
+        self, resource: Resource, namespace: str, name: str, subresource: str, body: Json
+    ) -> Answer:
+        """POST to a subresource (eviction, binding), or of a kind that is only asked and never
+        stored (selfsubjectaccessreviews): then `name` is empty."""
+        ...
+
+
+class Pods(Protocol):
+    """The node that an API server belongs to, as whoever runs it offers it."""
+
+    node: Node
+
+    def admit(self, pod: v1.Pod) -> list[Finding]:
+        """What is wrong with a valid pod on this machine; errors refuse it."""
+        ...
+
+    def run(self, pod: v1.Pod) -> PodWorker:
+        """Take on a pod that is defaulted, valid and admitted."""
+        ...
+
+    def configure(self, configuration: Configuration) -> None:
+        """ConfigMaps and Secrets of the API, all of them, have changed."""
+        ...
