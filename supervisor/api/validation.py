@@ -403,7 +403,7 @@ def _subdomain(text: str) -> Iterator[str]:
         yield _SUBDOMAIN_TEXT
 
 
-def _qualified_name(text: str) -> Iterator[str]:
+def qualified_name(text: str) -> Iterator[str]:
     prefix, slash, name = text.rpartition("/")
     if "/" in prefix:
         yield (
@@ -423,7 +423,7 @@ def _qualified_name(text: str) -> Iterator[str]:
         yield f"name part {_QUALIFIED_TEXT}"
 
 
-def _label_value(text: str) -> Iterator[str]:
+def label_value(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL_VALUE, text):
@@ -524,10 +524,10 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
         yield from _all((*path, "name"), meta.name, _subdomain(meta.name))
     yield from _all((*path, "namespace"), meta.namespace, _label(meta.namespace))
     for key, value in meta.labels.items():
-        yield from _of_key((*path, "labels"), key, _qualified_name(key))
-        yield from _all((*path, "labels", Key(key)), value, _label_value(value))
+        yield from _of_key((*path, "labels"), key, qualified_name(key))
+        yield from _all((*path, "labels", Key(key)), value, label_value(value))
     for key in meta.annotations:
-        yield from _of_key((*path, "annotations"), key, _qualified_name(key.lower()))
+        yield from _of_key((*path, "annotations"), key, qualified_name(key.lower()))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
     if size > 256 * 1024:
         yield too_long((*path, "annotations"), 256 * 1024)
@@ -561,7 +561,7 @@ def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     yield from _between((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1, MAX_INT32)
     for index, gate in enumerate(spec.readiness_gates):
         path = (*at, "readinessGates", index, "conditionType")
-        yield from _all(path, gate.condition_type, _qualified_name(gate.condition_type))
+        yield from _all(path, gate.condition_type, qualified_name(gate.condition_type))
     if spec.security_context is not None:
         yield from _check_pod_security(spec.security_context, (*at, "securityContext"))
     if spec.share_process_namespace and spec.host_pid:
@@ -1227,9 +1227,9 @@ def _check_field_ref(
     elif subscripted is not None:
         name, key = subscripted.groups()
         if name == "metadata.labels":
-            yield from _all(path, key, _qualified_name(key))
+            yield from _all(path, key, qualified_name(key))
         elif name == "metadata.annotations":
-            yield from _all(path, key, _qualified_name(key.lower()))
+            yield from _all(path, key, qualified_name(key.lower()))
         else:
             detail = f"field label does not support subscript: {ref.field_path}"
             yield invalid(path, ref.field_path, f"error converting fieldPath: {detail}")
@@ -1280,7 +1280,7 @@ def _check_resources(resources: v1.ResourceRequirements, at: Path) -> Iterator[F
             if place == "requests" and resources.limits.get(name) == text:
                 continue
             path = (*at, place, Key(name))
-            yield from _all(path, name, _qualified_name(name))
+            yield from _all(path, name, qualified_name(name))
             standard = name in _STANDARD_RESOURCES or name.startswith("hugepages-")
             if "/" not in name and not standard:
                 yield invalid(path, name, "must be a standard resource for containers")
