@@ -389,14 +389,14 @@ _HEADER_TEXT = (
 )
 
 
-def _label(text: str) -> Iterator[str]:
+def dns_label(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL, text):
         yield _LABEL_TEXT
 
 
-def _subdomain(text: str) -> Iterator[str]:
+def dns_subdomain(text: str) -> Iterator[str]:
     if len(text) > 253:
         yield "must be no more than 253 characters"
     if not re.fullmatch(_SUBDOMAIN, text):
@@ -414,7 +414,7 @@ def qualified_name(text: str) -> Iterator[str]:
     if slash and not prefix:
         yield "prefix part must be non-empty"
     elif slash:
-        yield from (f"prefix part {detail}" for detail in _subdomain(prefix))
+        yield from (f"prefix part {detail}" for detail in dns_subdomain(prefix))
     if not name:
         yield "name part must be non-empty"
     elif len(name) > 63:
@@ -430,7 +430,7 @@ def label_value(text: str) -> Iterator[str]:
         yield _LABEL_VALUE_TEXT
 
 
-def _port_name(text: str) -> Iterator[str]:
+def port_name(text: str) -> Iterator[str]:
     if len(text) > 15:
         yield "must be no more than 15 characters"
     if not re.fullmatch("[-a-z0-9]+", text):
@@ -489,7 +489,7 @@ def _between(path: Path, value: int | None, low: int, high: int) -> Iterator[Fin
 def _port(path: Path, port: v1.IntOrString | None) -> Iterator[Finding]:
     """A number, or the name of a port; whether a container has a port of that name is not asked."""
     if isinstance(port, str):
-        yield from _all(path, port, _port_name(port))
+        yield from _all(path, port, port_name(port))
     else:
         yield from _between(path, port or 0, 1, 65535)
 
@@ -521,8 +521,8 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     if not meta.name and not meta.generate_name:
         yield required((*path, "name"))
     elif meta.name:
-        yield from _all((*path, "name"), meta.name, _subdomain(meta.name))
-    yield from _all((*path, "namespace"), meta.namespace, _label(meta.namespace))
+        yield from _all((*path, "name"), meta.name, dns_subdomain(meta.name))
+    yield from _all((*path, "namespace"), meta.namespace, dns_label(meta.namespace))
     for key, value in meta.labels.items():
         yield from _of_key((*path, "labels"), key, qualified_name(key))
         yield from _all((*path, "labels", Key(key)), value, label_value(value))
@@ -587,7 +587,7 @@ def _check_host_aliases(spec: v1.PodSpec) -> Iterator[Finding]:
             yield replace(finding, place=(*at, index, "ip"))
         for number, name in enumerate(alias.hostnames):
             path = (*at, "hostnames")
-            for detail in _subdomain(name):
+            for detail in dns_subdomain(name):
                 yield replace(invalid(path, name, detail), place=(*at, index, "hostnames", number))
 
 
@@ -602,10 +602,10 @@ def _is_address(text: str) -> bool:
 def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     at: Path = ("spec",)
     for name, value, form in (
-        ("hostname", spec.hostname, _label),
-        ("subdomain", spec.subdomain, _label),
-        ("nodeName", spec.node_name, _subdomain),
-        ("serviceAccountName", spec.service_account_name, _subdomain),
+        ("hostname", spec.hostname, dns_label),
+        ("subdomain", spec.subdomain, dns_label),
+        ("nodeName", spec.node_name, dns_subdomain),
+        ("serviceAccountName", spec.service_account_name, dns_subdomain),
     ):
         if value:
             yield from _all((*at, name), value, form(value))
@@ -614,7 +614,7 @@ def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
         path = (*at, "hostnameOverride")
         if len(override) > 64:
             yield too_long(path, 64)
-        yield from _all(path, override, _subdomain(override))
+        yield from _all(path, override, dns_subdomain(override))
         if spec.host_network:
             yield forbidden(path, "may not be specified when hostNetwork is true")
 
@@ -644,7 +644,7 @@ def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
     names: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = (*at, index)
-        wrong = list(_named((*path, "name"), volume.name, _label(volume.name)))
+        wrong = list(_named((*path, "name"), volume.name, dns_label(volume.name)))
         if volume.name in names:
             wrong.append(duplicate((*path, "name"), volume.name))
         names.add(volume.name)
@@ -887,7 +887,7 @@ def _check_container_names(spec: v1.PodSpec) -> Iterator[Finding]:
         if container.name and container.name in seen:
             yield duplicate(path, container.name)
         seen.add(container.name)
-        yield from _named(path, container.name, _label(container.name))
+        yield from _named(path, container.name, dns_label(container.name))
 
 
 def _check_container(
@@ -951,7 +951,7 @@ def _check_ports(container: v1.Container, at: Path, host_network: bool) -> Itera
     for index, port in enumerate(container.ports):
         path = (*at, index)
         if port.name:
-            yield from _all((*path, "name"), port.name, _port_name(port.name))
+            yield from _all((*path, "name"), port.name, port_name(port.name))
             if port.name in names:
                 yield duplicate((*path, "name"), port.name)
             names.add(port.name)
@@ -1175,7 +1175,7 @@ def _check_env_from(container: v1.Container, at: Path) -> Iterator[Finding]:
         refs = (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref))
         given = [(name, ref) for name, ref in refs if ref is not None]
         for name, ref in given:
-            yield from _named((*path, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _named((*path, name, "name"), ref.name, dns_subdomain(ref.name))
         if not given:
             detail = "must specify one of: `configMapRef` or `secretRef`"
             yield replace(invalid(at, "", detail), place=path)
@@ -1195,7 +1195,7 @@ def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Ite
         ("secretKeyRef", source.secret_key_ref),
     ):
         if ref is not None:
-            yield from _all((*at, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _all((*at, name, "name"), ref.name, dns_subdomain(ref.name))
             yield from _named((*at, name, "key"), ref.key, _config_key(ref.key))
     if source.file_key_ref is not None:
         file, path = source.file_key_ref, (*at, "fileKeyRef")
