@@ -389,21 +389,21 @@ _HEADER_TEXT = (
 )
 
 
-def _label(text: str) -> Iterator[str]:
+def dns_label(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL, text):
         yield _LABEL_TEXT
 
 
-def _subdomain(text: str) -> Iterator[str]:
+def dns_subdomain(text: str) -> Iterator[str]:
     if len(text) > 253:
         yield "must be no more than 253 characters"
     if not re.fullmatch(_SUBDOMAIN, text):
         yield _SUBDOMAIN_TEXT
 
 
-def _qualified_name(text: str) -> Iterator[str]:
+def qualified_name(text: str) -> Iterator[str]:
     prefix, slash, name = text.rpartition("/")
     if "/" in prefix:
         yield (
@@ -414,7 +414,7 @@ def _qualified_name(text: str) -> Iterator[str]:
     if slash and not prefix:
         yield "prefix part must be non-empty"
     elif slash:
-        yield from (f"prefix part {detail}" for detail in _subdomain(prefix))
+        yield from (f"prefix part {detail}" for detail in dns_subdomain(prefix))
     if not name:
         yield "name part must be non-empty"
     elif len(name) > 63:
@@ -423,14 +423,14 @@ def _qualified_name(text: str) -> Iterator[str]:
         yield f"name part {_QUALIFIED_TEXT}"
 
 
-def _label_value(text: str) -> Iterator[str]:
+def label_value(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL_VALUE, text):
         yield _LABEL_VALUE_TEXT
 
 
-def _port_name(text: str) -> Iterator[str]:
+def port_name(text: str) -> Iterator[str]:
     if len(text) > 15:
         yield "must be no more than 15 characters"
     if not re.fullmatch("[-a-z0-9]+", text):
@@ -489,7 +489,7 @@ def _between(path: Path, value: int | None, low: int, high: int) -> Iterator[Fin
 def _port(path: Path, port: v1.IntOrString | None) -> Iterator[Finding]:
     """A number, or the name of a port; whether a container has a port of that name is not asked."""
     if isinstance(port, str):
-        yield from _all(path, port, _port_name(port))
+        yield from _all(path, port, port_name(port))
     else:
         yield from _between(path, port or 0, 1, 65535)
 
@@ -521,13 +521,13 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     if not meta.name and not meta.generate_name:
         yield required((*path, "name"))
     elif meta.name:
-        yield from _all((*path, "name"), meta.name, _subdomain(meta.name))
-    yield from _all((*path, "namespace"), meta.namespace, _label(meta.namespace))
+        yield from _all((*path, "name"), meta.name, dns_subdomain(meta.name))
+    yield from _all((*path, "namespace"), meta.namespace, dns_label(meta.namespace))
     for key, value in meta.labels.items():
-        yield from _of_key((*path, "labels"), key, _qualified_name(key))
-        yield from _all((*path, "labels", Key(key)), value, _label_value(value))
+        yield from _of_key((*path, "labels"), key, qualified_name(key))
+        yield from _all((*path, "labels", Key(key)), value, label_value(value))
     for key in meta.annotations:
-        yield from _of_key((*path, "annotations"), key, _qualified_name(key.lower()))
+        yield from _of_key((*path, "annotations"), key, qualified_name(key.lower()))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
     if size > 256 * 1024:
         yield too_long((*path, "annotations"), 256 * 1024)
@@ -561,7 +561,7 @@ def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     yield from _between((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1, MAX_INT32)
     for index, gate in enumerate(spec.readiness_gates):
         path = (*at, "readinessGates", index, "conditionType")
-        yield from _all(path, gate.condition_type, _qualified_name(gate.condition_type))
+        yield from _all(path, gate.condition_type, qualified_name(gate.condition_type))
     if spec.security_context is not None:
         yield from _check_pod_security(spec.security_context, (*at, "securityContext"))
     if spec.share_process_namespace and spec.host_pid:
@@ -587,7 +587,7 @@ def _check_host_aliases(spec: v1.PodSpec) -> Iterator[Finding]:
             yield replace(finding, place=(*at, index, "ip"))
         for number, name in enumerate(alias.hostnames):
             path = (*at, "hostnames")
-            for detail in _subdomain(name):
+            for detail in dns_subdomain(name):
                 yield replace(invalid(path, name, detail), place=(*at, index, "hostnames", number))
 
 
@@ -602,10 +602,10 @@ def _is_address(text: str) -> bool:
 def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     at: Path = ("spec",)
     for name, value, form in (
-        ("hostname", spec.hostname, _label),
-        ("subdomain", spec.subdomain, _label),
-        ("nodeName", spec.node_name, _subdomain),
-        ("serviceAccountName", spec.service_account_name, _subdomain),
+        ("hostname", spec.hostname, dns_label),
+        ("subdomain", spec.subdomain, dns_label),
+        ("nodeName", spec.node_name, dns_subdomain),
+        ("serviceAccountName", spec.service_account_name, dns_subdomain),
     ):
         if value:
             yield from _all((*at, name), value, form(value))
@@ -614,7 +614,7 @@ def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
         path = (*at, "hostnameOverride")
         if len(override) > 64:
             yield too_long(path, 64)
-        yield from _all(path, override, _subdomain(override))
+        yield from _all(path, override, dns_subdomain(override))
         if spec.host_network:
             yield forbidden(path, "may not be specified when hostNetwork is true")
 
@@ -644,7 +644,7 @@ def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
     names: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = (*at, index)
-        wrong = list(_named((*path, "name"), volume.name, _label(volume.name)))
+        wrong = list(_named((*path, "name"), volume.name, dns_label(volume.name)))
         if volume.name in names:
             wrong.append(duplicate((*path, "name"), volume.name))
         names.add(volume.name)
@@ -887,7 +887,7 @@ def _check_container_names(spec: v1.PodSpec) -> Iterator[Finding]:
         if container.name and container.name in seen:
             yield duplicate(path, container.name)
         seen.add(container.name)
-        yield from _named(path, container.name, _label(container.name))
+        yield from _named(path, container.name, dns_label(container.name))
 
 
 def _check_container(
@@ -951,7 +951,7 @@ def _check_ports(container: v1.Container, at: Path, host_network: bool) -> Itera
     for index, port in enumerate(container.ports):
         path = (*at, index)
         if port.name:
-            yield from _all((*path, "name"), port.name, _port_name(port.name))
+            yield from _all((*path, "name"), port.name, port_name(port.name))
             if port.name in names:
                 yield duplicate((*path, "name"), port.name)
             names.add(port.name)
@@ -1175,7 +1175,7 @@ def _check_env_from(container: v1.Container, at: Path) -> Iterator[Finding]:
         refs = (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref))
         given = [(name, ref) for name, ref in refs if ref is not None]
         for name, ref in given:
-            yield from _named((*path, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _named((*path, name, "name"), ref.name, dns_subdomain(ref.name))
         if not given:
             detail = "must specify one of: `configMapRef` or `secretRef`"
             yield replace(invalid(at, "", detail), place=path)
@@ -1195,7 +1195,7 @@ def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Ite
         ("secretKeyRef", source.secret_key_ref),
     ):
         if ref is not None:
-            yield from _all((*at, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _all((*at, name, "name"), ref.name, dns_subdomain(ref.name))
             yield from _named((*at, name, "key"), ref.key, _config_key(ref.key))
     if source.file_key_ref is not None:
         file, path = source.file_key_ref, (*at, "fileKeyRef")
@@ -1227,9 +1227,9 @@ def _check_field_ref(
     elif subscripted is not None:
         name, key = subscripted.groups()
         if name == "metadata.labels":
-            yield from _all(path, key, _qualified_name(key))
+            yield from _all(path, key, qualified_name(key))
         elif name == "metadata.annotations":
-            yield from _all(path, key, _qualified_name(key.lower()))
+            yield from _all(path, key, qualified_name(key.lower()))
         else:
             detail = f"field label does not support subscript: {ref.field_path}"
             yield invalid(path, ref.field_path, f"error converting fieldPath: {detail}")
@@ -1280,7 +1280,7 @@ def _check_resources(resources: v1.ResourceRequirements, at: Path) -> Iterator[F
             if place == "requests" and resources.limits.get(name) == text:
                 continue
             path = (*at, place, Key(name))
-            yield from _all(path, name, _qualified_name(name))
+            yield from _all(path, name, qualified_name(name))
             standard = name in _STANDARD_RESOURCES or name.startswith("hugepages-")
             if "/" not in name and not standard:
                 yield invalid(path, name, "must be a standard resource for containers")

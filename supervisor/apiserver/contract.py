@@ -12,15 +12,17 @@ a Status object and nothing else, so that no layer invents HTTP codes of its own
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
-from supervisor.api import v1
-from supervisor.api.problems import Finding
-from supervisor.kubelet.node import Node
-from supervisor.kubelet.worker import PodWorker
-from supervisor.runtime.spec import Configuration
+if TYPE_CHECKING:
+    # Only named: the command line reads the table of kinds, and its start-up time is felt.
+    from supervisor.api import v1
+    from supervisor.api.problems import Finding
+    from supervisor.kubelet.node import Node
+    from supervisor.kubelet.worker import PodWorker
+    from supervisor.runtime.spec import Configuration
 
 Json = dict[str, Any]
 

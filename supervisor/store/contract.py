@@ -67,6 +67,12 @@ class Object(Struct, frozen=True, kw_only=True):
     body: dict[str, Any]  # without metadata.resourceVersion
     resource_version: int = 0
 
+    @property
+    def object(self) -> dict[str, Any]:
+        """The object with its resourceVersion."""
+        meta = self.body.get("metadata", {}) | {"resourceVersion": str(self.resource_version)}
+        return self.body | {"metadata": meta}
+
 
 class Edit(Struct, frozen=True, kw_only=True):
     """What becomes of one object. An event (resource `events`) is kept like the node's own."""
@@ -88,6 +94,25 @@ class Revision(Struct, frozen=True, kw_only=True):
     name: str
     # As it is from now on, with its resourceVersion; None: it is gone.
     object: v1.Pod | v1.Event | dict[str, Any] | None
+
+
+def revised(
+    key: tuple[str, str, str], version: int, object: v1.Pod | v1.Event | dict[str, Any] | None
+) -> Revision:
+    """`key`: resource, namespace and name."""
+    resource, namespace, name = key
+    return Revision(
+        resource_version=version,
+        resource=resource,
+        namespace=namespace,
+        name=name,
+        object=object,
+    )
+
+
+def told(event: v1.Event) -> str:
+    """When an event was told last, as far as it says so; what says nothing is the oldest."""
+    return event.last_timestamp or event.event_time or event.metadata.creation_timestamp or ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

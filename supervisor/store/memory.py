@@ -6,8 +6,11 @@ node and start the next one on what was committed, on a clock that jumps.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
+from collections.abc import Callable
 
+import msgspec
 from msgspec.structs import replace
 
 from supervisor.api import v1
@@ -17,8 +20,13 @@ from supervisor.store.contract import (
     EVENTS,
     EVENTS_PER_POD,
     Change,
+    Edit,
+    Object,
+    Revision,
     Snapshot,
     Stored,
+    revised,
+    told,
 )
 
 _Key = tuple[str, str]  # namespace and name of an event
@@ -31,28 +39,74 @@ class MemoryStore:
         self._pods: dict[str, Stored] = {}
         self._events: dict[_Key, v1.Event] = {}  # the one told last is the last
         self._of_pod: Counter[str] = Counter()  # how many of them are about which pod
+        self._objects: dict[tuple[str, str, str], Object] = {}
         self._version = 0
         self._committed: Instant | None = None
+        self._listeners: list[Callable[[Revision], None]] = []
 
     async def commit(self, change: Change) -> int:
-        for event in change.events:
-            self._tell(event)
-        self._forget_events(rfc3339(change.at.later(-EVENT_TTL)))
-        self._committed = change.at
+        revisions = [self._tell(event) for event in change.events]
         record, known = change.record, self._pods.get(change.uid)
         if record is None:
             self._pods.pop(change.uid, None)
-            return self._next()
-        stored = Stored(record, known.resource_version if known else 0)
-        if known is None or stored.pod != known.pod:
-            stored = Stored(record, self._next())
-        self._pods[change.uid] = stored
-        return stored.resource_version
+            version = self._next()
+            if known is not None:
+                revisions.append(_of_pod(known, version, gone=True))
+        else:
+            stored = Stored(record, known.resource_version if known else 0)
+            if known is None or stored.pod != known.pod:
+                stored = Stored(record, self._next())
+                revisions.append(_of_pod(stored, stored.resource_version))
+            self._pods[change.uid] = stored
+            version = stored.resource_version
+        self._end(change.at, revisions)
+        return version
+
+    async def edit(self, *edits: Edit) -> int:
+        revisions = [r for each in edits if (r := self._change(each)) is not None]
+        version = self._version
+        self._end(edits[-1].at, revisions)
+        return version
+
+    def follow(self, listener: Callable[[Revision], None]) -> None:
+        self._listeners.append(listener)
+
+    def _change(self, edit: Edit) -> Revision | None:
+        key = edit.resource, edit.namespace, edit.name
+        if edit.resource == "events":
+            if edit.body is not None:
+                return self._tell(msgspec.convert(edit.body, v1.Event))
+            about = edit.namespace, edit.name
+            return self._forget(about) if about in self._events else None
+        known = self._objects.get(key)
+        if edit.body is None:
+            if self._objects.pop(key, None) is None:
+                return None
+            return revised(key, self._next(), None)
+        if known is not None and known.body == edit.body:
+            return None
+        stored = Object(
+            resource=edit.resource,
+            namespace=edit.namespace,
+            name=edit.name,
+            body=copy.deepcopy(edit.body),
+            resource_version=self._next(),
+        )
+        self._objects[key] = stored
+        return revised(key, stored.resource_version, stored.object)
+
+    def _end(self, at: Instant, revisions: list[Revision]) -> None:
+        revisions += self._forget_events(rfc3339(at.later(-EVENT_TTL)))
+        self._committed = at
+        for revision in revisions:
+            for listener in self._listeners:
+                listener(revision)
 
     async def load(self) -> Snapshot:
         return Snapshot(
             pods=tuple(self._pods.values()),
             events=tuple(self._events.values()),
+            objects=tuple(self._objects[key] for key in sorted(self._objects)),
             resource_version=self._version,
             committed=self._committed,
         )
@@ -61,26 +115,41 @@ class MemoryStore:
         self._version += 1
         return self._version
 
-    def _tell(self, event: v1.Event) -> None:
+    def _tell(self, event: v1.Event) -> Revision:
         meta, uid = event.metadata, event.involved_object.uid
         key = meta.namespace, meta.name
         if key in self._events:
-            self._forget(key)
+            self._drop(key)
         meta = replace(meta, resource_version=str(self._next()))
-        self._events[key] = replace(event, metadata=meta)
+        self._events[key] = event = replace(event, metadata=meta)
         self._of_pod[uid] += 1
-        if self._of_pod[uid] > EVENTS_PER_POD:
-            self._forget(next(k for k, e in self._events.items() if e.involved_object.uid == uid))
+        return revised(("events", *key), self._version, event)
 
-    def _forget_events(self, too_old: str) -> None:
+    def _forget_events(self, too_old: str) -> list[Revision]:
+        """Those that are too old, and too many: of one pod, and of all."""
+        last: list[Revision] = []
+        for uid in [uid for uid, number in self._of_pod.items() if number > EVENTS_PER_POD]:
+            own = [key for key, event in self._events.items() if event.involved_object.uid == uid]
+            last += [self._forget(key) for key in own[:-EVENTS_PER_POD]]
         while self._events:
             key, oldest = next(iter(self._events.items()))
-            if len(self._events) <= EVENTS and (oldest.last_timestamp or "") >= too_old:
+            if len(self._events) <= EVENTS and told(oldest) >= too_old:
                 break
-            self._forget(key)
+            last.append(self._forget(key))
+        return last
 
-    def _forget(self, key: _Key) -> None:
+    def _forget(self, key: _Key) -> Revision:
+        self._drop(key)
+        return revised(("events", *key), self._next(), None)
+
+    def _drop(self, key: _Key) -> None:
         uid = self._events.pop(key).involved_object.uid
         self._of_pod[uid] -= 1
         if not self._of_pod[uid]:
             del self._of_pod[uid]
+
+
+def _of_pod(stored: Stored, version: int, *, gone: bool = False) -> Revision:
+    meta = stored.record.pod.metadata
+    key = "pods", meta.namespace, meta.name
+    return revised(key, version, None if gone else stored.pod)

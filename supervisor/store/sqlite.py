@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -52,8 +52,13 @@ from supervisor.store.contract import (
     EVENTS,
     EVENTS_PER_POD,
     Change,
+    Edit,
+    Object,
+    Revision,
     Snapshot,
     Stored,
+    revised,
+    told,
 )
 
 T = TypeVar("T")
@@ -94,7 +99,16 @@ def _first_schema(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX events_by_age ON events (told)")
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema,)
+def _other_objects(db: sqlite3.Connection) -> None:
+    # All that is no pod and no event, as the API shows it but for its resourceVersion.
+    db.execute(
+        "CREATE TABLE objects (resource TEXT NOT NULL, namespace TEXT NOT NULL,"
+        " name TEXT NOT NULL, resource_version INTEGER NOT NULL, object TEXT NOT NULL,"
+        " PRIMARY KEY (resource, namespace, name))"
+    )
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _other_objects)
 
 
 def _migrate(db: sqlite3.Connection) -> None:
@@ -126,6 +140,7 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 _NO_POD, _NO_STATUS = v1.Pod(), v1.PodStatus()
 _decode_pod = msgspec.json.Decoder(v1.Pod).decode
 _decode_event = msgspec.json.Decoder(v1.Event).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_record = msgspec.msgpack.Decoder(PodRecord).decode
 
 
@@ -141,30 +156,66 @@ def decode(pod: str, rest: bytes) -> PodRecord:
     return replace(_decode_record(rest), pod=replace(found, status=_NO_STATUS), status=found.status)
 
 
-class _Commit:
+class _Write:
+    """What waits to be stored, and what becomes of it."""
+
+    def __init__(self, at: Instant, *, synced: bool) -> None:
+        self.at = at
+        self.synced = synced
+        self.ended = anyio.Event()
+        self.version = 0
+        self.revisions: list[Revision] = []
+        self.error: OSError | None = None
+
+
+class _Commit(_Write):
     """A change on its way. It is encoded by its caller: what cannot be is that one's error."""
 
     def __init__(self, change: Change) -> None:
-        self.at = change.at
+        super().__init__(change.at, synced=change.synced)
         self.uid = change.uid
-        self.synced = change.synced
+        self.record = change.record
         self.pod: tuple[str, str, str, bytes] | None = None
         if change.record is not None:
             meta = change.record.pod.metadata
             self.pod = (meta.namespace, meta.name, *encode(change.record))
-        self.events = [
-            (
-                event.metadata.namespace,
-                event.metadata.name,
-                event.involved_object.uid,
-                event.last_timestamp or rfc3339(change.at),
-                msgspec.json.encode(event).decode(),
-            )
-            for event in change.events
+        self.events = [_EventRow(event) for event in change.events]
+
+
+class _Edits(_Write):
+    """Edits on their way, encoded by their caller, too."""
+
+    def __init__(self, edits: tuple[Edit, ...]) -> None:
+        super().__init__(edits[-1].at, synced=any(edit.synced for edit in edits))
+        self.edits = [
+            (edit, None if edit.body is None else _encode_object(edit.body))
+            for edit in edits
+            if edit.resource != "events" or edit.body is None
         ]
-        self.ended = anyio.Event()
-        self.version = 0
-        self.error: OSError | None = None
+        self.events = [
+            _EventRow(msgspec.convert(edit.body, v1.Event))
+            for edit in edits
+            if edit.resource == "events" and edit.body is not None
+        ]
+
+
+class _EventRow:
+    """An event as it is stored."""
+
+    def __init__(self, event: v1.Event) -> None:
+        self.event = event
+        self.row = (
+            event.metadata.namespace,
+            event.metadata.name,
+            event.involved_object.uid,
+            told(event),
+            msgspec.json.encode(event).decode(),
+        )
+
+
+def _encode_object(body: dict[str, Any]) -> str:
+    """Equal objects give equal texts."""
+    return msgspec.json.encode(body, order="sorted").decode()
 
 
 def _load(db: sqlite3.Connection, path: str) -> Snapshot:
@@ -186,10 +237,30 @@ def _load(db: sqlite3.Connection, path: str) -> Snapshot:
             raise _unusable(path, f"event {version} cannot be read: {error}") from error
         meta = replace(event.metadata, resource_version=str(version))
         events.append(replace(event, metadata=meta))
+    objects = []
+    for resource, namespace, name, version, text in db.execute(
+        "SELECT resource, namespace, name, resource_version, object FROM objects"
+        " ORDER BY resource, namespace, name"
+    ):
+        try:
+            body = _decode_object(text)
+        except msgspec.DecodeError as error:
+            what = f"{resource} {namespace}/{name}"
+            raise _unusable(path, f"{what} cannot be read: {error}") from error
+        objects.append(
+            Object(
+                resource=resource,
+                namespace=namespace,
+                name=name,
+                body=body,
+                resource_version=version,
+            )
+        )
     version, wall, boot = db.execute("SELECT resource_version, wall, boot FROM node").fetchone()
     return Snapshot(
         pods=tuple(pods),
         events=tuple(events),
+        objects=tuple(objects),
         resource_version=version,
         committed=None if wall is None else Instant(wall, boot),
     )
@@ -358,7 +429,8 @@ class SQLiteStore:
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)
         self._thread = anyio.CapacityLimiter(1)  # of our own: others may have taken all threads
-        self._waiting: list[_Commit] = []
+        self._waiting: list[_Write] = []
+        self._listeners: list[Callable[[Revision], None]] = []
         self._wake = anyio.Event()
         self._closing = False
         self._untrimmed = _TRIM_EVERY
@@ -388,9 +460,17 @@ class SQLiteStore:
                 await self._apart(self._close)
 
     async def commit(self, change: Change) -> int:
+        return await self._stored(_Commit(change))
+
+    async def edit(self, *edits: Edit) -> int:
+        return await self._stored(_Edits(edits))
+
+    def follow(self, listener: Callable[[Revision], None]) -> None:
+        self._listeners.append(listener)
+
+    async def _stored(self, mine: _Write) -> int:
         if self._closing:
             raise OSError(errno.EBADF, "cannot commit: the store is closed", self._path)
-        mine = _Commit(change)
         self._waiting.append(mine)
         self._wake.set()
         await mine.ended.wait()
@@ -409,8 +489,15 @@ class SQLiteStore:
                 batch, self._waiting = self._waiting, []
                 if batch:
                     await self._apart(partial(self._write, batch))
-                for commit in batch:
-                    commit.ended.set()
+                for write in batch:
+                    if write.error is None:
+                        self._tell(write.revisions)
+                    write.ended.set()
+
+    def _tell(self, revisions: list[Revision]) -> None:
+        for revision in revisions:
+            for listener in self._listeners:
+                listener(revision)
 
     async def _apart(self, work: Callable[[], T]) -> T:
         """Away from the event loop; on it where no thread can be had. Never cut off half-way."""
@@ -487,18 +574,18 @@ class SQLiteStore:
         self._db.close()
         _open_here.discard(self._path)
 
-    def _write(self, batch: list[_Commit]) -> None:
+    def _write(self, batch: list[_Write]) -> None:
         """Store all of them or none."""
         db = self._db
         try:
             self._require_file()
-            level = "FULL" if any(commit.synced for commit in batch) else "NORMAL"
+            level = "FULL" if any(write.synced for write in batch) else "NORMAL"
             db.execute(f"PRAGMA synchronous = {level}")
             with _transaction(db):
                 version = _counter(db)
-                for commit in batch:
-                    version = self._store(commit, version)
-                self._forget_events(batch)
+                for write in batch:
+                    version = self._store(write, version)
+                version = self._forget_events(batch, version)
                 last = batch[-1].at
                 db.execute(
                     "UPDATE node SET resource_version = ?, wall = ?, boot = ?",
@@ -508,24 +595,35 @@ class SQLiteStore:
             code, cause = errno.EIO, str(error) or repr(error)
             if isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_FULL:
                 code = errno.ENOSPC
-            for commit in batch:
-                commit.error = OSError(code, f"cannot commit: {cause}", self._path)
+            for write in batch:
+                write.error = OSError(code, f"cannot commit: {cause}", self._path)
 
     def _require_file(self) -> None:
         """A database without its name would go on taking what nobody finds again."""
         if _identity(self._path) != self._file:
             raise OSError("the database was removed or replaced")
 
-    def _store(self, commit: _Commit, version: int) -> int:
-        """Store one change; return the highest resource version given out."""
+    def _store(self, write: _Write, version: int) -> int:
+        """Store one of them; return the highest resource version given out."""
+        if isinstance(write, _Commit):
+            return self._store_change(write, version)
+        assert isinstance(write, _Edits)
+        version = self._store_events(write, write.events, version)
+        for edit, text in write.edits:
+            version = self._store_object(write, edit, text, version)
+        write.version = version
+        return version
+
+    def _store_change(self, commit: _Commit, version: int) -> int:
         db, uid = self._db, commit.uid
-        for event in commit.events:
-            version += 1
-            db.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", (version, *event))
+        version = self._store_events(commit, commit.events, version)
         if commit.pod is None:
+            known = db.execute("SELECT namespace, name FROM pods WHERE uid = ?", (uid,)).fetchone()
             db.execute("DELETE FROM pods WHERE uid = ?", (uid,))
-            commit.version = version + 1
-            return commit.version
+            version = commit.version = version + 1
+            if known is not None:
+                commit.revisions.append(revised(("pods", *known), version, None))
+            return version
         namespace, name, pod, rest = commit.pod
         known = db.execute(
             "SELECT resource_version, object = ? FROM pods WHERE uid = ?", (pod, uid)
@@ -546,27 +644,77 @@ class SQLiteStore:
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (uid, namespace, name, version, pod, rest),
             )
+        assert commit.record is not None
+        shown = Stored(commit.record, version).pod
+        commit.revisions.append(revised(("pods", namespace, name), version, shown))
         return version
 
-    def _forget_events(self, batch: list[_Commit]) -> None:
-        db = self._db
-        told = [event[2] for commit in batch for event in commit.events]
-        for uid in set(told):
-            db.execute(
-                "DELETE FROM events WHERE resource_version IN (SELECT resource_version FROM events"
-                " WHERE uid = ? ORDER BY resource_version DESC LIMIT -1 OFFSET ?)",
+    def _store_events(self, write: _Write, events: list[_EventRow], version: int) -> int:
+        for row in events:
+            version += 1
+            self._db.execute(
+                "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", (version, *row.row)
+            )
+            meta = replace(row.event.metadata, resource_version=str(version))
+            event = replace(row.event, metadata=meta)
+            key = "events", meta.namespace, meta.name
+            write.revisions.append(revised(key, version, event))
+        return version
+
+    def _store_object(self, write: _Write, edit: Edit, text: str | None, version: int) -> int:
+        db, key = self._db, (edit.resource, edit.namespace, edit.name)
+        if text is None:
+            if edit.resource == "events":
+                gone = db.execute("DELETE FROM events WHERE namespace = ? AND name = ?", key[1:])
+            else:
+                gone = db.execute(_DELETE_OBJECT, key)
+            if gone.rowcount:
+                version += 1
+                write.revisions.append(revised(key, version, None))
+            return version
+        known = db.execute(_SAME_OBJECT, (text, *key)).fetchone()
+        if known is not None and known[0]:
+            return version
+        version += 1
+        db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", (*key, version, text))
+        stored = Object(
+            resource=edit.resource,
+            namespace=edit.namespace,
+            name=edit.name,
+            body=_decode_object(text),
+            resource_version=version,
+        )
+        write.revisions.append(revised(key, version, stored.object))
+        return version
+
+    def _forget_events(self, batch: list[_Write], version: int) -> int:
+        """Those that are too old, and too many: of one pod, and of all."""
+        written = [row for w in batch if isinstance(w, (_Commit, _Edits)) for row in w.events]
+        rows: list[tuple[int, str, str]] = []
+        find = "SELECT resource_version, namespace, name FROM events"
+        for uid in {row.event.involved_object.uid for row in written}:
+            rows += self._db.execute(
+                f"{find} WHERE uid = ? ORDER BY resource_version DESC LIMIT -1 OFFSET ?",
                 (uid, EVENTS_PER_POD),
             )
         too_old = rfc3339(batch[-1].at.later(-EVENT_TTL))
-        db.execute("DELETE FROM events WHERE told < ?", (too_old,))
-        self._untrimmed += len(told)
+        rows += self._db.execute(f"{find} WHERE told < ?", (too_old,))
+        self._untrimmed += len(written)
         if self._untrimmed >= _TRIM_EVERY:
             self._untrimmed = 0
-            db.execute(
-                "DELETE FROM events WHERE resource_version <= (SELECT resource_version FROM events"
-                " ORDER BY resource_version DESC LIMIT 1 OFFSET ?)",
-                (EVENTS,),
+            rows += self._db.execute(
+                f"{find} ORDER BY resource_version DESC LIMIT -1 OFFSET ?", (EVENTS,)
             )
+        for found, namespace, name in sorted(set(rows)):
+            self._db.execute("DELETE FROM events WHERE resource_version = ?", (found,))
+            version += 1
+            key = "events", namespace, name
+            batch[-1].revisions.append(revised(key, version, None))
+        return version
+
+
+_DELETE_OBJECT = "DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
+_SAME_OBJECT = "SELECT object = ? FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import anyio
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.store.contract import EVENT_TTL, EVENTS, EVENTS_PER_POD, Snapshot
+from supervisor.store.contract import (
+    EVENT_TTL,
+    EVENTS,
+    EVENTS_PER_POD,
+    Edit,
+    Revision,
+    Snapshot,
+)
 from tests.lifecycle.lives import at
 from tests.store.conftest import Open, change, event, gone, numbered, record
 
@@ -149,3 +157,90 @@ async def test_a_caller_that_is_cancelled_leaves_a_whole_change_or_none(reopen: 
     shown = {stored.record.pod.metadata.uid: stored.record for stored in found.pods}
     assert shown.pop("u-0") == numbered("u-0", 2)
     assert all(known == numbered(uid, 1) for uid, known in shown.items())
+
+
+# --- other objects, and who follows -------------------------------------------------------------
+
+
+def config_map(name: str = "settings", value: str | None = "1", second: float = 0) -> Edit:
+    body = {"metadata": {"name": name, "namespace": "default"}, "data": {"key": value}}
+    return Edit(
+        at=at(second),
+        resource="configmaps",
+        namespace="default",
+        name=name,
+        body=None if value is None else body,
+    )
+
+
+async def test_other_objects_are_kept_as_they_were_given(reopen: Open) -> None:
+    async with reopen() as store:
+        version = await store.edit(config_map("b"), config_map("a"))
+    async with reopen() as store:
+        found = (await store.load()).objects
+    assert [each.name for each in found] == ["a", "b"]
+    assert found[0].body == config_map("a").body
+    assert found[0].object["metadata"]["resourceVersion"] == str(version)
+    assert found[1].resource_version < version
+
+
+async def test_an_object_that_is_edited_to_none_is_gone(reopen: Open) -> None:
+    async with reopen() as store:
+        first = await store.edit(config_map())
+        assert await store.edit(config_map(value=None)) > first
+        assert (await store.load()).objects == ()
+
+
+async def test_an_edit_that_changes_nothing_gives_out_no_version(reopen: Open) -> None:
+    async with reopen() as store:
+        first = await store.edit(config_map())
+        assert await store.edit(config_map()) == first
+        assert await store.edit(config_map("other", None)) == first
+        assert await store.edit(config_map(value="2")) > first
+
+
+async def test_an_event_of_a_client_is_kept_like_the_nodes_own(reopen: Open) -> None:
+    told = event("mine", 5)
+    told = replace(told, metadata=replace(told.metadata, namespace="default"))
+    body = msgspec.to_builtins(told)
+    edit = Edit(at=at(5), resource="events", namespace="default", name="mine", body=body)
+    async with reopen() as store:
+        await store.edit(edit)
+        (found,) = (await store.load()).events
+        assert replace(found.metadata, resource_version="") == told.metadata
+        await store.edit(replace(edit, body=None))
+        assert (await store.load()).events == ()
+        await store.edit(edit)
+        await store.edit(config_map(second=EVENT_TTL + 6))
+        assert (await store.load()).events == ()
+
+
+async def test_who_follows_is_told_each_revision_in_order_before_its_writer(reopen: Open) -> None:
+    heard: list[Revision] = []
+    async with reopen() as store:
+        store.follow(heard.append)
+        version = await store.commit(change(record(), 0, event("a")))
+        assert [(r.resource, r.object is None) for r in heard] == [
+            ("events", False),
+            ("pods", False),
+        ]
+        assert heard[-1].resource_version == version
+        assert isinstance(heard[-1].object, v1.Pod)
+        assert heard[-1].object.metadata.resource_version == str(version)
+        await store.commit(change(record(), 1))
+        assert len(heard) == 2
+        await store.edit(config_map("b"), config_map("a"))
+        assert [r.name for r in heard[2:]] == ["b", "a"]
+        await store.commit(gone("u-1", 2))
+        assert heard[-1].object is None
+        await store.commit(gone("u-9", 3))
+        assert len(heard) == 5
+        await store.commit(change(record(), EVENT_TTL + 1))
+        assert [(r.resource, r.object is None) for r in heard[5:]] == [
+            ("pods", False),
+            ("events", True),
+        ]
+        found = await store.load()
+    versions = [r.resource_version for r in heard]
+    assert versions == sorted(set(versions))
+    assert found.resource_version == versions[-1]

@@ -230,7 +230,7 @@ async def test_when_a_transaction_fails_each_caller_gets_the_cause_and_nothing_i
 async def test_a_bug_in_the_middle_of_a_transaction_takes_all_of_it_back(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(batch: Any) -> None:
+    def fail(batch: Any, version: int) -> None:
         raise ValueError("a bug")
 
     async with SQLiteStore(path) as store:
@@ -487,7 +487,7 @@ async def test_somebody_elses_database_is_refused_and_left_alone(path: str) -> N
 async def test_a_later_schema_is_refused_and_left_alone(path: str, tmp_path: pathlib.Path) -> None:
     await fill(path)
     sql(path, "PRAGMA user_version = 99")
-    assert "a later podvisor has written it (schema 99, this one knows 1)" in await refusal(path)
+    assert "a later podvisor has written it (schema 99, this one knows 2)" in await refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -607,21 +607,25 @@ async def test_where_there_can_be_no_log_the_database_is_refused(
 # --- migration ---------------------------------------------------------------------------------
 
 
+STEPS = sqlite._MIGRATIONS
+
+
 def earliest_schema(db: sqlite3.Connection) -> None:
     """As if an earlier release had kept pods and their statuses apart, and no events."""
-    db.execute("CREATE TABLE objects (uid TEXT PRIMARY KEY, pod TEXT, rest BLOB)")
+    db.execute("CREATE TABLE whole (uid TEXT PRIMARY KEY, pod TEXT, rest BLOB)")
     db.execute("CREATE TABLE counter (value INTEGER)")
 
 
 def to_this_schema(db: sqlite3.Connection) -> None:
-    sqlite._first_schema(db)
+    for step in STEPS:
+        step(db)
     db.execute(
         "INSERT INTO pods (uid, namespace, name, resource_version, object, record)"
         " SELECT uid, pod ->> '$.metadata.namespace', pod ->> '$.metadata.name', 7, pod, rest"
-        " FROM objects"
+        " FROM whole"
     )
     db.execute("UPDATE node SET resource_version = coalesce((SELECT value FROM counter), 0)")
-    db.execute("DROP TABLE objects")
+    db.execute("DROP TABLE whole")
     db.execute("DROP TABLE counter")
 
 
@@ -630,7 +634,7 @@ def of_an_earlier_release(path: str, known: PodRecord) -> None:
         db.execute(f"PRAGMA application_id = {sqlite._APPLICATION_ID}")
         earliest_schema(db)
         pod, rest = encode(known)
-        db.execute("INSERT INTO objects VALUES (?, ?, ?)", ("u-1", pod, rest))
+        db.execute("INSERT INTO whole VALUES (?, ?, ?)", ("u-1", pod, rest))
         db.execute("INSERT INTO counter VALUES (41)")
         db.execute("PRAGMA user_version = 1")
 
@@ -667,7 +671,7 @@ async def test_a_step_that_fails_changes_nothing(
     with pytest.raises(NodeError, match="No space left"):
         await fill(path)
     assert sql(path, "PRAGMA user_version") == [(1,)]
-    assert sql(path, "SELECT uid FROM objects") == [("u-1",)]
+    assert sql(path, "SELECT uid FROM whole") == [("u-1",)]
     monkeypatch.setattr(sqlite, "_MIGRATIONS", (earliest_schema, to_this_schema))
     assert len((await fill(path)).pods) == 1
 
@@ -682,7 +686,12 @@ def test_every_schema_from_the_first_release_on_is_known() -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         sqlite._migrate(db)
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    assert sorted(name for (name,) in tables) == ["events", "node", "pods"]
+    assert sorted(name for (name,) in tables) == [
+        "events",
+        "node",
+        "objects",
+        "pods",
+    ]
 
 
 # --- processes ---------------------------------------------------------------------------------
