@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -690,7 +691,7 @@ def decode(data: Any, type_: type[T]) -> tuple[T, list[Finding]]:
 
 
 _shapes: dict[type[v1.Model], _Shape] = {}
-_readers: dict[str, _Reader] = {}
+_readers: dict[tuple[str, str], _Reader] = {}
 
 
 def fields(type_: type[v1.Model]) -> dict[str, tuple[str, str]]:
@@ -709,9 +710,12 @@ def _shape(type_: type[v1.Model]) -> _Shape:
         defaults = type_.__struct_defaults__  # of the last fields
         without = len(table) - len(defaults)
         known = _shapes[type_] = _Shape(
-            {wire: _Field(attribute, _reader(text)) for wire, (attribute, text) in table.items()},
             {
-                attribute: _ZERO[text]
+                wire: _Field(attribute, _reader(text, type_.__module__))
+                for wire, (attribute, text) in table.items()
+            },
+            {
+                attribute: _zero(text)
                 for index, (attribute, text) in enumerate(table.values())
                 if index < without or defaults[index - without] is msgspec.NODEFAULT
             },
@@ -736,7 +740,12 @@ def _read_struct(type_: type[T], data: Any, path: Path, findings: list[Finding])
     return type_(**values)
 
 
-_ZERO: dict[str, Any] = {"str": "", "int": 0, "bool": False}
+_ZERO: dict[str, Any] = {"str": "", "Time": "", "int": 0, "bool": False}
+
+
+def _zero(annotation: str) -> Any:
+    collection, annotation = parts(annotation)
+    return {"list": (), "map": {}}[collection] if collection else _ZERO[annotation]
 
 
 def _unknown(name: str, path: Path, known: dict[str, _Field]) -> Finding:
@@ -752,23 +761,40 @@ def _unknown(name: str, path: Path, known: dict[str, _Field]) -> Finding:
     return Finding(Type.UNKNOWN, (*path, name), text, suggestion=suggestion)
 
 
-def _reader(annotation: str) -> _Reader:
-    known = _readers.get(annotation)
+def parts(annotation: str) -> tuple[str, str]:
+    """`list`, `map` or empty, and the annotation of what is in it; without ` | None`."""
+    annotation = annotation.removesuffix(" | None")
+    if annotation.startswith("tuple["):
+        return "list", annotation[len("tuple[") : -len(", ...]")]
+    if annotation.startswith("dict["):
+        return "map", annotation[len("dict[str, ") : -1]
+    return "", annotation
+
+
+def model(annotation: str, module: str) -> type[v1.Model] | None:
+    """The type that an annotation names in the module where it stands; None of a scalar."""
+    type_: type[v1.Model] | None = None
+    if annotation not in _SCALARS:
+        type_ = getattr(sys.modules[module], annotation)
+    return type_
+
+
+def _reader(annotation: str, module: str) -> _Reader:
+    known = _readers.get((annotation, module))
     if known is None:
-        known = _readers[annotation] = _make_reader(annotation)
+        known = _readers[annotation, module] = _make_reader(annotation, module)
     return known
 
 
-def _make_reader(annotation: str) -> _Reader:
-    annotation = annotation.removesuffix(" | None")
-    if annotation.startswith("tuple["):
-        return _tuple_reader(annotation[len("tuple[") : -len(", ...]")])
-    if annotation.startswith("dict["):
-        return _dict_reader(_reader(annotation[len("dict[str, ") : -1]))
-    scalar = _SCALARS.get(annotation)
-    if scalar is not None:
-        return scalar
-    type_: type[v1.Model] = getattr(v1, annotation)
+def _make_reader(annotation: str, module: str) -> _Reader:
+    collection, annotation = parts(annotation)
+    if collection == "list":
+        return _tuple_reader(annotation, module)
+    if collection == "map":
+        return _dict_reader(_reader(annotation, module))
+    type_ = model(annotation, module)
+    if type_ is None:
+        return _SCALARS[annotation]
 
     def read_struct(data: Any, path: Path, findings: list[Finding]) -> Any:
         return _read_struct(type_, data, path, findings)
@@ -776,7 +802,7 @@ def _make_reader(annotation: str) -> _Reader:
     return read_struct
 
 
-def _tuple_reader(annotation: str) -> _Reader:
+def _tuple_reader(annotation: str, module: str) -> _Reader:
     # The element's reader is made when there is an element: types may refer to themselves.
     def read_tuple(data: Any, path: Path, findings: list[Finding]) -> Any:
         if not isinstance(data, list):
@@ -789,7 +815,7 @@ def _tuple_reader(annotation: str) -> _Reader:
                 detail = 'must be a list: put "- " before each item'
             findings.append(_wrong(path, data, detail))
             return None
-        read_item = _reader(annotation)
+        read_item = _reader(annotation, module)
         out = []
         for index, item in enumerate(data):
             if item is None and annotation in ("str", "int"):
@@ -903,6 +929,7 @@ def _wrong(path: Path, data: Any, detail: str) -> Finding:
 _SCALARS: dict[str, _Reader] = {
     "str": _read_string,
     "Time": _read_string,
+    "MicroTime": _read_string,
     "int": _read_int,
     "bool": _read_bool,
     "IntOrString": _read_int_or_string,

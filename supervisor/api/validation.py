@@ -423,7 +423,7 @@ def qualified_name(text: str) -> Iterator[str]:
         yield f"name part {_QUALIFIED_TEXT}"
 
 
-def _label_value(text: str) -> Iterator[str]:
+def label_value(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL_VALUE, text):
@@ -525,7 +525,7 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     yield from _all((*path, "namespace"), meta.namespace, dns_label(meta.namespace))
     for key, value in meta.labels.items():
         yield from _of_key((*path, "labels"), key, qualified_name(key))
-        yield from _all((*path, "labels", Key(key)), value, _label_value(value))
+        yield from _all((*path, "labels", Key(key)), value, label_value(value))
     for key in meta.annotations:
         yield from _of_key((*path, "annotations"), key, qualified_name(key.lower()))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from supervisor._version import __version__
-from supervisor.errors import ExitCode, ManifestError, PodvisorError
+from supervisor.errors import ExitCode, ManifestError, PodvisorError, StatusError
 
 # name -> what it does; the module has the command's name.
 COMMANDS = {
@@ -133,8 +133,9 @@ def _guarded() -> int:
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else ExitCode.USAGE
     except PodvisorError as error:
-        # What is wrong with manifests was told line by line; only the sum is left to say.
-        prefix = "" if isinstance(error, ManifestError) else "podvisor: "
+        # What is wrong with manifests was told line by line; only the sum is left to say. What a
+        # node's API says is said as kubectl says it.
+        prefix = "" if isinstance(error, (ManifestError, StatusError)) else "podvisor: "
         complain(f"{prefix}{error}")
         code = _failure or error.code
     except OSError as error:  # a full disk behind stdout, no descriptors, no processes

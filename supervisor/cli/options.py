@@ -42,3 +42,14 @@ BackoffInitial = Annotated[
 BackoffMax = Annotated[
     str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
 ]
+StateDir = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="The node's (default: .podvisor, found upwards from here)."),
+]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", metavar="NAME", help="Where the objects are.")
+]
+Selector = Annotated[
+    str,
+    typer.Option("--selector", "-l", metavar="SELECTOR", help="Only those with such labels: a=b."),
+]
