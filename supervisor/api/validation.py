@@ -1360,7 +1360,7 @@ def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
     """The Secret if nothing is wrong, with its namespace and `stringData` merged into `data`, and
     all findings. No text has a value of the Secret in it, however wrong its type is."""
     read, shown = codec.decode(data, v1.Secret)
-    misread = [_without_value(finding, data) for finding in shown]
+    misread = [without_value(finding, data) for finding in shown]
     meta = _own_metadata(read.metadata)
     read = replace(read, metadata=meta)
     values = {key: unbase64(text) for key, text in read.data.items()}
@@ -1418,7 +1418,7 @@ def _check_object(read: v1.ConfigMap | v1.Secret) -> Iterator[Finding]:
         )
 
 
-def _without_value(finding: Finding, data: Any) -> Finding:
+def without_value(finding: Finding, data: Any) -> Finding:
     """Of a Secret: what is wrong, without what is there."""
     if finding.type is not Type.INVALID:
         return finding
