@@ -20,7 +20,7 @@ import binascii
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import cast
 
 import anyio
@@ -195,25 +195,38 @@ def _as_of(cache: Cache, resource: Resource, namespace: str, version: int) -> li
 def shown_list(
     resource: Resource, entries: Iterable[Entry], metadata: Json, asked: ListOptions, view: View
 ) -> bytes:
-    if view.kind == "Table":
-        return _encode(
-            tables.table(
-                resource,
-                (entry.object for entry in entries),
-                time.time(),
-                include=asked.include,
-                version=view.version,
-                metadata=metadata,
-            )
-        )
     if view.kind:
-        kind, api_version = "PartialObjectMetadataList", f"meta.k8s.io/{view.version}"
-        items = b",".join(_encode(tables.partial(e.object, view.version)) for e in entries)
-    else:
-        kind, api_version = f"{resource.kind}List", resource.api_version
-        items = b",".join([entry.raw for entry in entries])
+        objects = (entry.object for entry in entries)
+        return shown_objects(resource, objects, metadata, asked, view)
+    return _list(resource, [entry.raw for entry in entries], metadata)
+
+
+def shown_objects(
+    resource: Resource, objects: Iterable[Json], metadata: Json, asked: ListOptions, view: View
+) -> bytes:
+    """The same of objects that are in no cache."""
+    if not view.kind:
+        return _list(resource, [_encode(object) for object in objects], metadata)
+    api_version = f"meta.k8s.io/{view.version}"
+    if view.kind == "Table":
+        table = tables.table(
+            resource,
+            objects,
+            time.time(),
+            include=asked.include,
+            version=view.version,
+            metadata=metadata,
+        )
+        return _encode(table)
+    items = [tables.partial(object, view.version) for object in objects]
+    kind = "PartialObjectMetadataList"
+    return _encode({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})
+
+
+def _list(resource: Resource, items: list[bytes], metadata: Json) -> bytes:
+    kind, api_version = f"{resource.kind}List", resource.api_version
     head = _encode({"kind": kind, "apiVersion": api_version, "metadata": metadata})
-    return b'%b,"items":[%b]}' % (head[:-1], items)
+    return b'%b,"items":[%b]}' % (head[:-1], b",".join(items))
 
 
 def shown(
@@ -256,12 +269,12 @@ class Watching:
         self._view = view
         self._columns = True  # are still to be told, of a Table
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
         """Ends with an error, or when the time is over that was asked for."""
         asked, cache = self._asked, self._cache
         first: list[Entry] = []
-        since = asked.version or 0
-        if (asked.initial is not False and not since) or asked.initial:
+        since = asked.version or cache.version
+        if asked.initial or (asked.initial is None and not asked.version):
             first, since = cache.list(self._resource.key, self._namespace), cache.version
         try:
             if since > cache.version:
@@ -278,7 +291,7 @@ class Watching:
         except ApiError as error:
             yield b'{"type":"ERROR","object":%b}\n' % _encode(error.status())
 
-    async def _follow(self, watch: Watch) -> AsyncIterator[bytes]:
+    async def _follow(self, watch: Watch) -> AsyncGenerator[bytes, None]:
         asked, now = self._asked, anyio.current_time()
         end = math.inf if asked.timeout is None else now + asked.timeout
         due = self._next_bookmark(now)

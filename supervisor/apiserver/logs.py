@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
@@ -198,7 +198,9 @@ class Logs:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    async def blocks(self, pod: Entry, id: ContainerId, asked: LogOptions) -> AsyncIterator[bytes]:
+    async def blocks(
+        self, pod: Entry, id: ContainerId, asked: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         """The log of an instance in pieces. Raises OSError where it cannot be read."""
         writer = _Writer(asked)
         path = log_path(self._state_dir, pod.namespace, pod.name, id)

@@ -17,13 +17,15 @@ let in any more, watches and logs end as after a timeout, and what is being writ
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -32,7 +34,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from supervisor.apiserver import bodies, discovery, listing, logs, openapi
+from supervisor.apiserver import bodies, discovery, listing, logs
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
@@ -42,13 +44,13 @@ from supervisor.apiserver.contract import (
     Json,
     Registry,
     Resource,
+    WriteOptions,
     bad_request,
     not_found,
 )
 from supervisor.apiserver.listing import ListOptions, Watching
 from supervisor.apiserver.negotiation import (
     JSON,
-    PATCHES,
     Query,
     View,
     delete_options,
@@ -209,8 +211,6 @@ class Server:
             raise _no_such_path() if parts[0] not in ("api", "apis") else _not_allowed()
         if parts[0] in _HEALTH and len(parts) <= 2:
             return _health(request, parts)
-        if parts == ["openapi", "v2"]:
-            return _static(openapi.v2(), openapi.V2_TYPE)
         accept = request.headers.get("Accept", "")
         document, media = self._document(parts, accept, request.headers.get("Host", ""))
         if document is None:
@@ -233,8 +233,6 @@ class Server:
                 return {"paths": [*paths, "/openapi/v2", "/openapi/v3", "/version"]}, ""
             case ["version"]:
                 return discovery.version(), ""
-            case ["openapi", "v3", *place]:
-                return (openapi.v3("/".join(place)) if place else openapi.v3_index()), ""
             case ["api" | "apis" as root]:
                 if version := discovery.aggregated_version(accept):
                     return discovery.aggregated(root, version), discovery.aggregated_type(version)
@@ -293,8 +291,7 @@ class Server:
             case (("exec" | "attach" | "portforward" | "proxy"), _):
                 if self._streams is None:
                     raise _no_such_path()
-                with self._listener():
-                    return await self._streams(call)
+                return await self._stream(self._streams, call)
             case _, "get":
                 return self._get(call)
             case _, "create":
@@ -331,39 +328,77 @@ class Server:
         if make is None:
             return listing.list_objects(self._cache, call.resource, call.namespace, asked, shows)
         objects = [o for o in make(call.namespace) if asked.selector.matches(o)]
-        return listing.shown_made(call.resource, objects, asked, shows)
+        metadata = {"resourceVersion": str(self._cache.version)}
+        return listing.shown_objects(call.resource, objects, metadata, asked, shows)
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         asked = listing.options(call.resource, call.query, name=call.name)
         watching = Watching(
             self._cache, call.resource, call.namespace, asked, view(_accept(call.request))
         )
-        with self._listener() as scope:
-            if asked.timeout is not None:  # it ends by itself, unless nobody reads it
-                scope.deadline = anyio.current_time() + asked.timeout + _ENDING
-            return await _streamed(call.request, JSON, watching.blocks())
+        return await self._streamed(call.request, JSON, watching.blocks(), asked.timeout)
 
     async def _log(self, call: Call) -> web.StreamResponse:
         asked, entry = logs.options(call.query, call.name), self._entry(call)
         id = logs.instance(entry.object, asked)
-        with self._listener():
-            blocks = self._logs.blocks(entry, id, asked)
-            if call.request.headers.get("Upgrade", "").lower() == "websocket":
-                return await _over_websocket(call.request, blocks)
-            return await _streamed(call.request, "text/plain", blocks)
+        blocks = self._logs.blocks(entry, id, asked)
+        if call.request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._over_websocket(call.request, blocks)
+        return await self._streamed(call.request, "text/plain", blocks)
 
-    @contextlib.contextmanager
-    def _listener(self) -> Iterator[anyio.CancelScope]:
-        """One who stays for a while, but not longer than the server."""
+    # --- answers that go on ---------------------------------------------------------------------
+
+    async def _stream(self, streams: Streams, call: Call) -> web.StreamResponse:
+        with self._listener():
+            return await streams(call)
+        # The server has ended meanwhile, and nothing more can be said.
+        return web.Response(status=503)
+
+    async def _streamed(
+        self,
+        request: web.BaseRequest,
+        media: str,
+        blocks: AsyncGenerator[bytes, None],
+        timeout: float | None = None,
+    ) -> web.StreamResponse:
+        """What comes is sent at once."""
+        response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache"})
+        response.enable_chunked_encoding()
+        with self._listener() as scope:
+            if timeout is not None:  # they end by themselves, unless nobody reads them
+                scope.deadline = anyio.current_time() + timeout + _ENDING
+            async with contextlib.aclosing(blocks):
+                await response.prepare(request)
+                async for block in blocks:
+                    await response.write(block)
+        return response
+
+    async def _over_websocket(
+        self, request: web.BaseRequest, blocks: AsyncGenerator[bytes, None]
+    ) -> web.StreamResponse:
+        """Each block is a message; what the client says is not listened to."""
+        response = web.WebSocketResponse(protocols=("binary.k8s.io", "base64.binary.k8s.io"))
+        with self._listener():
+            async with contextlib.aclosing(blocks):
+                await response.prepare(request)
+                as_text = response.ws_protocol == "base64.binary.k8s.io"
+                listening = asyncio.ensure_future(_until_closed(response))
+                sending = asyncio.ensure_future(_send(response, blocks, as_text=as_text))
+                try:
+                    await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in (listening, sending):
+                        task.cancel()
+                    await asyncio.gather(listening, sending, return_exceptions=True)
+        await response.close()
+        return response
+
+    def _listener(self) -> _Listener:
+        """One who stays for a while, but not longer than the server. Raises ApiError 429."""
         if self._closing or len(self._listening) >= LISTENERS:
             text = f"Too many requests: {len(self._listening)} clients are watching already"
             raise ApiError(429, "TooManyRequests", text, retry_after=1)
-        with anyio.CancelScope() as scope:
-            self._listening.add(scope)
-            try:
-                yield scope
-            finally:
-                self._listening.discard(scope)
+        return _Listener(self._listening)
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -381,27 +416,10 @@ class Server:
         return self._answered(call, await self._to_its_end(work), warnings)
 
     async def _change(self, call: Call) -> web.StreamResponse:
-        request = call.request
-        options = write_options(call.query, request.headers.get("User-Agent", ""))
-        if request.method == "PUT":
-            body, warnings, _ = await self._body_and_options(call)
-            change, is_apply = bodies.replacement(call.resource, body, options), False
-        else:
-            kind = PATCHES.get(_media(request))
-            if kind is None:
-                text = (
-                    "the body of the request was in an unknown format - accepted media types "
-                    f"include: {', '.join(PATCHES)}"
-                )
-                raise ApiError(415, "UnsupportedMediaType", text)
-            is_apply = kind == "apply"
-            if is_apply and not call.query.text("fieldManager"):
-                raise bad_request("PatchOptions: fieldManager: Required value: for an apply")
-            if "force" in call.query and not is_apply:
-                raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
-            change, warnings = bodies.patch(
-                call.resource, kind, await request.read(), options, call.subresource
-            )
+        if call.request.method != "PUT":
+            raise _not_allowed()
+        body, warnings, options = await self._body_and_options(call)
+        change, is_apply = bodies.replacement(body), False
         work = self._registry.update(
             call.resource,
             call.namespace,
@@ -447,7 +465,7 @@ class Server:
         body = bodies.decode(_media(call.request), raw).body if raw.strip() else {}
         return delete_options(call.query, body)
 
-    async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], Any]:
+    async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], WriteOptions]:
         request = call.request
         options = write_options(call.query, request.headers.get("User-Agent", ""))
         decoded = bodies.decode(_media(request), await request.read())
@@ -477,6 +495,27 @@ class Server:
         self._writing.discard(task)
         if not task.cancelled():
             task.exception()  # is told to who waits for it, if anybody does
+
+
+class _Listener:
+    """A scope that is cancelled when the server ends: what is in it is left then."""
+
+    def __init__(self, among: set[anyio.CancelScope]) -> None:
+        self._among = among
+        self._scope = anyio.CancelScope()
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._among.add(self._scope)
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._among.discard(self._scope)
+        return self._scope.__exit__(kind, error, trace)
 
 
 class _GoneError(Exception):
@@ -576,50 +615,14 @@ def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
     return response
 
 
-async def _streamed(
-    request: web.BaseRequest, media: str, blocks: AsyncIterator[bytes]
-) -> web.StreamResponse:
-    """An answer that goes on: what comes is sent at once."""
-    response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache"})
-    response.enable_chunked_encoding()
-    async with contextlib.aclosing(blocks):  # type: ignore[type-var]  # they are generators
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            async for block in blocks:
-                await response.write(block)
-    return response
-
-
-async def _over_websocket(
-    request: web.BaseRequest, blocks: AsyncIterator[bytes]
-) -> web.StreamResponse:
-    """Each block is a message; what the client says is not listened to."""
-    response = web.WebSocketResponse(protocols=("binary.k8s.io", "base64.binary.k8s.io"))
-    async with contextlib.aclosing(blocks):  # type: ignore[type-var]  # they are generators
-        await response.prepare(request)
-        as_text = response.ws_protocol == "base64.binary.k8s.io"
-        listening = asyncio.ensure_future(_until_closed(response))
-        sending = asyncio.ensure_future(_send(response, blocks, as_text=as_text))
-        try:
-            await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (listening, sending):
-                task.cancel()
-            await asyncio.gather(listening, sending, return_exceptions=True)
-        await response.close()
-    return response
-
-
 async def _until_closed(response: web.WebSocketResponse) -> None:
     async for _ in response:
         pass
 
 
 async def _send(
-    response: web.WebSocketResponse, blocks: AsyncIterator[bytes], *, as_text: bool
+    response: web.WebSocketResponse, blocks: AsyncGenerator[bytes, None], *, as_text: bool
 ) -> None:
-    import base64
-
     async for block in blocks:
         if as_text:
             await response.send_str(base64.b64encode(block).decode())
