@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 import anyio
 
-from supervisor.api import codec, objects, v1
+from supervisor.api import codec, objects, schema
 from supervisor.apiserver import metadata, reading, reviews
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
@@ -42,13 +42,6 @@ from supervisor.store.contract import Edit, Store
 
 PROTECTED = ("default", "kube-node-lease", "kube-public", "kube-system")
 _TRIES = 8  # to draw a name that is free
-
-# The models of the kinds that have one. The others are taken as they are.
-_MODELS: Mapping[str, type[v1.Model]] = {
-    "ConfigMap": v1.ConfigMap,
-    "Event": v1.Event,
-    "Secret": v1.Secret,
-}
 
 
 class ObjectRegistry:
@@ -213,13 +206,26 @@ class ObjectRegistry:
     def _typed(
         self, resource: Resource, body: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
-        model = _MODELS.get(resource.kind)
-        if model is None:
-            return body, ()
+        model = schema.MODELS[resource.api_version, resource.kind]
         value, warnings = reading.typed(resource, model, body, options.validation)
         return codec.to_plain(value), warnings
 
     # --- delete ---------------------------------------------------------------------------------
+
+    async def finalize(self, namespace: str) -> None:
+        """Nothing is in a namespace that is being deleted any more: it may go."""
+        resource = resources.NAMESPACES
+        async with self._lock(resource, "", namespace):
+            entry = self.cache.get("namespaces", "", namespace)
+            if entry is None:
+                return
+            spec = entry.object.get("spec") or {}
+            left = [each for each in spec.get("finalizers") or () if each != objects.KUBERNETES]
+            new = entry.object | {"spec": spec | {"finalizers": left}}
+            if _is_held(resource, new):
+                await self._store_object(resource, "", namespace, new)
+            else:
+                await self._remove(resource, "", namespace)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions
