@@ -148,8 +148,29 @@ def read(content: bytes | str, source: str) -> tuple[list[Document], list[Proble
     return [item for document in documents for item in document.items()], problems
 
 
+def read_body(content: bytes, form: str) -> tuple[Any, tuple[str, ...]]:
+    """The one value of a request, `json` or `yaml`, and the paths of keys that are there twice.
+
+    The last one of those counts. Raises ValueError with what is wrong with the text.
+    """
+    try:
+        read_text = _read_json if form == "json" else _read_yaml
+        documents, problems = read_text(_text(content), "")
+    except _SyntaxError as error:
+        place = f"line {error.line}, column {error.col}: " if error.line else ""
+        raise ValueError(f"{place}{error.text}") from None
+    if len(documents) != 1:
+        raise ValueError(f"{'no value' if not documents else 'more than one value'} in the text")
+    return documents[0].data, tuple(problem.path for problem in problems)
+
+
 def _syntax(source: str, line: int, col: int, text: str, path: str = "") -> Problem:
     return Problem(Severity.ERROR, source, line, col, path, text)
+
+
+def _already_set(source: str, path: Path, line: int, col: int, first: int) -> Problem:
+    text = f"key {show(path[-1])} already set in line {first}"
+    return _syntax(source, line, col, text, render(path))
 
 
 def _text(content: bytes | str) -> str:
@@ -246,8 +267,8 @@ def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
     problems = []
     if duplicates:
         problems = [
-            _syntax(source, line, col, f"key {show(key)} already set in line {first}")
-            for key, line, col, first in islice(_json_duplicates(text), MAX_FINDINGS)
+            _already_set(source, path, line, col, first)
+            for path, line, col, first in islice(_json_duplicates(text), MAX_FINDINGS)
         ]
     return documents, problems
 
@@ -337,31 +358,33 @@ def _json_key(word: str) -> str:
     return key
 
 
-def _json_duplicates(text: str) -> Iterator[tuple[str, int, int, int]]:
-    """Key, line, column, line of the first one; over all documents of the text."""
+def _json_duplicates(text: str) -> Iterator[tuple[Path, int, int, int]]:
+    """Path, line, column, line of the first one; over all documents of the text."""
     lines = _Lines(text)
     stack: list[dict[str, int] | None] = []
+    path: list[Any] = []  # of the value that is read, a part for each collection around it
     expects_key = False
     for token in _JSON_TOKEN.finditer(text):
         word = token[0]
-        if word == "{":
-            stack.append({})
-            expects_key = True
-        elif word == "[":
-            stack.append(None)
-            expects_key = False
+        if word in "{[":
+            expects_key = word == "{"
+            stack.append({} if expects_key else None)
+            path.append("" if expects_key else 0)
         elif word in "}]":
             stack.pop()
+            path.pop()
             expects_key = False
-        elif word == ",":
-            expects_key = bool(stack) and stack[-1] is not None
+        elif word == "," and stack:
+            expects_key = stack[-1] is not None
+            if not expects_key:
+                path[-1] += 1
         elif expects_key and word != ":":
             keys = stack[-1]
             assert keys is not None
-            name = _json_key(word)
+            name = path[-1] = _json_key(word)
             line, col = lines.at(token.start())
             if name in keys:
-                yield name, line, col, keys[name]
+                yield tuple(path), line, col, keys[name]
             keys.setdefault(name, line)
             expects_key = False
 
@@ -574,10 +597,8 @@ class _Composer:
                 self._merge(parent, node, event)
                 return
             if key in parent.own and len(self.problems) < MAX_FINDINGS:
-                path = render(tuple(self._path(key)))
-                first = parent.own[key]
-                text = f"key {show(key)} already set in line {first}"
-                self.problems.append(_syntax(self._source, *spot, text, path))
+                path = tuple(self._path(key))
+                self.problems.append(_already_set(self._source, path, *spot, parent.own[key]))
             parent.own[key] = spot[0]
             parent.data[key] = node.data
             parent.place.keys[key] = spot, node.place
