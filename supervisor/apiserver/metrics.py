@@ -56,7 +56,9 @@ def usage(pid: int) -> Usage | None:
 
 def machine() -> Usage:
     with open("/proc/stat", encoding="ascii") as file:
-        user, nice, system, _idle, _iowait, irq, soft, steal = map(int, file.readline().split()[1:9])
+        user, nice, system, _idle, _iowait, irq, soft, steal = map(
+            int, file.readline().split()[1:9]
+        )
     with open("/proc/meminfo", encoding="ascii") as file:
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in file}
     used = sizes["MemTotal"] - sizes.get("MemAvailable", sizes["MemFree"])
