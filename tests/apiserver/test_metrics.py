@@ -39,7 +39,7 @@ class Machine:
 
 @pytest.mark.anyio
 async def test_use_is_told_per_container_of_the_pods_that_run(fake_clock: Clock) -> None:
-    programs = {"a": Program(), "b": Program()}
+    programs = {"a": Program(), "b": Program(), "c": Program()}
     async with api(fake_clock, programs) as a:
         machine = Machine(fake_clock)
         told = Metrics(a.cache, a.world.node, look=machine.look, machine=machine.whole)
@@ -48,7 +48,8 @@ async def test_use_is_told_per_container_of_the_pods_that_run(fake_clock: Clock)
         body["metadata"]["labels"] = {"app": "web"}
         await a.create("pods", body)
         await a.create("namespaces", {"metadata": {"name": "other"}})
-        await a.create("pods", pod("late"), "other")
+        other = pod("late", containers=[{"name": "c", "command": ["c"]}])
+        await a.create("pods", other, "other")
         await a.clock.sleep(10)
         found = await told.pods("default")
         [metric] = found
@@ -68,6 +69,7 @@ async def test_use_is_told_per_container_of_the_pods_that_run(fake_clock: Clock)
         assert await told.pod("default", "none") is None
         late = await told.pod("other", "late")
         assert late is not None
+        assert late["metadata"]["name"] == "late"
 
 
 @pytest.mark.anyio
