@@ -26,6 +26,8 @@ from supervisor.errors import ExitCode, ManifestError, PodvisorError, StatusErro
 COMMANDS = {
     "run": "Run pods in the foreground, from their first process to their last.",
     "serve": "Run a durable node: containers outlive it, and it takes them on again.",
+    "get": "Show objects of a node: pods, events, nodes, configmaps and more.",
+    "describe": "Show all about objects of a node, with events, probes, hooks and ends.",
     "status": "Say what a durable node has stored, also when none runs.",
     "validate": "Check manifests and say everything that is wrong with them.",
     "lint": "Say what manifests get wrong about starts, probes and shutdowns, with numbers.",
@@ -46,7 +48,7 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"supervisor.cli.{cmd_name}")
+        module = importlib.import_module("supervisor.cli." + cmd_name.replace("-", "_"))
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(
             cmd_name,
