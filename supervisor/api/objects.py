@@ -66,13 +66,18 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 def check_metadata(rules: Rules, body: Json) -> Iterator[Finding]:
-    """The rules of names, labels and annotations. The object has a name."""
+    """The rules of names, labels, annotations and finalizers."""
     meta = body["metadata"]
     at: Path = ("metadata",)
-    for detail in rules.name(meta["name"]):
-        yield invalid((*at, "name"), meta["name"], detail)
+    name = meta.get("name") or ""
+    if not name:
+        yield required((*at, "name"))
+    else:
+        for detail in rules.name(name):
+            yield invalid((*at, "name"), name, detail)
     known = {key: meta[key] for key in ("namespace", "labels", "annotations") if meta.get(key)}
-    read, _ = codec.decode(known | {"name": "x"}, v1.ObjectMeta)
+    # A name of another form was looked at above, and not all kinds have a namespace.
+    read, _ = codec.decode({"namespace": "x"} | known | {"name": "x"}, v1.ObjectMeta)
     yield from validation.check_metadata(read)
     for index, finalizer in enumerate(meta.get("finalizers") or ()):
         path = (*at, "finalizers", index)

@@ -423,7 +423,7 @@ def qualified_name(text: str) -> Iterator[str]:
         yield f"name part {_QUALIFIED_TEXT}"
 
 
-def _label_value(text: str) -> Iterator[str]:
+def label_value(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL_VALUE, text):
@@ -525,7 +525,7 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     yield from _all((*path, "namespace"), meta.namespace, dns_label(meta.namespace))
     for key, value in meta.labels.items():
         yield from _of_key((*path, "labels"), key, qualified_name(key))
-        yield from _all((*path, "labels", Key(key)), value, _label_value(value))
+        yield from _all((*path, "labels", Key(key)), value, label_value(value))
     for key in meta.annotations:
         yield from _of_key((*path, "annotations"), key, qualified_name(key.lower()))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
@@ -1360,7 +1360,7 @@ def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
     """The Secret if nothing is wrong, with its namespace and `stringData` merged into `data`, and
     all findings. No text has a value of the Secret in it, however wrong its type is."""
     read, shown = codec.decode(data, v1.Secret)
-    misread = [_without_value(finding, data) for finding in shown]
+    misread = [without_value(finding, data) for finding in shown]
     meta = _own_metadata(read.metadata)
     read = replace(read, metadata=meta)
     values = {key: unbase64(text) for key, text in read.data.items()}
@@ -1418,7 +1418,7 @@ def _check_object(read: v1.ConfigMap | v1.Secret) -> Iterator[Finding]:
         )
 
 
-def _without_value(finding: Finding, data: Any) -> Finding:
+def without_value(finding: Finding, data: Any) -> Finding:
     """Of a Secret: what is wrong, without what is there."""
     if finding.type is not Type.INVALID:
         return finding

@@ -126,7 +126,8 @@ def without_version(body: Json) -> Json:
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.severity is Severity.ERROR]
+    """Each once: some rules are those of several places."""
+    return [f for f in dict.fromkeys(findings) if f.severity is Severity.ERROR]
 
 
 def warnings(findings: Iterable[Finding]) -> tuple[str, ...]:

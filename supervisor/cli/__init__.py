@@ -28,8 +28,10 @@ COMMANDS = {
     "serve": "Run a durable node: containers outlive it, and it takes them on again.",
     "up": "Have pods run on the project's node in the background.",
     "down": "Delete pods, and end the node that `up` has started.",
+    "get": "Show objects of a node: pods, events, nodes, configmaps and more.",
+    "describe": "Show all about objects of a node, with events, probes, hooks and ends.",
     "apply": "Create or change objects as manifests say.",
-    "delete": "Delete objects.",
+    "delete": "Delete objects gracefully.",
     "wait": "Wait until something is so of objects.",
     "restart": "Replace pods by equal ones.",
     "condition": "Set conditions of a pod: its readiness gates.",
@@ -54,7 +56,7 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"supervisor.cli.{cmd_name}")
+        module = importlib.import_module("supervisor.cli." + cmd_name.replace("-", "_"))
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(
             cmd_name,

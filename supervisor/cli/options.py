@@ -53,3 +53,10 @@ Selector = Annotated[
     str,
     typer.Option("--selector", "-l", metavar="SELECTOR", help="Only those with such labels: a=b."),
 ]
+AllNamespaces = Annotated[
+    bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces, not of one.")
+]
+FieldSelector = Annotated[
+    str,
+    typer.Option(metavar="SELECTOR", help="Only those with such fields: status.phase=Running."),
+]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 import anyio
@@ -44,6 +44,7 @@ from supervisor.lifecycle.facts import (
     KillContainer,
     KillSent,
     LogsDropped,
+    ProbeObserved,
     RemoveContainers,
     SandboxDied,
     SandboxReady,
@@ -140,6 +141,11 @@ class PodWorker:
     def status(self) -> v1.PodStatus:
         """The status last committed."""
         return self.record.status
+
+    @property
+    def latest_probes(self) -> Collection[ProbeObserved]:
+        """What each probe of the pod gave last, in this life of the node."""
+        return self._prober.latest.values()
 
     def tell(self, *facts: Fact) -> None:
         self._mailbox.extend(facts)

@@ -18,7 +18,14 @@ from msgspec import Struct
 
 from supervisor.api import v1
 from supervisor.lifecycle import hooks, reasons
-from supervisor.lifecycle.facts import Action, HookKind, Instant, KillContainer, StopContainer
+from supervisor.lifecycle.facts import (
+    Action,
+    HookKind,
+    Instant,
+    KillContainer,
+    StopContainer,
+    rfc3339,
+)
 
 if TYPE_CHECKING:
     from supervisor.lifecycle.record import ContainerRecord, PodRecord
@@ -79,6 +86,22 @@ def trace(
     over = reasons.TERMINAL_PHASES
     if after.status.phase in over and before.status.phase not in over:
         yield Mark(at=at, moment=Moment.OVER, note=after.status.phase)
+
+
+def plain(trail: tuple[Mark, ...]) -> list[dict[str, object]]:
+    """The marks as plain data: `seconds` since the pod began to end, `time` in RFC 3339."""
+    begin = trail[0].at.boot if trail else 0.0
+    return [
+        {
+            "seconds": round(mark.at.boot - begin, 3),
+            "time": rfc3339(mark.at),
+            "event": str(mark.moment),
+            **({"container": mark.container} if mark.container else {}),
+            **({"pid": mark.pid} if mark.pid else {}),
+            **({"note": mark.note} if mark.note else {}),
+        }
+        for mark in trail
+    ]
 
 
 def gets_traffic(record: PodRecord) -> bool:

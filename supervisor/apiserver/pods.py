@@ -1,0 +1,206 @@
+"""Pods, as far as the API has a say in them: the node runs them and tells what becomes of them.
+
+A pod is never written to the store from here. What a client asks for is checked as a manifest is,
+handed to the node, and awaited in the cache: whoever was answered that a pod is there can read it,
+and finds it again after a crash. The registry holds the lock of the name and knows the namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from supervisor.api import codec, v1, validation
+from supervisor.api.problems import Finding, not_supported
+from supervisor.apiserver import metadata, reading
+from supervisor.apiserver.cache import Cache, Entry
+from supervisor.apiserver.contract import (
+    Answer,
+    ApiError,
+    DeleteOptions,
+    Json,
+    Pods,
+    Resource,
+    WriteOptions,
+    conflict,
+    forbidden,
+    not_found,
+)
+from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle.facts import rfc3339
+
+_SOON = 30.0  # seconds in which the node has stored what it was asked for, unless its disk is full
+
+
+class PodStorage:
+    """Creates, changes and deletes the pods of one node."""
+
+    def __init__(self, cache: Cache, pods: Pods) -> None:
+        self._cache = cache
+        self._pods = pods
+        self._node = pods.node
+
+    async def create(
+        self, resource: Resource, namespace: str, name: str, body: Json, options: WriteOptions
+    ) -> Answer:
+        """`body` has its name and place. There is no pod of this name."""
+        asked = {key: value for key, value in body.items() if key != "status"}
+        pod, warnings = reading.typed(resource, v1.Pod, asked, options.validation)
+        here = self._node.policy.node_name
+        judged, findings = self._judge(pod, here)
+        refused = metadata.errors(findings)
+        if refused:
+            raise metadata.invalid(resource, name, refused)
+        self._check_schedulable(resource, name, pod)
+        given = pod.metadata
+        judged = replace(
+            judged,
+            metadata=replace(
+                judged.metadata,
+                generate_name=given.generate_name,
+                managed_fields=given.managed_fields,
+            ),
+            spec=replace(judged.spec, node_name=here, **_account(judged.spec)),
+        )
+        warnings += metadata.warnings(findings)
+        if options.dry_run:
+            return Answer(object=self._imagined(judged, body), created=True, warnings=warnings)
+        worker = self._pods.run(judged)
+        uid = worker.pod.metadata.uid
+        await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
+        entry = self._cache.get("pods", namespace, name)
+        made = entry.object if entry is not None else codec.to_plain(worker.pod)
+        return Answer(object=made, created=True, warnings=warnings)
+
+    def _judge(self, pod: v1.Pod, here: str) -> tuple[v1.Pod, list[Finding]]:
+        """The pod with its defaults, and what is wrong with it here."""
+        # What is so already needs no warning, and the name was made by the server.
+        spec = pod.spec
+        asked = replace(
+            pod,
+            metadata=replace(
+                pod.metadata, generate_name="", managed_fields=(), resource_version="", uid=""
+            ),
+            spec=replace(spec, node_name="") if spec.node_name == here else spec,
+        )
+        judged, findings = validation.check(asked)
+        if spec.node_name not in ("", here):
+            path = ("spec", "nodeName")
+            findings = [f for f in findings if f.path != path]
+            findings.append(not_supported(path, spec.node_name, [here]))
+        if not metadata.errors(findings):
+            findings = findings + self._pods.admit(judged)
+        return judged, findings
+
+    def _check_schedulable(self, resource: Resource, name: str, pod: v1.Pod) -> None:
+        here = self._node.policy.node_name
+        node = self._cache.get("nodes", "", here)
+        cordoned = node is not None and (node.object.get("spec") or {}).get("unschedulable")
+        # Who names the node asks no scheduler.
+        if cordoned and pod.spec.node_name != here:
+            why = f"node {here} is cordoned, and there is no other: kubectl uncordon {here}"
+            raise forbidden(resource, name, why)
+
+    def _imagined(self, pod: v1.Pod, body: Json) -> Json:
+        """As it would be, if it were not only asked what if."""
+        plain = codec.to_plain(replace(pod, status=v1.PodStatus(phase="Pending")))
+        stamp = rfc3339(self._node.clock.now())
+        uid = metadata.of(body).get("uid") or ""
+        meta = plain["metadata"] | {"creationTimestamp": stamp, "generation": 1, "uid": uid}
+        return plain | {"metadata": meta}
+
+    # --- the end --------------------------------------------------------------------------------
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions
+    ) -> Answer:
+        entry = self._cache.get("pods", namespace, name)
+        worker = self._worker(entry)
+        if entry is None or worker is None:
+            raise not_found(resource, name)
+        check_preconditions(resource, entry, options)
+        if options.dry_run:
+            return Answer(object=entry.object)
+        grace = options.grace
+        if grace is not None and grace < 0:
+            grace = 1
+        self._node.delete(worker, grace)
+        uid = entry.uid
+
+        def is_going(now: Entry | None) -> bool:
+            if now is None or now.uid != uid:
+                return True
+            meta = now.object["metadata"]
+            if "deletionTimestamp" not in meta:
+                return False
+            # Asking again only shortens.
+            return grace is None or meta.get("deletionGracePeriodSeconds", 0) <= max(grace, 1)
+
+        before = entry.object["metadata"]
+        if grace is not None and before.get("deletionGracePeriodSeconds", grace) < grace:
+            return Answer(object=entry.object)
+        await self._until(resource, namespace, name, is_going)
+        now = self._cache.get("pods", namespace, name)
+        return Answer(object=now.object if now is not None and now.uid == uid else entry.object)
+
+    async def evict(self, resource: Resource, namespace: str, name: str, body: Json) -> Answer:
+        """A deletion that a budget might forbid, if there were any."""
+        asked = body.get("deleteOptions") or {}
+        grace = asked.get("gracePeriodSeconds")
+        wanted = asked.get("preconditions") or {}
+        options = DeleteOptions(
+            grace=grace if isinstance(grace, int) else None,
+            uid=wanted.get("uid") or "",
+            resource_version=wanted.get("resourceVersion") or "",
+            dry_run=bool(asked.get("dryRun")),
+        )
+        await self.delete(resource, namespace, name, options)
+        done = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "code": 201,
+        }
+        return Answer(object=done, created=True)
+
+    # --- what they share ------------------------------------------------------------------------
+
+    def _worker(self, entry: Entry | None) -> PodWorker | None:
+        if entry is None:
+            return None
+        uid = entry.uid
+        return next((w for w in self._node.workers if w.pod.metadata.uid == uid), None)
+
+    async def _until(
+        self, resource: Resource, namespace: str, name: str, test: Callable[[Entry | None], bool]
+    ) -> None:
+        if not await self._cache.until("pods", namespace, name, test, _SOON):
+            raise ApiError(
+                504,
+                "Timeout",
+                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s and goes '
+                "on trying: is there room on its disk?",
+                name=name,
+                kind=resource.plural,
+            )
+
+
+def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions) -> None:
+    """Raises ApiError (Conflict) unless the object is the one that is meant."""
+    for what, wanted, there in (
+        ("UID", options.uid, entry.uid),
+        ("ResourceVersion", options.resource_version, str(entry.version)),
+    ):
+        if wanted and wanted != there:
+            why = (
+                f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: "
+                f"{there}"
+            )
+            raise conflict(resource, entry.name, why)
+
+
+def _account(spec: v1.PodSpec) -> dict[str, str]:
+    account = spec.service_account_name or "default"
+    return {"service_account": account, "service_account_name": account}
