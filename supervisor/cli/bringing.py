@@ -105,9 +105,7 @@ class _Pod:
 
     @property
     def is_up(self) -> bool:
-        if self.known is None or not self.uid:
-            return False
-        return narration.is_ready(self.known) or self.known.status.phase == reasons.SUCCEEDED
+        return bool(self.known is not None and self.uid and is_up(self.known))
 
     @property
     def trouble(self) -> str:
@@ -116,13 +114,22 @@ class _Pod:
             return "was deleted"
         if self.known is None or not self.uid:
             return ""
-        if self.known.status.phase == reasons.FAILED:
-            return reasons.FAILED
-        for status in _statuses(self.known):
-            waiting = status.state.waiting
-            if waiting is not None and waiting.reason in _STUCK:
-                return f"{status.name} is in {waiting.reason}"
-        return ""
+        return trouble(self.known)
+
+
+def is_up(pod: v1.Pod) -> bool:
+    return narration.is_ready(pod) or pod.status.phase == reasons.SUCCEEDED
+
+
+def trouble(pod: v1.Pod) -> str:
+    """Why a pod does not come up; empty where it may yet."""
+    if pod.status.phase == reasons.FAILED:
+        return reasons.FAILED
+    for status in _statuses(pod):
+        waiting = status.state.waiting
+        if waiting is not None and waiting.reason in _STUCK:
+            return f"{status.name} is in {waiting.reason}"
+    return ""
 
 
 def _body(home: LoadedPod) -> Json:

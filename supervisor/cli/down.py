@@ -57,15 +57,13 @@ def command(
             complain(str(problem))
         if wrong:
             raise ManifestError(manifests.summary(wrong))
-        kinds = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
         chosen = [
             removing.Target(PODS, home.pod.metadata.namespace, home.pod.metadata.name)
             for home in loaded.pods
         ]
-        chosen += [
-            removing.Target(kinds[each.kind], each.metadata.namespace, each.metadata.name)
-            for each in (*loaded.config_maps, *loaded.secrets)
-        ]
+        for kind, objects in ((CONFIG_MAPS, loaded.config_maps), (SECRETS, loaded.secrets)):
+            metas = [each.metadata for each in objects]
+            chosen += [removing.Target(kind, meta.namespace, meta.name) for meta in metas]
         if place is None and loaded.project.found:
             place = find_state_dir(loaded.project.root)
     node = client(place)
