@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from supervisor.errors import UsageError
 
 _STEP = re.compile(
-    r"""\.(?P<name>(?:[^.\[\]\\'"{}]|\\.)+)
+    r"""\.(?P<name>(?:[^.\[\]\\'"{}\s]|\\.)+)
     |\[(?P<index>-?[0-9]+)\]
     |\[(?P<all>\*)\]
     |\['(?P<single>[^']*)'\]
