@@ -160,7 +160,8 @@ class Api:
             made={"pods.metrics.k8s.io": metrics.pods, "nodes.metrics.k8s.io": nodes},
         )
         while doors.opened:
-            await self._server.open(*doors.opened.pop())
+            await self._server.open(*doors.opened[-1])
+            doors.opened.pop()
 
     def logs_grown(self) -> None:
         """Log files may have grown."""
