@@ -148,16 +148,12 @@ class Api:
         self._logs = Logs(self.cache, self._state_dir)
         self.cache.follow(self._changed)
         metrics = Metrics(self.cache, pods.node)
-
-        async def nodes(_: str) -> list[dict[str, object]]:
-            return [await metrics.node()]
-
         self._server = Server(
             self.cache,
             registry,
             self._logs,
             node=pods.node,
-            made={"pods.metrics.k8s.io": metrics.pods, "nodes.metrics.k8s.io": nodes},
+            made={"pods.metrics.k8s.io": metrics.pods, "nodes.metrics.k8s.io": metrics.nodes},
         )
         while doors.opened:
             await self._server.open(*doors.opened[-1])

@@ -28,6 +28,7 @@ from supervisor.api import v1
 from supervisor.api.problems import Problem, Severity
 from supervisor.kubelet.volumes import on_thread
 from supervisor.project import manifests
+from supervisor.project.homes import NODE_NAME
 from supervisor.project.manifests import Loaded, LoadedPod
 from supervisor.runtime.spec import Configuration
 
@@ -35,7 +36,7 @@ from supervisor.runtime.spec import Configuration
 # lost its file or the file is only broken.
 SOURCE = "podvisor/source"
 
-# As the kubelet says where a pod came from, and what it was there: that one is replaced when its file
+# As the kubelet says where a pod came from, and what it was there: it is replaced when its file
 # says something else, and not when somebody has labelled it.
 CONFIG_SOURCE = "kubernetes.io/config.source"
 CONFIG_HASH = "kubernetes.io/config.hash"
@@ -233,8 +234,9 @@ def sourced(home: LoadedPod) -> LoadedPod:
     """With the file it came from, and what it was there."""
     meta = home.pod.metadata
     own = {SOURCE: os.path.abspath(home.source), CONFIG_HASH: _digest(home.pod)}
-    pod = replace(home.pod, metadata=replace(meta, annotations=meta.annotations | own))
-    return replace(home, pod=pod)
+    meta = replace(meta, annotations=meta.annotations | own)
+    spec = replace(home.pod.spec, node_name=NODE_NAME)
+    return replace(home, pod=replace(home.pod, metadata=meta, spec=spec))
 
 
 def is_same(known: v1.Pod, wanted: v1.Pod) -> bool:
@@ -244,7 +246,8 @@ def is_same(known: v1.Pod, wanted: v1.Pod) -> bool:
         return True
     # Another version of podvisor may have counted otherwise.
     annotations = {k: v for k, v in old.annotations.items() if k not in (SOURCE, CONFIG_HASH)}
-    return known.spec == wanted.spec and (old.labels, annotations) == (new.labels, new.annotations)
+    spec = replace(known.spec, node_name=wanted.spec.node_name)
+    return spec == wanted.spec and (old.labels, annotations) == (new.labels, new.annotations)
 
 
 def _digest(pod: v1.Pod) -> str:

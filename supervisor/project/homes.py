@@ -150,57 +150,6 @@ class Homes:
         ] + list(mounts.group_problems(pod, private_tmp=home.project.private_tmp))
 
 
-def node_info(self, pod: v1.Pod) -> spec.NodeInfo:
-        """What this machine is to a pod."""
-        return self.info_of(self.of(pod))
-
-    def info_of(self, home: LoadedPod) -> spec.NodeInfo:
-        names = (*home.project.pass_env, *self._pass_env)
-        return replace(
-            self.info,
-            working_dir=home.directory,
-            environ=tuple(spec.inherited(self._environ, names).items()),
-            given=tuple((dict(home.project.given) | dict(self._given)).items()),
-            configuration=self.configuration,
-            images=home.project.images,
-            private_tmp=home.project.private_tmp,
-        )
-
-    def policy(self, project: Project, policy: NodePolicy) -> NodePolicy:
-        """The node's policy for one pod: what was said here before podvisor.toml."""
-        initial, longest = self._delays
-        first = initial or project.backoff_initial or policy.backoff_initial
-        most = longest or project.backoff_max or policy.backoff_max
-        # Who asks for a long first delay has not asked for a shorter longest one.
-        return replace(policy, backoff_initial=first, backoff_max=max(first, most))
-
-    def on_disk(self, pod: v1.Pod) -> str:
-        """The warning that volumes which belong in memory are not there; empty where they are."""
-        names = [volume.name for volume in pod.spec.volumes if mounts.belongs_in_memory(volume)]
-        if not names or self.info.memory_dir:
-            return ""
-        return (
-            "warning: there is no tmpfs to write to (XDG_RUNTIME_DIR, /run, /dev/shm): these "
-            f"volumes are on disk, in {self.info.state_dir}: {', '.join(names)}"
-        )
-
-    def needs_namespaces(self, home: LoadedPod) -> list[str]:
-        """What is wrong with a pod because in mode group nothing can be mounted for it, and /proc/1
-        is not its containers' main."""
-        if self.info.isolation is not Isolation.GROUP:
-            return []
-        pod = home.pod
-        whose = f"{home.source}: error: pod {pod.metadata.name}"
-        return [
-            f"{whose}, container {c.name}: {problem}"
-            for c in (*pod.spec.init_containers, *pod.spec.containers)
-            if (problem := spec.group_problem(c, home.project.images)) is not None
-        ] + [
-            f"{whose}: {path}: {problem}"
-            for path, problem in mounts.group_problems(pod, private_tmp=home.project.private_tmp)
-        ]
-
-
 def node_info(isolation: Isolation, state_dir: str, memory_dir: str = "") -> spec.NodeInfo:
     """What containers can be told about this machine."""
     disk = os.statvfs(state_dir)
