@@ -442,6 +442,43 @@ async def test_a_pod_is_bound_already(fake_clock: Clock) -> None:
         assert "is already assigned to node" in error.message
 
 
+async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_are_not(
+    fake_clock: Clock,
+) -> None:
+    """§1.2.8"""
+    async with api(fake_clock) as a:
+        await a.create("pods", pod(readinessGates=[{"conditionType": "example.com/one"}]))
+        await a.clock.sleep(1)
+
+        def ready() -> str:
+            found = a.get("pods", "web")
+            assert found is not None
+            conditions = {c["type"]: c["status"] for c in found["status"]["conditions"]}
+            return str(conditions["Ready"])
+
+        assert ready() == "False"
+        gate = {"type": "example.com/one", "status": "True", "reason": "Asked"}
+        changes = {"status": {"conditions": [gate], "message": "hello"}}
+        answer = await a.change("pods", "web", changes, subresource="status")
+        assert answer.object["status"]["message"] == "hello"
+        assert ready() == "True"
+        found = a.get("pods", "web")
+        assert found is not None
+        assert "message" not in found["status"]
+        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        answer = await a.change("pods", "web", own, subresource="status")
+        assert answer.object["status"]["conditions"][0]["status"] == "False"
+        assert answer.warnings == (
+            "status.conditions[Ready] is set by the node, which overwrites it",
+        )
+        await a.clock.sleep(1)
+        assert ready() == "True"
+        wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
+        error = await refusal(a.change("pods", "web", wrong, subresource="status"))
+        assert error.code == 422
+        assert "status.conditions[0].status: Unsupported value" in error.message
+
+
 REVIEWS: dict[str, tuple[Json, Json]] = {
     "selfsubjectaccessreviews.authorization.k8s.io": (
         {"resourceAttributes": {"verb": "get", "resource": "pods"}},
