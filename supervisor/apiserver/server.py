@@ -107,7 +107,7 @@ class Call(Struct, frozen=True, kw_only=True):
 # Who serves exec, attach, portforward and proxy. Raises ApiError before it has answered.
 Streams = Callable[[Call], Awaitable[web.StreamResponse]]
 # A kind that is made when it is asked for (metrics): the objects in a namespace.
-Made = Callable[[str], list[Json]]
+Made = Callable[[str], Awaitable[list[Json]]]
 
 
 class Server:
@@ -259,10 +259,10 @@ class Server:
             raise _not_allowed()
         match verb:
             case "get":
-                return self._get(call)
+                return await self._get(call)
             case "list":
                 asked = listing.options(call.resource, call.query)
-                return _json(request, self._list(call, asked, view(_accept(request))))
+                return _json(request, await self._list(call, asked, view(_accept(request))))
             case "watch":
                 return await self._watch(call)
             case "create":
@@ -293,7 +293,7 @@ class Server:
                     raise _no_such_path()
                 return await self._stream(self._streams, call)
             case _, "get":
-                return self._get(call)
+                return await self._get(call)
             case _, "create":
                 return await self._post(call)
             case _:
@@ -301,12 +301,12 @@ class Server:
 
     # --- reading --------------------------------------------------------------------------------
 
-    def _get(self, call: Call) -> web.StreamResponse:
+    async def _get(self, call: Call) -> web.StreamResponse:
         shows = view(_accept(call.request))
         listing.check_version(self._cache, call.query.version())
         make = self._made.get(call.resource.key)
         if make is not None:
-            named = (o for o in make(call.namespace) if o["metadata"]["name"] == call.name)
+            named = (o for o in await make(call.namespace) if o["metadata"]["name"] == call.name)
             object = next(named, None)
             if object is None:
                 raise not_found(call.resource, call.name)
@@ -323,11 +323,11 @@ class Server:
             raise not_found(call.resource, call.name)
         return entry
 
-    def _list(self, call: Call, asked: ListOptions, shows: View) -> bytes:
+    async def _list(self, call: Call, asked: ListOptions, shows: View) -> bytes:
         make = self._made.get(call.resource.key)
         if make is None:
             return listing.list_objects(self._cache, call.resource, call.namespace, asked, shows)
-        objects = [o for o in make(call.namespace) if asked.selector.matches(o)]
+        objects = [o for o in await make(call.namespace) if asked.selector.matches(o)]
         metadata = {"resourceVersion": str(self._cache.version)}
         return listing.shown_objects(call.resource, objects, metadata, asked, shows)
 
