@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from supervisor.api import codec, v1, validation
+from supervisor.api import codec, kinds, v1, validation
 from supervisor.api.problems import Finding, not_supported
 from supervisor.apiserver import metadata, reading
 from supervisor.apiserver.cache import Cache, Entry
@@ -23,6 +23,7 @@ from supervisor.apiserver.contract import (
     Pods,
     Resource,
     WriteOptions,
+    bad_request,
     conflict,
     forbidden,
     not_found,
@@ -48,7 +49,7 @@ class PodStorage:
     ) -> Answer:
         """`body` has its name and place. There is no pod of this name."""
         asked = {key: value for key, value in body.items() if key != "status"}
-        pod, warnings = reading.typed(resource, v1.Pod, asked, options.validation)
+        pod, warnings = reading.typed(v1.Pod, asked, options.validation)
         here = self._node.policy.node_name
         judged, findings = self._judge(pod, here)
         refused = metadata.errors(findings)
@@ -132,7 +133,7 @@ class PodStorage:
         """The conditions that the node does not own are set. All else is answered as it was asked
         for, and stays as the node knows it to be."""
         body = entry.object | {"status": wanted.get("status") or {}}
-        asked, warnings = reading.typed(resource, v1.Pod, body, options.validation)
+        asked, warnings = reading.typed(v1.Pod, body, options.validation)
         answer = codec.to_plain(asked)
         known = _conditions(entry)
         new: list[v1.PodCondition] = []
@@ -200,14 +201,16 @@ class PodStorage:
 
     async def evict(self, resource: Resource, namespace: str, name: str, body: Json) -> Answer:
         """A deletion that a budget might forbid, if there were any."""
-        asked = body.get("deleteOptions") or {}
-        grace = asked.get("gracePeriodSeconds")
-        wanted = asked.get("preconditions") or {}
+        eviction, _ = reading.typed(kinds.Eviction, body, "Ignore")
+        if eviction.metadata.name not in ("", name):
+            raise bad_request("name in URL does not match name in Eviction object")
+        asked = eviction.delete_options or kinds.DeleteOptions()
+        wanted = asked.preconditions or kinds.Preconditions()
         options = DeleteOptions(
-            grace=grace if isinstance(grace, int) else None,
-            uid=wanted.get("uid") or "",
-            resource_version=wanted.get("resourceVersion") or "",
-            dry_run=bool(asked.get("dryRun")),
+            grace=asked.grace_period_seconds,
+            uid=wanted.uid or "",
+            resource_version=wanted.resource_version or "",
+            dry_run=bool(asked.dry_run),
         )
         await self.delete(resource, namespace, name, options)
         done = {

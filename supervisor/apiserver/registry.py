@@ -212,7 +212,7 @@ class ObjectRegistry:
         self, resource: Resource, body: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
         model = schema.MODELS[resource.api_version, resource.kind]
-        value, warnings = reading.typed(resource, model, body, options.validation)
+        value, warnings = reading.typed(model, body, options.validation)
         return codec.to_plain(value), warnings
 
     # --- delete ---------------------------------------------------------------------------------

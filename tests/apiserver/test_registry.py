@@ -349,6 +349,29 @@ async def test_a_full_disk_is_an_error_and_nothing_is_changed(
         await a.create("configmaps", config_map())
 
 
+async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        made = (await a.create("configmaps", config_map())).object
+        [entry] = made["metadata"]["managedFields"]
+        assert (entry["manager"], entry["operation"]) == ("test", "Update")
+        assert entry["fieldsV1"] == {"f:data": {".": {}, "f:key": {}}}
+        other = WriteOptions(field_manager="other")
+        changed = (await a.change("configmaps", "settings", {"data": {"b": "c"}}, options=other))
+        managers = {
+            entry["manager"]: entry["fieldsV1"]
+            for entry in changed.object["metadata"]["managedFields"]
+        }
+        assert managers["other"] == {"f:data": {"f:b": {}}}
+        pods = (await a.create("pods", pod())).object["metadata"]["managedFields"]
+        assert "f:nodeName" not in pods[0]["fieldsV1"]["f:spec"]
+        # An apply has seen to it itself.
+        applied = WriteOptions(field_manager="x", applied=True)
+        await a.change("configmaps", "settings", {"data": {"b": "d"}}, options=applied)
+        found = a.get("configmaps", "settings")
+        assert found is not None
+        assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"test", "other"}
+
+
 # --- pods --------------------------------------------------------------------------------------
 
 
@@ -430,7 +453,7 @@ async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> 
         found = a.get("pods", "web")
         assert found is not None
         assert found["metadata"]["deletionGracePeriodSeconds"] == 3
-        error = await refusal(a.post("pods", "nothing", "eviction", body))
+        error = await refusal(a.post("pods", "nothing", "eviction", {}))
         assert error.code == 404
 
 
