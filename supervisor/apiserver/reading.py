@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from supervisor.api import codec, v1, validation
-from supervisor.api.problems import Type, join, render
+from supervisor.api import schema, v1, validation
 from supervisor.apiserver.contract import Json, Resource, bad_request
 
 T = TypeVar("T", bound=v1.Model)
@@ -22,17 +21,16 @@ def typed(
 
     `strictness`: Strict, Warn or Ignore. Raises ApiError (BadRequest).
     """
-    value, findings = codec.decode(body, model)
-    if resource.kind == "Secret":
-        findings = [validation.without_value(finding, body) for finding in findings]
-    unknown = [f'unknown field "{render(f.path)}"' for f in findings if f.type is Type.UNKNOWN]
-    wrong = [f for f in findings if f.type is not Type.UNKNOWN]
-    if wrong:
-        texts = "; ".join(join(f.type, render(f.path), f.text) for f in wrong)
+    checked = schema.check(model, body)
+    if checked.wrong:
+        wrong = checked.wrong
+        if resource.kind == "Secret":
+            wrong = tuple(validation.without_value(finding, body) for finding in wrong)
         raise bad_request(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a '
-            f"{resource.kind}: {texts}"
+            f"{resource.kind}: {'; '.join(map(str, wrong))}"
         )
-    if unknown and strictness == "Strict":
-        raise bad_request(f"strict decoding error: {', '.join(unknown)}")
-    return value, tuple(unknown) if strictness == "Warn" else ()
+    if checked.unknown and strictness == "Strict":
+        raise bad_request(f"strict decoding error: {', '.join(checked.unknown)}")
+    warnings = checked.unknown if strictness == "Warn" else ()
+    return schema.convert(body, model), warnings

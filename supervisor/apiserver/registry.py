@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 import anyio
 
-from supervisor.api import codec, objects, v1
-from supervisor.apiserver import metadata, reading, reviews
+from supervisor.api import codec, objects, schema
+from supervisor.apiserver import metadata, reading, resources, reviews
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
@@ -42,13 +42,6 @@ from supervisor.store.contract import Edit, Store
 
 PROTECTED = ("default", "kube-node-lease", "kube-public", "kube-system")
 _TRIES = 8  # to draw a name that is free
-
-# The models of the kinds that have one. The others are taken as they are.
-_MODELS: Mapping[str, type[v1.Model]] = {
-    "ConfigMap": v1.ConfigMap,
-    "Event": v1.Event,
-    "Secret": v1.Secret,
-}
 
 
 class ObjectRegistry:
@@ -213,9 +206,7 @@ class ObjectRegistry:
     def _typed(
         self, resource: Resource, body: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
-        model = _MODELS.get(resource.kind)
-        if model is None:
-            return body, ()
+        model = schema.MODELS[resource.api_version, resource.kind]
         value, warnings = reading.typed(resource, model, body, options.validation)
         return codec.to_plain(value), warnings
 
@@ -263,6 +254,50 @@ class ObjectRegistry:
             raise conflict(resource, name, f"pod {name} is already assigned to node {here!r}")
         raise ApiError(405, "MethodNotAllowed", "the server does not allow this method here")
 
+    # --- what the node itself writes ------------------------------------------------------------
+
+    async def keep(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        make: Callable[[Json | None], Json],
+        *,
+        synced: bool = True,
+    ) -> None:
+        """Have an object as the node wants it, its status included: what `make` gives, of what is
+        there, is taken to be right. Raises ApiError where it cannot be stored."""
+        rules = objects.RULES[resource.kind]
+        async with self._lock(resource, namespace, name):
+            entry = self.cache.get(resource.key, namespace, name)
+            old = None if entry is None else entry.object
+            new = metadata.addressed(resource, namespace, name, make(old))
+            if old is None:
+                stamp = rfc3339(self._clock.now())
+                new = metadata.begun(
+                    new, str(uuid.uuid4()), stamp, generation=1 if rules.counts else 0
+                )
+            else:
+                new = metadata.carried_over(old, new)
+            new = rules.defaults(new)
+            if new != old:
+                await self._store_object(resource, namespace, name, new, synced=synced)
+
+    async def finalize(self, namespace: str) -> None:
+        """Nothing is in a namespace that is being deleted any more: it may go."""
+        resource = resources.named("namespaces")
+        async with self._lock(resource, "", namespace):
+            entry = self.cache.get("namespaces", "", namespace)
+            if entry is None:
+                return
+            spec = entry.object.get("spec") or {}
+            left = [each for each in spec.get("finalizers") or () if each != objects.KUBERNETES]
+            new = entry.object | {"spec": spec | {"finalizers": left}}
+            if _is_held(resource, new):
+                await self._store_object(resource, "", namespace, new)
+            else:
+                await self._remove(resource, "", namespace)
+
     # --- storing --------------------------------------------------------------------------------
 
     def _lock(self, resource: Resource, namespace: str, name: str) -> anyio.Lock:
@@ -273,25 +308,28 @@ class ObjectRegistry:
         return lock
 
     async def _store_object(
-        self, resource: Resource, namespace: str, name: str, body: Json
+        self, resource: Resource, namespace: str, name: str, body: Json, *, synced: bool = True
     ) -> Json:
         """Store it; return it with its version."""
-        await self._edit(resource, namespace, name, metadata.without_version(body))
+        body = metadata.without_version(body)
+        await self._edit(resource, namespace, name, body, synced=synced)
         entry = self.cache.get(resource.key, namespace, name)
         # An event that came too late is gone at once.
         return body if entry is None else entry.object
 
     async def _remove(self, resource: Resource, namespace: str, name: str) -> None:
-        await self._edit(resource, namespace, name, None)
+        await self._edit(resource, namespace, name, None, synced=True)
 
-    async def _edit(self, resource: Resource, namespace: str, name: str, body: Json | None) -> None:
+    async def _edit(
+        self, resource: Resource, namespace: str, name: str, body: Json | None, *, synced: bool
+    ) -> None:
         edit = Edit(
             at=self._clock.now(),
             resource=resource.key,
             namespace=namespace,
             name=name,
             body=body,
-            synced=resource.key != "events",
+            synced=synced and resource.key != "events",
         )
         try:
             await self._store.edit(edit)
