@@ -538,7 +538,8 @@ class Client:
 
 def _asked(connection: _socket.socket, request: bytes) -> Response:
     try:
-        connection.sendall(request)
+        # No signal: commands that write to pipes let it end them.
+        connection.sendall(request, _socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionResetError):
         pass  # it may have answered before it has read all of it
     reader = _Reader(connection)

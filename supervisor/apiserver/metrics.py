@@ -129,26 +129,23 @@ class Metrics:
                 )
         return found
 
-    async def pod(self, namespace: str, name: str) -> Json | None:
-        """None: there is no such pod, or nothing of it runs."""
-        for found in await self.pods(namespace):
-            if found["metadata"]["name"] == name:
-                return found
-        return None
-
-    async def node(self) -> Json:
-        """NodeMetrics: of the whole machine, as its one node."""
+    async def nodes(self, namespace: str = "") -> list[Json]:
+        """NodeMetrics: of the whole machine, as its one node. Nodes have no namespace."""
+        del namespace
         before, now = await self._samples()
         name = self._node.policy.node_name
         entry = self._cache.get("nodes", "", name)
         meta = entry.object["metadata"] if entry is not None else {"name": name}
-        return {
-            "apiVersion": "metrics.k8s.io/v1beta1",
-            "kind": "NodeMetrics",
-            "metadata": _metadata(meta, now),
-            **_moment(before, now),
-            "usage": _quantities(before.machine, now.machine, now.at.boot - before.at.boot),
-        }
+        window = now.at.boot - before.at.boot
+        return [
+            {
+                "apiVersion": "metrics.k8s.io/v1beta1",
+                "kind": "NodeMetrics",
+                "metadata": _metadata(meta, now),
+                **_moment(before, now),
+                "usage": _quantities(before.machine, now.machine, window),
+            }
+        ]
 
     async def _samples(self) -> tuple[Sample, Sample]:
         """Two looks far enough from each other, the second just now. Who asks at the same time

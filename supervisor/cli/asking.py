@@ -111,10 +111,18 @@ def targets(words: Sequence[str], reader: Reader) -> list[Target]:
     return [Target(kind, name) for kind in kinds for name in names]
 
 
-def one(words: Sequence[str], reader: Reader, *, default: str = "pods") -> Target:
-    """The one object that a command is about: NAME of the default kind, or TYPE/NAME."""
-    word = words[0]
+def one(word: str, reader: Reader, *, default: str = "") -> Target:
+    """The one object of TYPE/NAME, or of NAME where there is a default type. Raises UsageError."""
     kind, _, name = word.rpartition("/")
-    if not name or "/" in kind:
-        raise UsageError(f"cannot tell which object {word} is: say NAME or TYPE/NAME")
+    if not name or "/" in kind or not (kind or default):
+        says = "NAME or TYPE/NAME" if default else "TYPE/NAME, as in pod/web"
+        raise UsageError(f"cannot tell which object {word} is: say {says}")
     return Target(reader.kind(kind or default), name)
+
+
+def pod(word: str) -> str:
+    """The name in POD or pod/POD. Raises UsageError."""
+    kind, _, name = word.rpartition("/")
+    if not name or kind not in ("", "pod", "pods", "po"):
+        raise UsageError(f"cannot tell which pod {word} is: say its name, or pod/NAME")
+    return name

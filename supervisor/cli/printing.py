@@ -49,7 +49,10 @@ def align(lines: Sequence[Sequence[str]], *, gap: int = 2, least: int = 0) -> st
 
 
 class Table:
-    """Prints Table objects of the API, one after the other, in columns that stay."""
+    """Prints Table objects of the API, one after the other, in columns that stay.
+
+    A table that is made here may give a column a `heading`, which is printed as it is.
+    """
 
     def __init__(
         self,
@@ -95,7 +98,9 @@ class Table:
         self._columns = [
             at for at, column in enumerate(columns) if self._wide or not column.get("priority")
         ]
-        self._names = [str(columns[at]["name"]).upper() for at in self._columns]
+        self._names = [
+            str(columns[at].get("heading") or columns[at]["name"].upper()) for at in self._columns
+        ]
         if self._namespaces:
             self._names.insert(0, "NAMESPACE")
         self._names += [key.rpartition("/")[2].upper() for key in self._label_columns]

@@ -66,9 +66,7 @@ async def test_use_is_told_per_container_of_the_pods_that_run(fake_clock: Clock)
         memory = [c["usage"]["memory"] for c in metric["containers"]]
         assert memory == [f"{pid * 1024}Ki" for pid in pids]
         assert len(await told.pods()) == 2
-        assert await told.pod("default", "none") is None
-        late = await told.pod("other", "late")
-        assert late is not None
+        [late] = await told.pods("other")
         assert late["metadata"]["name"] == "late"
 
 
@@ -79,14 +77,14 @@ async def test_a_look_that_is_not_too_old_is_the_beginning_of_the_window(
     async with api(fake_clock) as a:
         machine = Machine(fake_clock)
         told = Metrics(a.cache, a.world.node, look=machine.look, machine=machine.whole)
-        first = await told.node()
+        [first] = await told.nodes()
         assert first["usage"] == {"cpu": "1000000000n", "memory": "65536Ki"}
         assert machine.looks == 2
         await a.clock.sleep(15)
-        assert (await told.node())["window"] == "15.000s"
+        assert (await told.nodes())[0]["window"] == "15.000s"
         assert machine.looks == 3
         await a.clock.sleep(1000)
-        assert (await told.node())["window"] == "0.500s"
+        assert (await told.nodes())[0]["window"] == "0.500s"
 
 
 def test_a_look_sees_what_runs_below_a_process() -> None:

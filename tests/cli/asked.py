@@ -28,7 +28,8 @@ class Said(Struct, frozen=True):
 
 def podvisor(*words: str) -> Said:
     """Its exit code and what it printed."""
-    out, err = io.StringIO(), io.StringIO()
+    raw, err = io.BytesIO(), io.StringIO()
+    out = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
     before, sys.argv = sys.argv, ["podvisor", *words]
     cli.fail_with(cli.ExitCode.OK)  # what an earlier one has set does not hold
     try:
@@ -37,7 +38,7 @@ def podvisor(*words: str) -> Said:
             code = run()
     finally:
         sys.argv = before
-    return Said(int(code), out.getvalue(), err.getvalue())
+    return Said(int(code), raw.getvalue().decode(), err.getvalue())
 
 
 def table(*rows: tuple[object, ...], columns: str = "Name Ready Status IP*", **meta: str) -> Json:

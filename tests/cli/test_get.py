@@ -28,7 +28,7 @@ Get = Callable[..., Said]
 
 
 @pytest.fixture
-def api(tmp_path: pathlib.Path) -> Iterator[FakeApi]:
+def api(tmp_path: pathlib.Path, nothing_left: None) -> Iterator[FakeApi]:
     answers: dict[str, Answer | Callable[[Asked], Answer]] = {
         f"GET {PODS}": answer(TWO),
         f"GET {PODS}/web": answer(POD),

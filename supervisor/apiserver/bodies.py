@@ -1,0 +1,60 @@
+"""The bodies of requests, as objects; and of a PUT or PATCH, the change that it means.
+
+Bodies come as JSON, as YAML, and from newer kubectls as protobuf. What they mean to a kind is not
+looked at here, only that they are objects. Keys that are there twice are told, because nobody
+downstream could notice them; the last one counts.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from supervisor.api import codec
+from supervisor.apiserver.contract import ApiError, Change, Json, bad_request
+from supervisor.apiserver.negotiation import JSON
+
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+_FORMS = {"": "json", JSON: "json", "text/json": "json", YAML: "yaml", "text/yaml": "yaml"}
+
+
+class Decoded(Struct, frozen=True):
+    """The object of a body. `duplicates`: paths that it says more than once."""
+
+    body: Json
+    duplicates: tuple[str, ...] = ()
+
+    def judged(self, validation: str) -> tuple[str, ...]:
+        """The warnings about it. Raises ApiError where it was to be read strictly."""
+        found = tuple(f'duplicate field "{path}"' for path in self.duplicates)
+        if found and validation == "Strict":
+            raise bad_request(f"strict decoding error: {', '.join(found)}")
+        return found if validation == "Warn" else ()
+
+
+def decode(media: str, raw: bytes) -> Decoded:
+    """Raises ApiError 400, and 415 for other media types."""
+    form = _FORMS.get(media)
+    if form is None:
+        raise unsupported((JSON, YAML, PROTOBUF))
+    return _read(raw, form)
+
+
+def _read(raw: bytes, form: str) -> Decoded:
+    try:
+        body, duplicates = codec.read_body(raw, form)
+    except ValueError as error:
+        raise bad_request(f"cannot read the body: {error}") from error
+    if not isinstance(body, dict):
+        raise bad_request("cannot read the body: it must be an object")
+    return Decoded(body, duplicates)
+
+
+def unsupported(known: tuple[str, ...]) -> ApiError:
+    text = "the body of the request was in an unknown format - accepted media types include: "
+    return ApiError(415, "UnsupportedMediaType", text + ", ".join(known))
+
+
+def replacement(body: Json) -> Change:
+    """What a PUT means."""
+    return lambda _: body
