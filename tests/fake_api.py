@@ -87,6 +87,8 @@ class FakeApi:
                 return
             with connection, connection.makefile("rb") as incoming:
                 asked = _read(incoming)
+                if asked is None:
+                    continue
                 self.asked.append(asked)
                 path = asked.target.partition("?")[0]
                 for name in (f"{asked.method} {asked.target}", f"{asked.method} {path}"):
@@ -102,8 +104,12 @@ class FakeApi:
                     pass  # the client has seen enough
 
 
-def _read(incoming: Any) -> Asked:
-    method, target, _ = incoming.readline().decode().split()
+def _read(incoming: Any) -> Asked | None:
+    """None when nothing is asked."""
+    first = incoming.readline()
+    if not first:
+        return None
+    method, target, _ = first.decode().split()
     headers: dict[str, str] = {}
     while line := incoming.readline().strip():
         name, _, value = line.decode().partition(":")

@@ -26,11 +26,19 @@ from supervisor.errors import ExitCode, ManifestError, PodvisorError, StatusErro
 COMMANDS = {
     "run": "Run pods in the foreground, from their first process to their last.",
     "serve": "Run a durable node: containers outlive it, and it takes them on again.",
+    "up": "Have pods run on the project's node in the background.",
+    "down": "Delete pods, and end the node that `up` has started.",
     "get": "Show objects of a node: pods, events, nodes, configmaps and more.",
     "describe": "Show all about objects of a node, with events, probes, hooks and ends.",
     "logs": "Print what containers have written.",
     "events": "Show what was told about objects, the newest last.",
     "top": "Show how much processor and memory pods and the node use.",
+    "apply": "Create or change objects as manifests say.",
+    "delete": "Delete objects gracefully.",
+    "wait": "Wait until something is so of objects.",
+    "restart": "Replace pods by equal ones.",
+    "condition": "Set conditions of a pod: its readiness gates.",
+    "kubeconfig": "Print the line that has kubectl speak to the node.",
     "status": "Say what a durable node has stored, also when none runs.",
     "validate": "Check manifests and say everything that is wrong with them.",
     "lint": "Say what manifests get wrong about starts, probes and shutdowns, with numbers.",
@@ -118,9 +126,10 @@ def die_silently_on_signals(*, also_of_pipes: bool) -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     ours = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
-    if sys.argv[1:2] not in (["run"], ["serve"], ["rehearse"]) or not {"-h", "--help"}.isdisjoint(
-        ours
-    ):
+    if sys.argv[1:2] not in (["run"], ["serve"], ["up"], ["rehearse"]) or not {
+        "-h",
+        "--help",
+    }.isdisjoint(ours):
         die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # others take them
         gc.enable()
     for stream in (sys.stdout, sys.stderr):

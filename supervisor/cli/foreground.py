@@ -69,6 +69,7 @@ class Options(Struct, frozen=True, kw_only=True):
     output: str | None = None  # json, yaml or None
     timestamps: bool = False
     prefix: bool = True
+    shows_logs: bool = True
     pass_env: tuple[str, ...] = ()
     env_file: tuple[str, ...] = ()
     backoff_initial: float | None = None  # seconds
@@ -567,6 +568,8 @@ class Session:
             self._hint(f"{self._labels[uid]}/{name}", text)
 
     def _opened(self, id: ContainerId, label: str, *, from_end: bool = False) -> None:
+        if not self._options.shows_logs:
+            return
         launched = self._homes.specs[id]
         terminal = self._attached(id) if launched.tty else None
         self._output.open(id, label, launched.log_path, from_end=from_end, terminal=terminal)

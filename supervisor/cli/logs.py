@@ -72,9 +72,7 @@ def command(
             min=-1, metavar="LINES", help="Only the last lines; -1: all.", show_default=False
         ),
     ] = -1,
-    timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Time before each line.")
-    ] = False,
+    timestamps: options.Timestamps = False,
     limit_bytes: Annotated[
         int, typer.Option(min=0, metavar="BYTES", help="No more than that; 0: all.")
     ] = 0,

@@ -51,6 +51,12 @@ def command(
     backoff_initial: options.BackoffInitial = None,
     backoff_max: options.BackoffMax = None,
     strict: options.Strict = False,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background", help="As `up` starts it: shows no lines of containers, ends by `down`."
+        ),
+    ] = False,
 ) -> None:
     """Run a durable node: containers outlive it, and its next life takes them on again.
 
@@ -73,6 +79,7 @@ def command(
     chosen = foreground.Options(
         grace_period=grace_period,
         timestamps=timestamps,
+        shows_logs=not background,
         pass_env=manifests.variables("--pass-env", pass_env),
         maps=manifests.parse_maps(maps),
         backoff_initial=manifests.duration("--backoff-initial", backoff_initial),

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.api.problems import MAX_FINDINGS, Problem
-from supervisor.cli import complain, foreground, placement
+from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
 from supervisor.cli.sources import SOURCE, Sources
@@ -68,7 +68,7 @@ def serve(
             raise ManifestError(manifests.summary(problems))
         with DurableStateDir(place) as state:
             signals.hold()
-            state.note_command(["podvisor", *sys.argv[1:]], os.getcwd())
+            state.note_command(["podvisor", *_again(sys.argv[1:])], os.getcwd())
             launcher = connect_launcher(state.path) or spawn_launcher(
                 isolation, durable_in=state.path
             )
@@ -78,6 +78,13 @@ def serve(
             finally:
                 if not launcher.closed:
                     launcher.leave()
+
+
+def _again(words: list[str]) -> list[str]:
+    """What starts this node again: of one that `up` has started, another `up`."""
+    if background.OPTION not in words:
+        return words
+    return ["up", "-d", *(word for word in words[1:] if word != background.OPTION)]
 
 
 def default_place(paths: list[str]) -> str:

@@ -13,11 +13,11 @@ from supervisor.cli import COMMANDS, app
 @pytest.mark.parametrize(
     ("option", "commands"),
     [
-        ("--map", "run serve validate lint images probe rehearse"),
-        ("--strict", "run serve validate probe"),
-        ("--timestamps", "run serve"),
-        ("--isolation", "run serve rehearse"),
-        ("--pass-env", "run serve rehearse"),
+        ("--map", "run serve up validate lint images probe rehearse"),
+        ("--strict", "run serve up validate probe"),
+        ("--timestamps", "run serve up logs"),
+        ("--isolation", "run serve up rehearse"),
+        ("--pass-env", "run serve up rehearse"),
         ("--backoff-initial", "run serve"),
         ("--backoff-max", "run serve"),
     ],
