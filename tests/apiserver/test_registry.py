@@ -354,9 +354,9 @@ async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
         made = (await a.create("configmaps", config_map())).object
         [entry] = made["metadata"]["managedFields"]
         assert (entry["manager"], entry["operation"]) == ("test", "Update")
-        assert entry["fieldsV1"] == {"f:data": {".": {}, "f:key": {}}}
+        assert entry["fieldsV1"] == {"f:data": {"f:key": {}}}
         other = WriteOptions(field_manager="other")
-        changed = (await a.change("configmaps", "settings", {"data": {"b": "c"}}, options=other))
+        changed = await a.change("configmaps", "settings", {"data": {"b": "c"}}, options=other)
         managers = {
             entry["manager"]: entry["fieldsV1"]
             for entry in changed.object["metadata"]["managedFields"]
