@@ -93,12 +93,13 @@ NAME_LABEL = "kubernetes.io/metadata.name"
 
 def _namespace(body: Json) -> Json:
     meta = body["metadata"]
-    labels = (meta.get("labels") or {}) | {NAME_LABEL: meta["name"]}
+    labels = (meta.get("labels") or {}) | {NAME_LABEL: meta.get("name") or ""}
     spec = body.get("spec") or {}
     status = body.get("status") or {}
+    holding = [] if "deletionTimestamp" in meta else [KUBERNETES]
     return body | {
         "metadata": meta | {"labels": labels},
-        "spec": spec | {"finalizers": spec.get("finalizers") or [KUBERNETES]},
+        "spec": spec | {"finalizers": spec.get("finalizers") or holding},
         "status": status | {"phase": status.get("phase") or "Active"},
     }
 
