@@ -47,6 +47,7 @@ COMMANDS = {
     "lint": "Say what manifests get wrong about starts, probes and shutdowns, with numbers.",
     "images": "List the images of manifests, and what each stands for here.",
     "fields": "List what each manifest field does here.",
+    "schema": "Print a JSON schema of manifests, for editors.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
     "rehearse": "Delete pods under load, and say what their users would have noticed.",
     "doctor": "Say what this machine can do, and what stands in the way.",
