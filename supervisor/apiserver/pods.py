@@ -7,6 +7,7 @@ and finds it again after a crash. The registry holds the lock of the name and kn
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -59,7 +60,7 @@ class PodStorage:
         judged = self._admitted(resource, pod, judged, options)
         warnings += metadata.warnings(findings)
         if options.dry_run:
-            return Answer(object=self._imagined(judged, body), created=True, warnings=warnings)
+            return Answer(object=self._imagined(judged), created=True, warnings=warnings)
         worker = self._pods.run(judged)
         uid = worker.pod.metadata.uid
         await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
@@ -117,13 +118,11 @@ class PodStorage:
             why = f"node {here} is cordoned, and there is no other: kubectl uncordon {here}"
             raise forbidden(resource, name, why)
 
-    def _imagined(self, pod: v1.Pod, body: Json) -> Json:
+    def _imagined(self, pod: v1.Pod) -> Json:
         """As it would be, if it were not only asked what if."""
         plain = codec.to_plain(replace(pod, status=v1.PodStatus(phase="Pending")))
         stamp = rfc3339(self._node.clock.now())
-        uid = metadata.of(body).get("uid") or ""
-        meta = plain["metadata"] | {"creationTimestamp": stamp, "generation": 1, "uid": uid}
-        return plain | {"metadata": meta}
+        return metadata.begun(plain, str(uuid.uuid4()), stamp, generation=1)
 
     # --- changes --------------------------------------------------------------------------------
 

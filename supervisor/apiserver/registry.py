@@ -182,6 +182,7 @@ class ObjectRegistry:
             wanted = old | {"status": wanted.get("status") or {}}
         elif rules.has_status:
             wanted = wanted | {"status": old.get("status") or {}}
+        wanted = wanted | {name: old[name] for name in rules.owned}
         wanted, warnings = self._typed(resource, wanted, options)
         new = rules.defaults(metadata.carried_over(old, wanted))
         stamp = rfc3339(self._clock.now())
