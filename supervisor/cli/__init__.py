@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from supervisor._version import __version__
+from supervisor.cli import completing
 from supervisor.errors import ExitCode, ManifestError, PodvisorError, StatusError
 
 # name -> what it does; the module has the command's name.
@@ -50,6 +51,7 @@ COMMANDS = {
     "schema": "Print a JSON schema of manifests, for editors.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
     "rehearse": "Delete pods under load, and say what their users would have noticed.",
+    "completion": "Print what makes a shell complete commands, types and names.",
     "doctor": "Say what this machine can do, and what stands in the way.",
 }
 
@@ -145,6 +147,8 @@ def main() -> NoReturn:
 
 def _guarded() -> int:
     command: Any = typer.main.get_command(app)
+    if completing.VARIABLE in os.environ:
+        completing.prepare()
     try:
         # Usage errors, --help and typer.Exit leave through SystemExit.
         command(args=sys.argv[1:], prog_name="podvisor")
