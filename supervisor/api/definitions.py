@@ -5,8 +5,8 @@ of the API read them for `explain`, and to learn how lists merge; editors comple
 manifests with them. What a schema says about a field is what the support table says: what
 podvisor does with it. Names and extensions (`x-kubernetes-...`) are those of Kubernetes.
 
-All of it is derived from the types; facts of its own are only which fields are required, in which
-package a type is, and a sentence for each kind.
+All of it is derived from the types; facts of its own are only which fields are required, which
+words they may hold, in which package a type is, and a sentence for each kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from supervisor.api import codec, kinds, schema, v1
+from supervisor.api import codec, kinds, schema, v1, validation
 from supervisor.api import fields as support
 from supervisor.api.problems import show
 from supervisor.api.schema import MODELS, Field
@@ -214,6 +214,33 @@ _KIND_DOCS: dict[type[v1.Model], str] = {
     v1.StatefulSet: "Pods with names. Manifests only: its template runs once, as one pod.",
 }
 
+# The words that a field may hold; a test holds them against those of validation.
+_WORDS: dict[tuple[type[v1.Model], str], tuple[str, ...]] = {
+    (v1.Container, "imagePullPolicy"): ("Always", "IfNotPresent", "Never"),
+    (v1.Container, "restartPolicy"): ("Always", "Never", "OnFailure"),
+    (v1.Container, "terminationMessagePolicy"): ("FallbackToLogsOnError", "File"),
+    (v1.ContainerPort, "protocol"): ("SCTP", "TCP", "UDP"),
+    (v1.ContainerRestartRule, "action"): ("Restart", "RestartAllContainers"),
+    (v1.ContainerRestartRuleOnExitCodes, "operator"): ("In", "NotIn"),
+    (v1.HTTPGetAction, "scheme"): ("HTTP", "HTTPS"),
+    (v1.HostPathVolumeSource, "type"): (
+        "",
+        "BlockDevice",
+        "CharDevice",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+    ),
+    (v1.Lifecycle, "stopSignal"): validation.STOP_SIGNALS,
+    (v1.PodOS, "name"): ("linux", "windows"),
+    (v1.PodSpec, "dnsPolicy"): ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    (v1.PodSpec, "restartPolicy"): ("Always", "Never", "OnFailure"),
+    (v1.VolumeMount, "mountPropagation"): ("Bidirectional", "HostToContainer", "None"),
+    (v1.VolumeMount, "recursiveReadOnly"): ("Disabled", "Enabled", "IfPossible"),
+}
+
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _TIME, _MICRO_TIME = f"{_META}.Time", f"{_META}.MicroTime"
@@ -270,6 +297,8 @@ class _Building:
         out |= {"type": "object", "properties": {}}
         for name, (_, annotation) in codec.fields(type_).items():
             value = self._value(annotation, type_) | _merging(schema.fields(type_)[name])
+            if (type_, name) in _WORDS:
+                value["enum"] = list(_WORDS[type_, name])
             description = _described().get((type_, name))
             if description:
                 if "$ref" in value:  # which may have no neighbours
@@ -445,6 +474,8 @@ def _strict(value: Any) -> Any:
             out["type"] = [*(one["type"] for one in inner), "null"]
         elif key == "type":
             out["type"] = [inner, "null"]
+        elif key == "enum":
+            out[key] = [*inner, None]
         elif key == "properties":  # whose names may be the words of a schema
             out[key] = {name: _strict(one) | _port(name, one) for name, one in inner.items()}
             out["additionalProperties"] = False
