@@ -2,9 +2,8 @@
 
 The API server patches, applies and stores objects as the dictionaries they came as. What it has
 to know about their fields is asked here, and is the same for all: whether a list is merged by a
-key or replaced (`field`), whether a body fits its kind (`check`), and the JSON schemas that
-clients and editors are told (`definitions`). All of it is derived from the types of `v1.py` and
-`kinds.py`; the only facts of its own are which lists have keys, and which fields are required.
+key or replaced (`field`), and whether a body fits its kind (`check`). It is derived from the types
+of `v1.py` and `kinds.py`; the only facts of its own are which lists have keys.
 
 Nothing here decides whether an object is valid: that is `validation.py`.
 """
@@ -134,7 +133,7 @@ _ATOMIC_FIELDS = {
     (v1.ReplicationControllerSpec, "selector"),
     (kinds.ServiceSpec, "selector"),
 }
-_ATOMIC = frozenset(
+ATOMIC = frozenset(
     [
         v1.FileKeySelector,
         v1.KeySelector,
@@ -175,17 +174,18 @@ def fields(type_: type[v1.Model]) -> dict[str, Field]:
 
 def _field(owner: type[v1.Model], name: str, annotation: str) -> Field:
     collection, inner = codec.parts(annotation)
-    type_ = _model(inner, owner)
+    type_ = model_of(inner, owner)
     if collection == "list":
         return _list(owner, name, type_)
     if collection == "map" or inner == "Opaque":
         return Field(shape="map", type=type_, atomic=(owner, name) in _ATOMIC_FIELDS)
     if type_ is None:
         return Field(shape="scalar")
-    return Field(shape="object", type=type_, atomic=type_ in _ATOMIC)
+    return Field(shape="object", type=type_, atomic=type_ in ATOMIC)
 
 
-def _model(annotation: str, owner: type[v1.Model]) -> type[v1.Model] | None:
+def model_of(annotation: str, owner: type[v1.Model]) -> type[v1.Model] | None:
+    """The type that an annotation of `owner` names; None of a scalar."""
     if "[" in annotation:
         return None  # a map of lists
     type_ = codec.model(annotation, owner.__module__)
