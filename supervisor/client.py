@@ -175,8 +175,21 @@ class Response:
         """How long to wait for each further piece; None: for ever."""
         self._reader.socket.settimeout(seconds)
 
+    @property
+    def rest(self) -> bytes:
+        """What has come behind the head of an answer without a body."""
+        return self._reader.buffered
+
     def close(self) -> None:
         self._reader.socket.close()
+
+
+class Upgraded(NamedTuple):
+    """A connection that speaks another protocol now."""
+
+    connection: _socket.socket
+    rest: bytes  # what has come behind the answer
+    protocol: str
 
 
 class Client:
@@ -473,6 +486,30 @@ class Client:
             raise refusal
         return response
 
+    def upgrade(
+        self, path: str, *, query: Mapping[str, object], protocols: tuple[str, ...]
+    ) -> Upgraded:
+        """Ask for a WebSocket; the connection is the caller's from then on."""
+        # A key proves that no cache between us has answered; there is none on a unix socket.
+        headers = [f"GET {path}{_query(query)} HTTP/1.1", "Host: localhost", "Connection: Upgrade"]
+        headers += ["User-Agent: podvisor", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        headers += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+        headers += [f"Sec-WebSocket-Protocol: {', '.join(protocols)}"]
+        connection = self.connect()
+        try:
+            response = _asked(connection, "\r\n".join(headers).encode() + b"\r\n\r\n")
+            refusal = _refusal(response) if response.status != 101 else None
+        except TimeoutError as error:
+            connection.close()
+            raise self._silent() from error
+        except BaseException:
+            connection.close()
+            raise
+        if refusal is not None:
+            response.close()
+            raise refusal
+        return Upgraded(connection, response.rest, response.header("sec-websocket-protocol"))
+
     def connect(self) -> _socket.socket:
         """A connection to the node's API, for whoever speaks on it himself. Raises NodeError."""
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -551,7 +588,7 @@ class _Reader:
 
     def __init__(self, connection: _socket.socket) -> None:
         self.socket = connection
-        self._buffer = b""
+        self.buffered = b""
 
     def _more(self) -> bytes:
         try:
@@ -560,12 +597,12 @@ class _Reader:
             return b""
 
     def _line(self, most: int = _MAX_HEAD) -> str:
-        while b"\n" not in self._buffer:
+        while b"\n" not in self.buffered:
             more = self._more()
-            if not more or len(self._buffer) > most:
+            if not more or len(self.buffered) > most:
                 raise NodeError("the node has ended in the middle of its answer")
-            self._buffer += more
-        line, _, self._buffer = self._buffer.partition(b"\n")
+            self.buffered += more
+        line, _, self.buffered = self.buffered.partition(b"\n")
         return line.rstrip(b"\r").decode("latin-1")
 
     def head(self) -> tuple[int, list[tuple[str, str]]]:
@@ -593,17 +630,17 @@ class _Reader:
 
     def _exactly(self, size: int) -> Iterator[bytes]:
         while size > 0:
-            piece = self._buffer or self._more()
+            piece = self.buffered or self._more()
             if not piece:
                 raise NodeError("the node has ended in the middle of its answer")
-            self._buffer = piece[size:]
+            self.buffered = piece[size:]
             piece = piece[:size]
             size -= len(piece)
             yield piece
 
     def _to_the_end(self) -> Iterator[bytes]:
-        while piece := self._buffer or self._more():
-            self._buffer = b""
+        while piece := self.buffered or self._more():
+            self.buffered = b""
             yield piece
 
 
@@ -655,9 +692,9 @@ def _encoded(body: Body) -> bytes:
 def _query(values: Mapping[str, object]) -> str:
     pairs: list[str] = []
     for name, value in values.items():
+        if value is None or value is False or value == "":
+            continue
         for each in value if isinstance(value, (list, tuple)) else (value,):
-            if each is None or each is False or each == "":
-                continue
             text = "true" if each is True else str(each)
             pairs.append(f"{name}={_quoted(text)}")
     return "?" + "&".join(pairs) if pairs else ""

@@ -5,8 +5,8 @@ of the API read them for `explain`, and to learn how lists merge; editors comple
 manifests with them. What a schema says about a field is what the support table says: what
 podvisor does with it. Names and extensions (`x-kubernetes-...`) are those of Kubernetes.
 
-All of it is derived from the types; facts of its own are only which fields are required, in which
-package a type is, and a sentence for each kind.
+All of it is derived from the types; facts of its own are only which fields are required, which
+words they may hold, in which package a type is, and a sentence for each kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from supervisor.api import codec, kinds, schema, v1
+from supervisor.api import codec, kinds, schema, v1, validation
 from supervisor.api import fields as support
 from supervisor.api.problems import show
 from supervisor.api.schema import MODELS, Field
@@ -214,6 +214,33 @@ _KIND_DOCS: dict[type[v1.Model], str] = {
     v1.StatefulSet: "Pods with names. Manifests only: its template runs once, as one pod.",
 }
 
+# The words that a field may hold; a test holds them against those of validation.
+_WORDS: dict[tuple[type[v1.Model], str], tuple[str, ...]] = {
+    (v1.Container, "imagePullPolicy"): ("Always", "IfNotPresent", "Never"),
+    (v1.Container, "restartPolicy"): ("Always", "Never", "OnFailure"),
+    (v1.Container, "terminationMessagePolicy"): ("FallbackToLogsOnError", "File"),
+    (v1.ContainerPort, "protocol"): ("SCTP", "TCP", "UDP"),
+    (v1.ContainerRestartRule, "action"): ("Restart", "RestartAllContainers"),
+    (v1.ContainerRestartRuleOnExitCodes, "operator"): ("In", "NotIn"),
+    (v1.HTTPGetAction, "scheme"): ("HTTP", "HTTPS"),
+    (v1.HostPathVolumeSource, "type"): (
+        "",
+        "BlockDevice",
+        "CharDevice",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+    ),
+    (v1.Lifecycle, "stopSignal"): validation.STOP_SIGNALS,
+    (v1.PodOS, "name"): ("linux", "windows"),
+    (v1.PodSpec, "dnsPolicy"): ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    (v1.PodSpec, "restartPolicy"): ("Always", "Never", "OnFailure"),
+    (v1.VolumeMount, "mountPropagation"): ("Bidirectional", "HostToContainer", "None"),
+    (v1.VolumeMount, "recursiveReadOnly"): ("Disabled", "Enabled", "IfPossible"),
+}
+
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _TIME, _MICRO_TIME = f"{_META}.Time", f"{_META}.MicroTime"
@@ -270,6 +297,8 @@ class _Building:
         out |= {"type": "object", "properties": {}}
         for name, (_, annotation) in codec.fields(type_).items():
             value = self._value(annotation, type_) | _merging(schema.fields(type_)[name])
+            if (type_, name) in _WORDS:
+                value["enum"] = list(_WORDS[type_, name])
             description = _described().get((type_, name))
             if description:
                 if "$ref" in value:  # which may have no neighbours
@@ -368,3 +397,97 @@ def _sentence(row: support.Row) -> str:
     if row.value is None:
         return f"{row.support.capitalize()}{note}."
     return f"{show(row.value)} is {row.support}{note}."
+
+
+# --- for editors -------------------------------------------------------------------------------
+
+# What manifests hold that is run, and what those refer to.
+_MANIFESTS: tuple[type[v1.Model], ...] = (
+    v1.Pod,
+    v1.Deployment,
+    v1.StatefulSet,
+    v1.DaemonSet,
+    v1.ReplicaSet,
+    v1.ReplicationController,
+    v1.Job,
+    v1.CronJob,
+    kinds.PodTemplate,
+    v1.ConfigMap,
+    v1.Secret,
+)
+_REFERENCE = "#/definitions/"
+# An apiVersion of Kubernetes' own: other groups have the name of a domain.
+_BUILT_IN = r"^(?![^/]*\.[^/]*/)"
+
+
+def for_editors() -> Json:
+    """One schema (draft 7) of everything that a manifest may be.
+
+    Unlike the server's it knows no other fields than those of the model, so that a typing error
+    shows. Kinds that are not run may look like anything. Null is the same as absent everywhere.
+    """
+    of_types = {name: _strict(value) for name, value in definitions(_MANIFESTS, _REFERENCE).items()}
+    by_type = {type_: name for name, type_ in MODELS.items()}
+    names = [by_type[type_] for type_ in _MANIFESTS]
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Kubernetes manifests, as podvisor runs them",
+        "type": "object",
+        "required": ["apiVersion", "kind"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"anyOf": [{"enum": [kind for _, kind in names]}, {"type": "string"}]},
+        },
+        "allOf": [
+            *(
+                _when(kind, _reference_to(type_), api_version)
+                for type_, (api_version, kind) in zip(_MANIFESTS, names, strict=True)
+            ),
+            _when("List", {"properties": {"items": {"type": "array", "items": {"$ref": "#"}}}}),
+        ],
+        "definitions": of_types,
+    }
+
+
+def _reference_to(type_: type[v1.Model]) -> Json:
+    return {"allOf": [{"$ref": _REFERENCE + schema_name(type_)}]}
+
+
+def _when(kind: str, then: Json, api_version: str = "v1") -> Json:
+    condition: Json = {
+        "required": ["kind"],
+        "properties": {"apiVersion": {"pattern": _BUILT_IN}, "kind": {"const": kind}},
+    }
+    properties = {"apiVersion": {"const": api_version}, **then.get("properties", {})}
+    return {"if": condition, "then": {**then, "properties": properties}}
+
+
+def _strict(value: Any) -> Any:
+    """A schema without what only clients of the API understand, strict about names of fields."""
+    if isinstance(value, list):
+        return [_strict(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    out: Json = {}
+    for key, inner in value.items():
+        if key == "oneOf":  # of scalars
+            out["type"] = [*(one["type"] for one in inner), "null"]
+        elif key == "type":
+            out["type"] = [inner, "null"]
+        elif key == "enum":
+            out[key] = [*inner, None]
+        elif key == "properties":  # whose names may be the words of a schema
+            out[key] = {name: _strict(one) | _port(name, one) for name, one in inner.items()}
+            out["additionalProperties"] = False
+        elif key == "format" and inner != "date-time":
+            continue  # editors do not know them
+        elif not key.startswith("x-"):
+            out[key] = _strict(inner)
+    return out
+
+
+def _port(name: str, value: Json) -> Json:
+    """Where manifests of tests may ask for a free port by a name: `$(PORT_web)`."""
+    if name not in ("containerPort", "hostPort", "port") or value.get("type") != "integer":
+        return {}
+    return {"type": ["integer", "string", "null"], "pattern": r"^\$\(PORT_[A-Za-z0-9_-]+\)$"}

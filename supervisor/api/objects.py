@@ -63,6 +63,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     check_update: Callable[[Json, Json], Iterable[Finding]] = lambda _old, _new: ()
     has_status: bool = False  # its own subresource; else `status` is a field like others
     counts: bool = False  # changes of its spec, in metadata.generation
+    owned: tuple[str, ...] = ()  # fields that are the server's to change
 
 
 def check_metadata(rules: Rules, body: Json) -> Iterator[Finding]:
@@ -93,12 +94,15 @@ NAME_LABEL = "kubernetes.io/metadata.name"
 
 def _namespace(body: Json) -> Json:
     meta = body["metadata"]
-    labels = (meta.get("labels") or {}) | {NAME_LABEL: meta["name"]}
+    labels = (meta.get("labels") or {}) | {NAME_LABEL: meta.get("name") or ""}
     spec = body.get("spec") or {}
     status = body.get("status") or {}
+    finalizers = list(spec.get("finalizers") or ())
+    if "deletionTimestamp" not in meta and KUBERNETES not in finalizers:
+        finalizers.append(KUBERNETES)
     return body | {
         "metadata": meta | {"labels": labels},
-        "spec": spec | {"finalizers": spec.get("finalizers") or [KUBERNETES]},
+        "spec": spec | {"finalizers": finalizers},
         "status": status | {"phase": status.get("phase") or "Active"},
     }
 
@@ -293,7 +297,9 @@ RULES: dict[str, Rules] = {
     "Endpoints": Rules(defaults=_endpoints, check=_check_endpoints),
     "Event": Rules(check=_check_event),
     "Lease": Rules(check=_check_lease),
-    "Namespace": Rules(name=validation.dns_label, defaults=_namespace, has_status=True),
+    "Namespace": Rules(
+        name=validation.dns_label, defaults=_namespace, has_status=True, owned=("spec",)
+    ),
     "Node": Rules(check_update=_update_node, has_status=True),
     "PodTemplate": Rules(counts=True),
     "Secret": Rules(defaults=_secret, check=_check_secret, check_update=_update_secret),

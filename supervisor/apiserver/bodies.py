@@ -7,14 +7,22 @@ downstream could notice them; the last one counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from msgspec import Struct
 
 from supervisor.api import codec
-from supervisor.apiserver.contract import ApiError, Change, Json, bad_request
+from supervisor.apiserver import patch, protobuf
+from supervisor.apiserver.contract import ApiError, Change, Json, Resource, bad_request, not_found
 from supervisor.apiserver.negotiation import JSON
 
 YAML = "application/yaml"
-PROTOBUF = "application/vnd.kubernetes.protobuf"
+PATCHES: dict[str, Callable[[Resource, Json, Any], Json]] = {
+    "application/json-patch+json": patch.json_patch,
+    "application/merge-patch+json": patch.merge_patch,
+    "application/strategic-merge-patch+json": patch.strategic_merge_patch,
+}
 _FORMS = {"": "json", JSON: "json", "text/json": "json", YAML: "yaml", "text/yaml": "yaml"}
 
 
@@ -34,25 +42,42 @@ class Decoded(Struct, frozen=True):
 
 def decode(media: str, raw: bytes) -> Decoded:
     """Raises ApiError 400, and 415 for other media types."""
+    if media == protobuf.MEDIA_TYPE:
+        return Decoded(protobuf.decode(raw))
     form = _FORMS.get(media)
     if form is None:
-        raise unsupported((JSON, YAML, PROTOBUF))
-    return _read(raw, form)
-
-
-def _read(raw: bytes, form: str) -> Decoded:
-    try:
-        body, duplicates = codec.read_body(raw, form)
-    except ValueError as error:
-        raise bad_request(f"cannot read the body: {error}") from error
+        raise _unsupported((JSON, YAML, protobuf.MEDIA_TYPE))
+    body, duplicates = _read(raw, form)
     if not isinstance(body, dict):
         raise bad_request("cannot read the body: it must be an object")
     return Decoded(body, duplicates)
 
 
-def unsupported(known: tuple[str, ...]) -> ApiError:
+def _read(raw: bytes, form: str) -> tuple[Any, tuple[str, ...]]:
+    try:
+        return codec.read_body(raw, form)
+    except ValueError as error:
+        raise bad_request(f"cannot read the body: {error}") from error
+
+
+def _unsupported(known: tuple[str, ...]) -> ApiError:
     text = "the body of the request was in an unknown format - accepted media types include: "
     return ApiError(415, "UnsupportedMediaType", text + ", ".join(known))
+
+
+def patched(resource: Resource, name: str, media: str, raw: bytes) -> Change:
+    """What a PATCH means. Raises ApiError 400, and 415 for media types that are no patch."""
+    make = PATCHES.get(media)
+    if make is None:
+        raise _unsupported(tuple(PATCHES))
+    wanted, _ = _read(raw, "json")
+
+    def change(object: Json | None) -> Json:
+        if object is None:
+            raise not_found(resource, name)
+        return make(resource, object, wanted)
+
+    return change
 
 
 def replacement(body: Json) -> Change:

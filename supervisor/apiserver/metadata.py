@@ -10,19 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from supervisor.api.problems import Finding, Severity, Type, join, render
-from supervisor.apiserver.contract import ApiError, Cause, Json, Resource, bad_request
+from supervisor.apiserver import apply
+from supervisor.apiserver.contract import (
+    ApiError,
+    Cause,
+    Json,
+    Resource,
+    WriteOptions,
+    bad_request,
+)
 
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no words, and nothing to mistake for another
 SUFFIX_LENGTH = 5
+_NAMELESS = "unknown"  # manager of fields
 _LONGEST_BASE = 63 - SUFFIX_LENGTH
 
-# Of metadata; the client's own say counts for nothing.
+# Of metadata; the client's own say counts for nothing. Who set which field is for apply.py to say.
 _OF_SERVER = (
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
     "generation",
-    "managedFields",
     "resourceVersion",
     "selfLink",
     "uid",
@@ -114,6 +122,21 @@ def carried_over(old: Json, new: Json) -> Json:
         if key in before:
             meta[key] = before[key]
     return new | {"metadata": meta}
+
+
+def noted(
+    old: Json | None,
+    new: Json,
+    resource: Resource,
+    options: WriteOptions,
+    stamp: str,
+    subresource: str = "",
+) -> Json:
+    """With who has set what: also defaults belong to whoever did not say otherwise."""
+    if options.applied:
+        return new
+    manager = options.field_manager or _NAMELESS
+    return apply.track(old, new, manager, resource=resource, now=stamp, subresource=subresource)
 
 
 def without_version(body: Json) -> Json:

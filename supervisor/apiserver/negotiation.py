@@ -22,12 +22,6 @@ from supervisor.apiserver.contract import (
 )
 
 JSON = "application/json"
-PATCHES = {
-    "application/json-patch+json": "json",
-    "application/merge-patch+json": "merge",
-    "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
-}
 _META = "meta.k8s.io"
 _VIEWS = {
     "Table": "Table",

@@ -7,11 +7,12 @@ and finds it again after a crash. The registry holds the lock of the name and kn
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from supervisor.api import codec, v1, validation
+from supervisor.api import codec, kinds, v1, validation
 from supervisor.api.problems import Finding, not_supported
 from supervisor.apiserver import metadata, reading
 from supervisor.apiserver.cache import Cache, Entry
@@ -23,13 +24,16 @@ from supervisor.apiserver.contract import (
     Pods,
     Resource,
     WriteOptions,
+    bad_request,
     conflict,
     forbidden,
     not_found,
 )
 from supervisor.kubelet.worker import PodWorker
-from supervisor.lifecycle.facts import rfc3339
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.facts import ConditionSet, Instant, rfc3339
 
+_STATUSES = ("False", "True", "Unknown")
 _SOON = 30.0  # seconds in which the node has stored what it was asked for, unless its disk is full
 
 
@@ -46,26 +50,17 @@ class PodStorage:
     ) -> Answer:
         """`body` has its name and place. There is no pod of this name."""
         asked = {key: value for key, value in body.items() if key != "status"}
-        pod, warnings = reading.typed(resource, v1.Pod, asked, options.validation)
+        pod, warnings = reading.typed(v1.Pod, asked, options.validation)
         here = self._node.policy.node_name
         judged, findings = self._judge(pod, here)
         refused = metadata.errors(findings)
         if refused:
             raise metadata.invalid(resource, name, refused)
         self._check_schedulable(resource, name, pod)
-        given = pod.metadata
-        judged = replace(
-            judged,
-            metadata=replace(
-                judged.metadata,
-                generate_name=given.generate_name,
-                managed_fields=given.managed_fields,
-            ),
-            spec=replace(judged.spec, node_name=here, **_account(judged.spec)),
-        )
+        judged = self._admitted(resource, pod, judged, options)
         warnings += metadata.warnings(findings)
         if options.dry_run:
-            return Answer(object=self._imagined(judged, body), created=True, warnings=warnings)
+            return Answer(object=self._imagined(judged), created=True, warnings=warnings)
         worker = self._pods.run(judged)
         uid = worker.pod.metadata.uid
         await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
@@ -93,6 +88,27 @@ class PodStorage:
             findings = findings + self._pods.admit(judged)
         return judged, findings
 
+    def _admitted(
+        self, resource: Resource, asked: v1.Pod, judged: v1.Pod, options: WriteOptions
+    ) -> v1.Pod:
+        """With what the server and a scheduler add to a valid pod."""
+        given = asked.metadata
+        meta = replace(
+            judged.metadata,
+            generate_name=given.generate_name,
+            managed_fields=given.managed_fields,
+        )
+        spec = replace(judged.spec, **_account(judged.spec))
+        stamp = rfc3339(self._node.clock.now())
+        plain = codec.to_plain(replace(judged, metadata=meta, spec=spec))
+        noted = metadata.noted(None, plain, resource, options, stamp)
+        managed = tuple(noted["metadata"].get("managedFields") or ())
+        return replace(
+            judged,
+            metadata=replace(meta, managed_fields=managed),
+            spec=replace(spec, node_name=self._node.policy.node_name),
+        )
+
     def _check_schedulable(self, resource: Resource, name: str, pod: v1.Pod) -> None:
         here = self._node.policy.node_name
         node = self._cache.get("nodes", "", here)
@@ -102,13 +118,51 @@ class PodStorage:
             why = f"node {here} is cordoned, and there is no other: kubectl uncordon {here}"
             raise forbidden(resource, name, why)
 
-    def _imagined(self, pod: v1.Pod, body: Json) -> Json:
+    def _imagined(self, pod: v1.Pod) -> Json:
         """As it would be, if it were not only asked what if."""
         plain = codec.to_plain(replace(pod, status=v1.PodStatus(phase="Pending")))
         stamp = rfc3339(self._node.clock.now())
-        uid = metadata.of(body).get("uid") or ""
-        meta = plain["metadata"] | {"creationTimestamp": stamp, "generation": 1, "uid": uid}
-        return plain | {"metadata": meta}
+        return metadata.begun(plain, str(uuid.uuid4()), stamp, generation=1)
+
+    # --- changes --------------------------------------------------------------------------------
+
+    async def set_status(
+        self, resource: Resource, entry: Entry, wanted: Json, options: WriteOptions
+    ) -> Answer:
+        """The conditions that the node does not own are set. All else is answered as it was asked
+        for, and stays as the node knows it to be."""
+        body = entry.object | {"status": wanted.get("status") or {}}
+        asked, warnings = reading.typed(v1.Pod, body, options.validation)
+        answer = codec.to_plain(asked)
+        known = _conditions(entry)
+        new: list[v1.PodCondition] = []
+        for index, condition in enumerate(asked.status.conditions):
+            if condition.status not in _STATUSES:
+                path = ("status", "conditions", index, "status")
+                wrong = not_supported(path, condition.status, _STATUSES)
+                raise metadata.invalid(resource, entry.name, [wrong])
+            if known.get(condition.type) == _says(condition):
+                continue
+            name = reasons.CONDITION_ALIASES.get(condition.type, condition.type)
+            if name in reasons.OWN_CONDITIONS:
+                warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
+            else:
+                new.append(condition)
+        worker = self._worker(entry)
+        if options.dry_run or worker is None or worker.finished.is_set() or not new:
+            return Answer(object=answer, warnings=warnings)
+        at = self._node.clock.now()
+        worker.tell(*(_condition_set(condition, at) for condition in new))
+
+        def is_so(now: Entry | None) -> bool:
+            if now is None or worker.finished.is_set():
+                return True
+            there = _conditions(now)
+            return all(there.get(condition.type) == _says(condition) for condition in new)
+
+        await self._until(resource, entry.namespace, entry.name, is_so)
+        now = self._cache.get("pods", entry.namespace, entry.name) or entry
+        return Answer(object=now.object | {"status": answer["status"]}, warnings=warnings)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -146,14 +200,16 @@ class PodStorage:
 
     async def evict(self, resource: Resource, namespace: str, name: str, body: Json) -> Answer:
         """A deletion that a budget might forbid, if there were any."""
-        asked = body.get("deleteOptions") or {}
-        grace = asked.get("gracePeriodSeconds")
-        wanted = asked.get("preconditions") or {}
+        eviction, _ = reading.typed(kinds.Eviction, body, "Ignore")
+        if eviction.metadata.name not in ("", name):
+            raise bad_request("name in URL does not match name in Eviction object")
+        asked = eviction.delete_options or kinds.DeleteOptions()
+        wanted = asked.preconditions or kinds.Preconditions()
         options = DeleteOptions(
-            grace=grace if isinstance(grace, int) else None,
-            uid=wanted.get("uid") or "",
-            resource_version=wanted.get("resourceVersion") or "",
-            dry_run=bool(asked.get("dryRun")),
+            grace=asked.grace_period_seconds,
+            uid=wanted.uid or "",
+            resource_version=wanted.resource_version or "",
+            dry_run=bool(asked.dry_run),
         )
         await self.delete(resource, namespace, name, options)
         done = {
@@ -199,6 +255,31 @@ def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions
                 f"{there}"
             )
             raise conflict(resource, entry.name, why)
+
+
+_Said = tuple[str, str, str]  # status, reason and message
+
+
+def _says(condition: v1.PodCondition) -> _Said:
+    return condition.status, condition.reason, condition.message
+
+
+def _conditions(entry: Entry) -> dict[str, _Said]:
+    listed = (entry.object.get("status") or {}).get("conditions") or []
+    return {
+        each["type"]: (each["status"], each.get("reason", ""), each.get("message", ""))
+        for each in listed
+    }
+
+
+def _condition_set(condition: v1.PodCondition, at: Instant) -> ConditionSet:
+    return ConditionSet(
+        at=at,
+        type=condition.type,
+        status=condition.status,
+        reason=condition.reason,
+        message=condition.message,
+    )
 
 
 def _account(spec: v1.PodSpec) -> dict[str, str]:

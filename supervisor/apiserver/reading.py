@@ -9,27 +9,23 @@ from __future__ import annotations
 from typing import TypeVar
 
 from supervisor.api import schema, v1, validation
-from supervisor.apiserver.contract import Json, Resource, bad_request
+from supervisor.apiserver.contract import Json, bad_request
 
 T = TypeVar("T", bound=v1.Model)
 
 
-def typed(
-    resource: Resource, model: type[T], body: Json, strictness: str
-) -> tuple[T, tuple[str, ...]]:
+def typed(model: type[T], body: Json, strictness: str) -> tuple[T, tuple[str, ...]]:
     """The object without what its kind does not have, and warnings.
 
     `strictness`: Strict, Warn or Ignore. Raises ApiError (BadRequest).
     """
+    kind = model.__name__
     checked = schema.check(model, body)
     if checked.wrong:
         wrong = checked.wrong
-        if resource.kind == "Secret":
+        if model is v1.Secret:
             wrong = tuple(validation.without_value(finding, body) for finding in wrong)
-        raise bad_request(
-            f'{resource.kind} in version "{resource.version}" cannot be handled as a '
-            f"{resource.kind}: {'; '.join(map(str, wrong))}"
-        )
+        raise bad_request(f"the body cannot be read as a {kind}: {'; '.join(map(str, wrong))}")
     if checked.unknown and strictness == "Strict":
         raise bad_request(f"strict decoding error: {', '.join(checked.unknown)}")
     warnings = checked.unknown if strictness == "Warn" else ()

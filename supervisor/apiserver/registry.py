@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import anyio
 
 from supervisor.api import codec, objects, schema
-from supervisor.apiserver import metadata, reading, resources, reviews
+from supervisor.apiserver import apply, metadata, reading, resources, reviews
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
@@ -113,7 +113,8 @@ class ObjectRegistry:
         body, warnings = self._typed(resource, body, options)
         stamp = rfc3339(self._clock.now())
         body = metadata.begun(body, str(uuid.uuid4()), stamp, generation=1 if rules.counts else 0)
-        warnings += self._check_new(resource, rules, name, body := rules.defaults(body))
+        body = metadata.noted(None, rules.defaults(body), resource, options, stamp)
+        warnings += self._check_new(resource, rules, name, body)
         if self.cache.get(resource.key, namespace, name) is not None:
             raise already_exists(resource, name)
         if not options.dry_run:
@@ -164,6 +165,8 @@ class ObjectRegistry:
                 return await self._create(resource, namespace, name, change(None), options)
             wanted = metadata.addressed(resource, namespace, name, change(entry.object))
             _check_current(resource, entry, wanted)
+            if resource.key == "pods" and subresource == "status":
+                return await self._of_pods.set_status(resource, entry, wanted, options)
             return await self._update(resource, entry, wanted, options, subresource)
 
     async def _update(
@@ -179,8 +182,11 @@ class ObjectRegistry:
             wanted = old | {"status": wanted.get("status") or {}}
         elif rules.has_status:
             wanted = wanted | {"status": old.get("status") or {}}
+        wanted = wanted | {name: old[name] for name in rules.owned}
         wanted, warnings = self._typed(resource, wanted, options)
         new = rules.defaults(metadata.carried_over(old, wanted))
+        stamp = rfc3339(self._clock.now())
+        new = metadata.noted(old, new, resource, options, stamp, subresource)
         findings = [
             *objects.check_metadata(rules, new),
             *rules.check(new),
@@ -188,7 +194,7 @@ class ObjectRegistry:
         ]
         if metadata.errors(findings):
             raise metadata.invalid(resource, entry.name, findings)
-        if new == old:
+        if apply.unchanged(old, new):
             return Answer(object=old, warnings=warnings)
         if rules.counts and new.get("spec") != old.get("spec"):
             count = new["metadata"].get("generation", 0) + 1
@@ -207,7 +213,7 @@ class ObjectRegistry:
         self, resource: Resource, body: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
         model = schema.MODELS[resource.api_version, resource.kind]
-        value, warnings = reading.typed(resource, model, body, options.validation)
+        value, warnings = reading.typed(model, body, options.validation)
         return codec.to_plain(value), warnings
 
     # --- delete ---------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from supervisor.api import schema
+from supervisor.apiserver import metadata, reading
 from supervisor.apiserver.contract import Json, Resource, bad_request
 
 _EVERYTHING = {
@@ -20,9 +22,9 @@ _EVERYTHING = {
 def answer(resource: Resource, body: Json, user: str, is_token: Callable[[str], bool]) -> Json:
     """The review with its status. `is_token`: whether a token is the user's. Raises ApiError
     (BadRequest)."""
+    body = metadata.addressed(resource, "", "", body)
+    reading.typed(schema.MODELS[resource.api_version, resource.kind], body, "Ignore")
     spec = body.get("spec") or {}
-    if not isinstance(spec, dict):
-        raise bad_request("spec: must be a mapping")
     who = {"username": user, "groups": ["system:masters", "system:authenticated"]}
     status: Json
     match resource.kind:
@@ -37,18 +39,10 @@ def answer(resource: Resource, body: Json, user: str, is_token: Callable[[str], 
         case "SelfSubjectReview":
             status = {"userInfo": who}
         case "TokenReview":
-            token = spec.get("token")
-            if isinstance(token, str) and is_token(token):
+            if is_token(spec.get("token") or ""):
                 status = {"authenticated": True, "user": who}
             else:
                 status = {"authenticated": False, "error": "it is not the token of this node"}
         case kind:
             raise AssertionError(f"{kind} is no review")
-    meta = body.get("metadata")
-    return {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": meta if isinstance(meta, dict) else {},
-        "spec": spec,
-        "status": status,
-    }
+    return body | {"status": status}

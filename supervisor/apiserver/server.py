@@ -34,7 +34,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from supervisor.apiserver import bodies, discovery, listing, logs
+from supervisor.apiserver import bodies, discovery, listing, logs, records
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
@@ -59,7 +59,8 @@ from supervisor.apiserver.negotiation import (
     warning,
     write_options,
 )
-from supervisor.apiserver.resources import find, groups
+from supervisor.apiserver.resources import find, groups, named
+from supervisor.kubelet.node import Node
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ LISTENERS = 1000  # watches, logs and streams in all
 _HANDSHAKE = 10.0  # seconds that TLS may take to begin
 _ENDING = 2.0  # seconds that requests have to end in, when the server does
 
+_PODS = named("pods")
 _TEXT = "text/plain; charset=utf-8"
 _HEALTH = ("healthz", "livez", "readyz")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -111,7 +113,7 @@ Made = Callable[[str], Awaitable[list[Json]]]
 
 
 class Server:
-    """The API of one node. `report_bug` is told where, and the traceback."""
+    """The API of one node."""
 
     def __init__(
         self,
@@ -119,14 +121,14 @@ class Server:
         registry: Registry,
         logs: logs.Logs,
         *,
-        report_bug: Callable[[str, str], None],
+        node: Node,
         streams: Streams | None = None,
         made: dict[str, Made] | None = None,
     ) -> None:
         self._cache = cache
         self._registry = registry
         self._logs = logs
-        self._report_bug = report_bug
+        self._node = node
         self._streams = streams
         self._made = made or {}
         self._doors: list[tuple[asyncio.AbstractServer, web.Server]] = []
@@ -195,7 +197,7 @@ class Server:
         except Exception:
             # Not the query: it may hold what only the client should know.
             where = f"{request.method} {request.rel_url.raw_path}"
-            self._report_bug(where, traceback.format_exc())
+            self._node.report_bug(where, traceback.format_exc())
             text = "Internal error occurred: a bug of podvisor's own; it was reported to the node"
             return _refused(request, ApiError(500, "InternalError", text))
 
@@ -207,6 +209,8 @@ class Server:
                 return await self._about_objects(request, "", "v1", parts[2:])
             case ["apis", group, version, _, *_]:
                 return await self._about_objects(request, group, version, parts[3:])
+            case ["podvisor", "v1", "namespaces", namespace, "pods", name]:
+                return self._record(request, namespace, name)
         if request.method not in ("GET", "HEAD"):
             raise _no_such_path() if parts[0] not in ("api", "apis") else _not_allowed()
         if parts[0] in _HEALTH and len(parts) <= 2:
@@ -306,8 +310,9 @@ class Server:
         listing.check_version(self._cache, call.query.version())
         make = self._made.get(call.resource.key)
         if make is not None:
-            named = (o for o in await make(call.namespace) if o["metadata"]["name"] == call.name)
-            object = next(named, None)
+            made = await make(call.namespace)
+            found = (o for o in made if o["metadata"]["name"] == call.name)
+            object = next(found, None)
             if object is None:
                 raise not_found(call.resource, call.name)
             return _json(call.request, listing.shown(call.resource, object, shows))
@@ -330,6 +335,17 @@ class Server:
         objects = [o for o in await make(call.namespace) if asked.selector.matches(o)]
         metadata = {"resourceVersion": str(self._cache.version)}
         return listing.shown_objects(call.resource, objects, metadata, asked, shows)
+
+    def _record(self, request: web.BaseRequest, namespace: str, name: str) -> web.StreamResponse:
+        """What the node knows beyond the object (records.py)."""
+        if request.method not in ("GET", "HEAD"):
+            raise _not_allowed()
+        for worker in self._node.workers:
+            meta = worker.pod.metadata
+            if (meta.namespace, meta.name) == (namespace, name):
+                found = records.plain(worker.record, worker.latest_probes)
+                return _json(request, _encode(found))
+        raise not_found(_PODS, name)
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         asked = listing.options(call.resource, call.query, name=call.name)
@@ -416,10 +432,16 @@ class Server:
         return self._answered(call, await self._to_its_end(work), warnings)
 
     async def _change(self, call: Call) -> web.StreamResponse:
-        if call.request.method != "PUT":
-            raise _not_allowed()
-        body, warnings, options = await self._body_and_options(call)
-        change, is_apply = bodies.replacement(body), False
+        request = call.request
+        if request.method == "PUT":
+            body, warnings, options = await self._body_and_options(call)
+            change = bodies.replacement(body)
+        else:
+            if "force" in call.query:
+                raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
+            options, warnings = _write_options(call), ()
+            raw = await request.read()
+            change = bodies.patched(call.resource, call.name, _media(request), raw)
         work = self._registry.update(
             call.resource,
             call.namespace,
@@ -427,7 +449,6 @@ class Server:
             change,
             options,
             subresource=call.subresource,
-            upsert=is_apply,
         )
         return self._answered(call, await self._to_its_end(work), warnings)
 
@@ -466,9 +487,8 @@ class Server:
         return delete_options(call.query, body)
 
     async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], WriteOptions]:
-        request = call.request
-        options = write_options(call.query, request.headers.get("User-Agent", ""))
-        decoded = bodies.decode(_media(request), await request.read())
+        options = _write_options(call)
+        decoded = bodies.decode(_media(call.request), await call.request.read())
         return decoded.body, decoded.judged(options.validation), options
 
     def _answered(
@@ -575,6 +595,10 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
             raise bad_request(text)
         raise _no_such_path() if name else _not_allowed()
     return call
+
+
+def _write_options(call: Call) -> WriteOptions:
+    return write_options(call.query, call.request.headers.get("User-Agent", ""))
 
 
 def _query(request: web.BaseRequest) -> Query:

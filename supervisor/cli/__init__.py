@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from supervisor._version import __version__
+from supervisor.cli import completing
 from supervisor.errors import ExitCode, ManifestError, PodvisorError, StatusError
 
 # name -> what it does; the module has the command's name.
@@ -32,6 +33,9 @@ COMMANDS = {
     "describe": "Show all about objects of a node, with events, probes, hooks and ends.",
     "logs": "Print what containers have written.",
     "events": "Show what was told about objects, the newest last.",
+    "exec": "Run a command in a container that runs.",
+    "attach": "Show what a container writes, and let it read what we type.",
+    "port-forward": "Let local ports lead to ports of a pod.",
     "top": "Show how much processor and memory pods and the node use.",
     "apply": "Create or change objects as manifests say.",
     "delete": "Delete objects gracefully.",
@@ -44,8 +48,10 @@ COMMANDS = {
     "lint": "Say what manifests get wrong about starts, probes and shutdowns, with numbers.",
     "images": "List the images of manifests, and what each stands for here.",
     "fields": "List what each manifest field does here.",
+    "schema": "Print a JSON schema of manifests, for editors.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
     "rehearse": "Delete pods under load, and say what their users would have noticed.",
+    "completion": "Print what makes a shell complete commands, types and names.",
     "doctor": "Say what this machine can do, and what stands in the way.",
 }
 
@@ -141,6 +147,8 @@ def main() -> NoReturn:
 
 def _guarded() -> int:
     command: Any = typer.main.get_command(app)
+    if completing.VARIABLE in os.environ:
+        completing.prepare()
     try:
         # Usage errors, --help and typer.Exit leave through SystemExit.
         command(args=sys.argv[1:], prog_name="podvisor")

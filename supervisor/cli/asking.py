@@ -23,6 +23,8 @@ Json = dict[str, Any]
 Kinds = list[Kind]
 
 DEFAULT = "default"  # the namespace
+GROUPS = ("initContainers", "containers", "ephemeralContainers")
+_CHOICE = "kubectl.kubernetes.io/default-container"  # an annotation: which container is meant
 
 
 class Target(NamedTuple):
@@ -126,3 +128,20 @@ def pod(word: str) -> str:
     if not name or kind not in ("", "pod", "pods", "po"):
         raise UsageError(f"cannot tell which pod {word} is: say its name, or pod/NAME")
     return name
+
+
+def containers(pod: Json) -> list[str]:
+    """Their names, in the order of GROUPS."""
+    return [each["name"] for group in GROUPS for each in pod["spec"].get(group) or ()]
+
+
+def default_container(pod: Json, *, quiet: bool = False) -> str:
+    """The one that is meant when none is named. That it was chosen is said if there are others."""
+    known = containers(pod)
+    chosen = str((pod["metadata"].get("annotations") or {}).get(_CHOICE) or "")
+    if chosen in known:
+        return chosen
+    first: str = pod["spec"]["containers"][0]["name"]
+    if len(known) > 1 and not quiet:
+        print(f'Defaulted container "{first}" out of: {", ".join(known)}', file=sys.stderr)
+    return first

@@ -12,10 +12,20 @@ from typing import Any
 
 import typer
 
+VARIABLE = "_PODVISOR_COMPLETE"  # of the environment: a shell asks, and how
+
 _PATIENCE = 1.0  # seconds
 
 # The types that people name, by the shortest names they have in full; a node may know more.
 _TYPES = ("all", "configmaps", "events", "namespaces", "nodes", "pods", "secrets", "services")
+
+
+def prepare() -> None:
+    """Before the command line is read: let typer answer a shell that asks. Which it does not by
+    itself, without options of its own to install that, which would be in every --help."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
 
 
 def complete_objects(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -42,7 +52,9 @@ def complete_pod(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_container(ctx: typer.Context, incomplete: str) -> list[str]:
     """Of the pod that is named before."""
-    pod = str(ctx.params.get("pod") or "").rpartition("/")[2]
+    # With an option that has no value yet, the words are not told apart.
+    word = ctx.params.get("pod") or next(iter(ctx.args), "")
+    pod = str(word).rpartition("/")[2]
 
     def find(client: Any) -> list[str]:
         from supervisor.client import PODS

@@ -217,6 +217,7 @@ class Session:
                 logs_to_stderr=self._options.output is not None,
                 timestamps=self._options.timestamps,
                 prefix=self._options.prefix,
+                grown=self._logs_grown,
             )
             self._hint = hints.Once(self._output.say)
             async with anyio.create_task_group() as writing:
@@ -291,7 +292,10 @@ class Session:
         """Until nothing is left to do. Raises NodeError when the runtime was lost."""
         await node.wait()
 
-    def _run(self, node: Node, homes: Iterable[manifests.LoadedPod]) -> None:
+    def _logs_grown(self) -> None:
+        """Nobody but the output shows them."""
+
+    def _run(self, node: Node, homes: Iterable[manifests.LoadedPod]) -> list[PodWorker]:
         """Have pods run that come from manifests."""
         homes = list(homes)
         pods = [home.pod for home in homes]
@@ -304,10 +308,13 @@ class Session:
         for label, pod in zip(labels, pods, strict=True):
             if warning := self._homes.on_disk(pod):
                 self._output.say(label, warning)
+        workers = []
         for home in homes:
             worker = node.run_pod(home.pod, self._homes.policy(home.project, node.policy))
             self._homes.add(worker.pod.metadata.uid, home)
             self._know(worker)
+            workers.append(worker)
+        return workers
 
     def _know(self, worker: PodWorker) -> None:
         self._taken_on.append(worker)

@@ -22,8 +22,6 @@ NO_ARGS_IS_HELP = True
 
 Json = dict[str, Any]
 
-_GROUPS = ("initContainers", "containers", "ephemeralContainers")
-_DEFAULT = "kubectl.kubernetes.io/default-container"  # an annotation
 _OF_MANY = 10  # lines of each container, when several pods are meant and no --tail is given
 
 
@@ -136,21 +134,10 @@ def command(
 
 
 def _choose(pod: Json, wanted: str, *, everyone: bool) -> list[str]:
-    """Which containers of a pod; without a word about it one, which is said where it is not the
-    only one."""
-    spec, meta = pod["spec"], pod["metadata"]
-    known = [each["name"] for group in _GROUPS for each in spec.get(group) or ()]
+    """Which containers of a pod."""
     if everyone:
-        return known
-    if wanted:
-        return [wanted]
-    chosen = str((meta.get("annotations") or {}).get(_DEFAULT) or "")
-    if chosen not in known:
-        chosen = spec["containers"][0]["name"]
-        if len(known) > 1:
-            names = ", ".join(known)
-            print(f'Defaulted container "{chosen}" out of: {names}', file=sys.stderr)
-    return [chosen]
+        return asking.containers(pod)
+    return [wanted or asking.default_container(pod)]
 
 
 def _seconds(text: str) -> int:

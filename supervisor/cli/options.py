@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from supervisor.cli.completing import complete_namespace
 from supervisor.runtime.cri import Isolation
 
 
@@ -47,7 +48,14 @@ StateDir = Annotated[
     typer.Option(metavar="DIR", help="The node's (default: .podvisor, found upwards from here)."),
 ]
 Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", metavar="NAME", help="Where the objects are.")
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="Where the objects are.",
+        autocompletion=complete_namespace,
+    ),
 ]
 Selector = Annotated[
     str,

@@ -120,12 +120,20 @@ class Output:
     """Shows logs and says things. `run` is its task; the other methods only queue."""
 
     def __init__(
-        self, *, log_event: int, logs_to_stderr: bool, timestamps: bool, prefix: bool
+        self,
+        *,
+        log_event: int,
+        logs_to_stderr: bool,
+        timestamps: bool,
+        prefix: bool,
+        grown: Callable[[], None] = lambda: None,
     ) -> None:
+        """`grown`: somebody else who shows logs; called when they may have grown."""
         self.reader_gone = anyio.Event()  # nobody reads our stdout any more
         self.hung_up = False  # because the terminal was hung up
         self._writer = _Writer()
         self._log_event = log_event
+        self._grown = grown
         self._log_fd = _STDERR if logs_to_stderr else _STDOUT
         self._timestamps = timestamps
         self._prefix = prefix
@@ -218,6 +226,7 @@ class Output:
             except BlockingIOError:
                 continue
             self._wake.set()
+            self._grown()
 
     def _collect(self) -> list[_Chunk]:
         """What is to be written next, in order; about a MiB per container at most."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,8 @@ import jsonschema_rs
 import pytest
 from kubernetes.client import models
 
-from supervisor.api import codec, definitions, kinds, schema, v1
+from supervisor.api import codec, definitions, kinds, schema, v1, validation
+from supervisor.api.problems import Type
 
 ALL = definitions.definitions(schema.MODELS.values(), "#/$defs/")
 # What both ConfigMaps and Secrets, or labels and fields, have is one type here.
@@ -116,3 +118,60 @@ def test_lists_tell_how_they_merge() -> None:
 def test_a_schema_is_one(type_: type[v1.Model]) -> None:
     name = definitions.schema_name(type_)
     jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": ALL})
+
+
+def with_bogus_words() -> dict[str, Any]:
+    """A pod that says `x` wherever a field has a list of words."""
+    container = {
+        "command": ["true"],
+        "imagePullPolicy": "x",
+        "terminationMessagePolicy": "x",
+        "ports": [{"containerPort": 80, "protocol": "x"}],
+        "readinessProbe": {"httpGet": {"port": 80, "scheme": "x"}},
+        "restartPolicy": "x",
+        "restartPolicyRules": [
+            {"action": "x", "exitCodes": {"operator": "x", "values": [1]}},
+        ],
+        "volumeMounts": [
+            {
+                "name": "v",
+                "mountPath": "/v",
+                "mountPropagation": "x",
+                "readOnly": True,
+                "recursiveReadOnly": "x",
+            }
+        ],
+    }
+    stops = {"name": "b", "command": ["true"], "lifecycle": {"stopSignal": "x"}}
+    spec = {
+        "containers": [{"name": "a", **container}, stops],
+        "dnsPolicy": "x",
+        "os": {"name": "linux"},
+        "restartPolicy": "x",
+        "volumes": [{"name": "v", "hostPath": {"path": "/v", "type": "x"}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec}
+
+
+def words_of_validation() -> Iterator[tuple[tuple[type[v1.Model], str], set[str]]]:
+    other_os = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}}
+    other_os["spec"] = {"containers": [{"name": "a", "command": ["a"]}], "os": {"name": "x"}}
+    for document in (with_bogus_words(), other_os):
+        for finding in validation.admit(document)[1]:
+            if finding.type is Type.NOT_SUPPORTED:
+                owner: type[v1.Model] = v1.Pod
+                *around, name = (part for part in finding.path if isinstance(part, str))
+                for part in around:
+                    field = schema.field(owner, part)
+                    assert field is not None
+                    assert field.type is not None
+                    owner = field.type
+                if name == "os":  # Kubernetes says it of the parent
+                    owner, name = v1.PodOS, "name"
+                words = finding.text.partition("supported values: ")[2]
+                yield (owner, name), set(json.loads(f"[{words}]"))
+
+
+def test_words_are_those_of_validation() -> None:
+    told = {at: set(words) for at, words in definitions._WORDS.items()}
+    assert dict(words_of_validation()) == told

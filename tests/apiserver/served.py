@@ -101,6 +101,17 @@ class FakeRegistry:
         return Answer(object=entry.object, created=created, warnings=self.warnings)
 
 
+class FakeNode:
+    """Nothing but what a server asks of it."""
+
+    def __init__(self) -> None:
+        self.bugs: list[str] = []
+        self.workers: tuple[Any, ...] = ()
+
+    def report_bug(self, where: str, text: str) -> None:
+        self.bugs.append(f"{where}: {text}")
+
+
 def edit(resource: str, name: str, body: Json | None, namespace: str = "default") -> Edit:
     if body is not None:
         meta = {"name": name, "namespace": namespace, "uid": f"uid-{name}"}
@@ -150,10 +161,9 @@ class Served:
         self.folder, self.store, self.cache = folder, store, cache
         self.registry = FakeRegistry(store, cache)
         self.logs = Logs(cache, folder)
-        self.bugs: list[str] = []
-        self.server = Server(
-            cache, self.registry, self.logs, report_bug=lambda where, text: self.bugs.append(text)
-        )
+        self.node = FakeNode()
+        self.bugs = self.node.bugs
+        self.server = Server(cache, self.registry, self.logs, node=self.node)  # type: ignore[arg-type]
         self.client: aiohttp.ClientSession
         self.base = "http://localhost"
 

@@ -112,6 +112,8 @@ async def test_a_namespace_takes_with_it_what_is_in_it(fake_clock: Clock) -> Non
         assert going is not None
         assert going["metadata"]["deletionTimestamp"]
         await until(a, lambda: a.get("pods", "web", "mine") is None)
+        # Who takes its own finalizer away takes nothing.
+        await a.change("namespaces", "mine", {"spec": {"finalizers": []}})
         assert a.get("namespaces", "mine") is not None
         await a.change("configmaps", "settings", {"metadata": {"finalizers": None}}, "mine")
         await until(a, lambda: a.get("namespaces", "mine") is None)

@@ -349,6 +349,29 @@ async def test_a_full_disk_is_an_error_and_nothing_is_changed(
         await a.create("configmaps", config_map())
 
 
+async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        made = (await a.create("configmaps", config_map())).object
+        [entry] = made["metadata"]["managedFields"]
+        assert (entry["manager"], entry["operation"]) == ("test", "Update")
+        assert entry["fieldsV1"] == {"f:data": {"f:key": {}}}
+        other = WriteOptions(field_manager="other")
+        changed = await a.change("configmaps", "settings", {"data": {"b": "c"}}, options=other)
+        managers = {
+            entry["manager"]: entry["fieldsV1"]
+            for entry in changed.object["metadata"]["managedFields"]
+        }
+        assert managers["other"] == {"f:data": {"f:b": {}}}
+        pods = (await a.create("pods", pod())).object["metadata"]["managedFields"]
+        assert "f:nodeName" not in pods[0]["fieldsV1"]["f:spec"]
+        # An apply has seen to it itself.
+        applied = WriteOptions(field_manager="x", applied=True)
+        await a.change("configmaps", "settings", {"data": {"b": "d"}}, options=applied)
+        found = a.get("configmaps", "settings")
+        assert found is not None
+        assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"test", "other"}
+
+
 # --- pods --------------------------------------------------------------------------------------
 
 
@@ -430,7 +453,7 @@ async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> 
         found = a.get("pods", "web")
         assert found is not None
         assert found["metadata"]["deletionGracePeriodSeconds"] == 3
-        error = await refusal(a.post("pods", "nothing", "eviction", body))
+        error = await refusal(a.post("pods", "nothing", "eviction", {}))
         assert error.code == 404
 
 
@@ -440,6 +463,43 @@ async def test_a_pod_is_bound_already(fake_clock: Clock) -> None:
         error = await refusal(a.post("pods", "web", "binding", {"target": {"name": "here"}}))
         assert error.code == 409
         assert "is already assigned to node" in error.message
+
+
+async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_are_not(
+    fake_clock: Clock,
+) -> None:
+    """§1.2.8"""
+    async with api(fake_clock) as a:
+        await a.create("pods", pod(readinessGates=[{"conditionType": "example.com/one"}]))
+        await a.clock.sleep(1)
+
+        def ready() -> str:
+            found = a.get("pods", "web")
+            assert found is not None
+            conditions = {c["type"]: c["status"] for c in found["status"]["conditions"]}
+            return str(conditions["Ready"])
+
+        assert ready() == "False"
+        gate = {"type": "example.com/one", "status": "True", "reason": "Asked"}
+        changes = {"status": {"conditions": [gate], "message": "hello"}}
+        answer = await a.change("pods", "web", changes, subresource="status")
+        assert answer.object["status"]["message"] == "hello"
+        assert ready() == "True"
+        found = a.get("pods", "web")
+        assert found is not None
+        assert "message" not in found["status"]
+        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        answer = await a.change("pods", "web", own, subresource="status")
+        assert answer.object["status"]["conditions"][0]["status"] == "False"
+        assert answer.warnings == (
+            "status.conditions[Ready] is set by the node, which overwrites it",
+        )
+        await a.clock.sleep(1)
+        assert ready() == "True"
+        wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
+        error = await refusal(a.change("pods", "web", wrong, subresource="status"))
+        assert error.code == 422
+        assert "status.conditions[0].status: Unsupported value" in error.message
 
 
 REVIEWS: dict[str, tuple[Json, Json]] = {

@@ -300,6 +300,26 @@ async def test_a_collection_is_deleted_as_far_as_it_is_chosen(api: Served) -> No
     assert [e.name for e in api.cache.list("configmaps")] == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("media", "patch"),
+    [
+        ("application/json-patch+json", [{"op": "add", "path": "/data/b", "value": "2"}]),
+        ("application/merge-patch+json", {"data": {"b": "2"}}),
+        ("application/strategic-merge-patch+json", {"data": {"b": "2"}}),
+    ],
+)
+async def test_objects_are_patched(api: Served, media: str, patch: object) -> None:
+    await api.config_map("a")
+    options = {"data": json.dumps(patch), "headers": {"Content-Type": media}}
+    reply = await api.ask(f"{MAPS}/a", "PATCH", **options)
+    assert (reply.code, reply.json["data"]) == (200, {"key": "1", "b": "2"})
+    assert (await api.ask(f"{MAPS}/zz", "PATCH", **options)).refusal[:2] == (404, "NotFound")
+    reply = await api.ask(f"{MAPS}/a?force=true", "PATCH", **options)
+    assert reply.refusal[:2] == (400, "BadRequest")
+    options["headers"] = JSON
+    assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
+
+
 async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the_body(
     api: Served,
 ) -> None:
