@@ -61,12 +61,14 @@ def test_up_starts_a_node_with_the_pods_and_down_ends_both(project: Background) 
     file = project.place.write("pod.json", server("web"))
     up = project.run("up", "-d", file)
     assert "node started" in up.err
-    assert "web * Ready" in up.err.replace("  ", " ")
+    assert "web     * Ready" in up.err
     assert "web " in project.run("get", "pods").out
     again = project.run("up", "-d", file)
     assert "unchanged" in again.err
     down = project.run("down", keeps=False)
     assert down.out.splitlines() == ['pod "web" deleted', "node on .podvisor ended"]
+    gone = project.run("wait", "pod/web", "--for=delete", code=4)
+    assert f"cd {project.place.folder} && podvisor up -d --state-dir" in gone.err
     with open(f"{project.node.state}/serve.log") as log:
         assert "Traceback" not in log.read()
 
@@ -127,7 +129,8 @@ def test_a_broken_manifest_starts_nothing(project: Background) -> None:
 
 @one_way
 def test_up_says_what_does_not_come_up_and_leaves_it_there(project: Background) -> None:
-    crashing = pod("bad", sh("app", "exit 7"))
+    probe = {"exec": {"command": ["true"]}, "initialDelaySeconds": 60}
+    crashing = pod("bad", sh("app", "exit 7", readinessProbe=probe))
     file = project.place.write("pods.json", {"kind": "List", "items": [server("good"), crashing]})
     up = project.run("up", "-d", file, code=1)
     assert "does not come up: app is in CrashLoopBackOff" in up.err
@@ -149,45 +152,17 @@ def test_two_ups_at_once_start_one_node(project: Background) -> None:
 
 
 @one_way
-def test_configuration_comes_with_the_pods(project: Background) -> None:
-    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
-    web = pod("web", sh("app", "echo greeting=$GREETING; exec sleep 1000"), **GRACE)
-    source = {"configMapKeyRef": {"name": "settings", "key": "greeting"}}
-    web["spec"]["containers"][0]["env"] = [{"name": "GREETING", "valueFrom": source}]
-    items = [{**settings, "data": {"greeting": "hi"}}, web]
-    file = project.place.write("all.json", {"kind": "List", "items": items})
-    up = project.run("up", "-d", file)
-    assert "configmap/settings" in up.err
-    assert project.node.logged("web", "app") == ["greeting=hi"]
-    assert "unchanged" in project.run("up", "-d", file).err
-    project.run("down", file, keeps=False)
-
-
-@one_way
-def test_the_commands_that_change_what_runs(project: Background) -> None:
-    gated = server("web", readinessGates=[{"conditionType": "a.b/warm"}])
-    file = project.place.write("pod.json", gated)
-    project.run("up", "-d")
-    applied = project.run("apply", "-f", file)
-    assert applied.out == "pod/web created\n"
-    assert project.run("apply", "-f", file).out == "pod/web unchanged\n"
-    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=1s", code=1)
-    assert "timed out waiting for the condition on pods/web" in late.err
-    project.run("condition", "web", "a.b/warm=True")
-    met = project.run("wait", "pod/web", "--for=condition=Ready")
-    assert met.out == "pod/web condition met\n"
-    path = "jsonpath={.status.phase}=Running"
-    project.run("wait", "pod/web", f"--for={path}")
+def test_pods_of_files_that_serve_watches_are_left_alone(project: Background) -> None:
+    file = project.node.put("web.json", server("web"))
+    session = project.node.serve()
+    project.node.running(session, "web", "app")
+    assert "`serve` has a pod of that name" in project.run("up", "-d", file, code=2).err
     uid = project.uid("web")
-    project.place.write("pod.json", server("web"))
-    refused = project.run("apply", "-f", file, code=3)
-    assert "is invalid" in refused.err
-    project.run("delete", "-f", file)
-    assert not project.uid("web")
-    project.run("apply", "-f", file)
+    down = project.run("down")
+    assert f"pod web stays: `serve` has it from {file}" in down.err
+    assert project.uid("web") == uid
     restarted = project.run("restart", "web")
-    assert restarted.out.splitlines() == ['pod "web" deleted', "pod/web created", "pod/web ready"]
+    assert restarted.out.splitlines() == ['pod "web" deleted', "pod/web ready"]
     assert project.uid("web") not in ("", uid)
-    missing = project.run("delete", "pod", "nothing", code=1)
-    assert missing.err == 'Error from server (NotFound): pods "nothing" not found\n'
-    project.run("down", keeps=False)
+    session.signal(signal.SIGTERM)
+    session.wait(143)
