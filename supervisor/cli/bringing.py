@@ -225,11 +225,11 @@ class Session:
         self._watching.signals(self._signals)
         namespaces = sorted({namespace for namespace, _ in self._pods})
         for namespace in namespaces:
+            # Before anything is done: what comes of it must not be missed.
             self._watching.events(namespace)
+            self._watching.pods(namespace)
         for pod in self._pods.values():
             self._begin(pod)
-        for namespace in namespaces:
-            self._watching.pods(namespace)
         self._follow()
         return self._conclude()
 
@@ -321,7 +321,13 @@ class Session:
         else:
             why = "has ended: running it again" if over else "has changed: replacing it"
             self._say(pod.label, why)
-            self._client.delete(PODS, *pod.key, uid=meta["uid"])
+            try:
+                self._client.delete(PODS, *pod.key, uid=meta["uid"])
+            except StatusError as error:
+                if error.reason != "NotFound":
+                    raise
+                self._create(pod)  # it has gone by itself
+                return
         pod.awaited = meta["uid"]
 
     def _create(self, pod: _Pod) -> None:
