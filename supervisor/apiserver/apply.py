@@ -105,8 +105,9 @@ def apply(
     manager, 400 for what cannot be applied.
     """
     _check_manager(manager)
-    metadata = config.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("managedFields"):
+    if not isinstance(config.get("metadata") or {}, dict):
+        raise bad_request("metadata: must be a mapping")
+    if _metadata(config).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil: what is applied cannot set it")
     scope = _Scope(resource, subresource)
     config = _without_nulls(config)
@@ -135,7 +136,7 @@ def apply(
 
     dropped = (previous.paths if previous else frozenset()) - mine.paths
     kept = mine.paths.union(*(entry.paths for entry in others))
-    merged = _pruned(merged, root(resource), dropped - kept, kept) or {}
+    merged = _pruned(merged, root(resource), dropped, kept) or {}
     if previous is not None:
         same_time = replace(mine, time=previous.time)
         if {*others, same_time} == set(entries) and _same(_bare(merged), _bare(live or {})):
