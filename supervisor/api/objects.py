@@ -62,7 +62,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     # From the object as it is to what is asked for, both with defaults.
     check_update: Callable[[Json, Json], Iterable[Finding]] = lambda _old, _new: ()
     has_status: bool = False  # its own subresource; else `status` is a field like others
-    counts: bool = False  # changes of its spec, in metadata.generation
+    counts: str = ""  # the field whose changes metadata.generation counts; empty: it has none
     owned: tuple[str, ...] = ()  # fields that are the server's to change
 
 
@@ -301,7 +301,7 @@ RULES: dict[str, Rules] = {
         name=validation.dns_label, defaults=_namespace, has_status=True, owned=("spec",)
     ),
     "Node": Rules(check_update=_update_node, has_status=True),
-    "PodTemplate": Rules(counts=True),
+    "PodTemplate": Rules(counts="template"),
     "Secret": Rules(defaults=_secret, check=_check_secret, check_update=_update_secret),
     "Service": Rules(
         name=service_name,

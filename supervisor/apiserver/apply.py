@@ -135,7 +135,7 @@ def apply(
 
     dropped = (previous.paths if previous else frozenset()) - mine.paths
     kept = mine.paths.union(*(entry.paths for entry in others))
-    merged = _pruned(merged, root(resource), dropped - kept, kept) or {}
+    merged = _pruned(merged, root(resource), dropped, kept) or {}
     if previous is not None:
         same_time = replace(mine, time=previous.time)
         if {*others, same_time} == set(entries) and _same(_bare(merged), _bare(live or {})):

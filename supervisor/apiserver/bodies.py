@@ -13,17 +13,19 @@ from typing import Any
 from msgspec import Struct
 
 from supervisor.api import codec
-from supervisor.apiserver import patch, protobuf
+from supervisor.apiserver import apply, patch, protobuf
 from supervisor.apiserver.contract import ApiError, Change, Json, Resource, bad_request, not_found
 from supervisor.apiserver.negotiation import JSON
 
 YAML = "application/yaml"
-PATCHES: dict[str, Callable[[Resource, Json, Any], Json]] = {
+APPLY = "application/apply-patch+yaml"
+_PATCHES: dict[str, Callable[[Resource, Json, Any], Json]] = {
     "application/json-patch+json": patch.json_patch,
     "application/merge-patch+json": patch.merge_patch,
     "application/strategic-merge-patch+json": patch.strategic_merge_patch,
 }
 _FORMS = {"": "json", JSON: "json", "text/json": "json", YAML: "yaml", "text/yaml": "yaml"}
+_FORMS[APPLY] = "yaml"  # which JSON is, too
 
 
 class Decoded(Struct, frozen=True):
@@ -65,21 +67,44 @@ def _unsupported(known: tuple[str, ...]) -> ApiError:
     return ApiError(415, "UnsupportedMediaType", text + ", ".join(known))
 
 
-def patched(resource: Resource, name: str, media: str, raw: bytes) -> Change:
-    """What a PATCH means. Raises ApiError 400, and 415 for media types that are no patch."""
-    make = PATCHES.get(media)
-    if make is None:
-        raise _unsupported(tuple(PATCHES))
-    wanted, _ = _read(raw, "json")
-
-    def change(object: Json | None) -> Json:
-        if object is None:
-            raise not_found(resource, name)
-        return make(resource, object, wanted)
-
-    return change
+# --- what a write means ---------------------------------------------------------------------------
 
 
-def replacement(body: Json) -> Change:
-    """What a PUT means."""
-    return lambda _: body
+class Writer(Struct, frozen=True, kw_only=True):
+    """Who writes to what; `now` is the time that is noted with it."""
+
+    resource: Resource
+    name: str
+    subresource: str
+    manager: str
+    now: str
+
+    def replaced(self, body: Json) -> Change:
+        """What a PUT means."""
+        return lambda _: body
+
+    def patched(self, media: str, raw: bytes) -> Change:
+        """What a PATCH means. Raises ApiError 400, and 415 for media types that are no patch."""
+        make = _PATCHES.get(media)
+        if make is None:
+            raise _unsupported((*_PATCHES, APPLY))
+        wanted, _ = _read(raw, "json")
+
+        def change(live: Json | None) -> Json:
+            if live is None:
+                raise not_found(self.resource, self.name)
+            return make(self.resource, live, wanted)
+
+        return change
+
+    def applied(self, config: Json, *, force: bool) -> Change:
+        """What an apply means."""
+        return lambda live: apply.apply(
+            live,
+            config,
+            self.manager,
+            force=force,
+            resource=self.resource,
+            now=self.now,
+            subresource=self.subresource,
+        )

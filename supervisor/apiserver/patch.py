@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jsonpatch
@@ -326,13 +326,3 @@ def _merged_items(
 
 def _misused(at: Sequence[str], what: str) -> ApiError:
     return bad_request(f"the patch cannot be applied: {'.'.join(at) or 'the object'}: {what}")
-
-
-# --- all of them -------------------------------------------------------------------------------
-
-# By the media type of a PATCH.
-PATCHES: dict[str, Callable[[Resource, Json, Any], Json]] = {
-    "application/json-patch+json": json_patch,
-    "application/merge-patch+json": merge_patch,
-    "application/strategic-merge-patch+json": strategic_merge_patch,
-}

@@ -188,12 +188,9 @@ class PodStorage:
             meta = now.object["metadata"]
             if "deletionTimestamp" not in meta:
                 return False
-            # Asking again only shortens.
+            # Asking again only shortens: what is shorter already stays.
             return grace is None or meta.get("deletionGracePeriodSeconds", 0) <= max(grace, 1)
 
-        before = entry.object["metadata"]
-        if grace is not None and before.get("deletionGracePeriodSeconds", grace) < grace:
-            return Answer(object=entry.object)
         await self._until(resource, namespace, name, is_going)
         now = self._cache.get("pods", namespace, name)
         return Answer(object=now.object if now is not None and now.uid == uid else entry.object)

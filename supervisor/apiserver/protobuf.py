@@ -139,7 +139,7 @@ class _Decoder:
             yield {} if item is None else item
 
     def _entry(self, type_: str, data: memoryview) -> tuple[str, Any]:
-        key, item = "", _ZEROS.get(type_)
+        key, item = "", _ZEROS.get(type_, {})
         for number, value in self.fields(data):
             if number == 1:
                 key = self.string(value)

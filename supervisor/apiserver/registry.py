@@ -196,7 +196,7 @@ class ObjectRegistry:
             raise metadata.invalid(resource, entry.name, findings)
         if apply.unchanged(old, new):
             return Answer(object=old, warnings=warnings)
-        if rules.counts and new.get("spec") != old.get("spec"):
+        if rules.counts and new.get(rules.counts) != old.get(rules.counts):
             count = new["metadata"].get("generation", 0) + 1
             new = new | {"metadata": new["metadata"] | {"generation": count}}
         warnings += metadata.warnings(findings)

@@ -22,8 +22,10 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from email.utils import formatdate
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -34,8 +36,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from supervisor.apiserver import bodies, discovery, listing, logs, records
+from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
 from supervisor.apiserver.auth import Gate
+from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
@@ -61,6 +64,7 @@ from supervisor.apiserver.negotiation import (
 )
 from supervisor.apiserver.resources import find, groups, named
 from supervisor.kubelet.node import Node
+from supervisor.lifecycle.facts import rfc3339
 
 T = TypeVar("T")
 
@@ -70,6 +74,7 @@ _HEADER_MAX = 64 << 10
 CONNECTIONS = 2000  # at one door
 LISTENERS = 1000  # watches, logs and streams in all
 _HANDSHAKE = 10.0  # seconds that TLS may take to begin
+_YEAR = 365 * 86400.0
 _ENDING = 2.0  # seconds that requests have to end in, when the server does
 
 _PODS = named("pods")
@@ -215,15 +220,15 @@ class Server:
             raise _no_such_path() if parts[0] not in ("api", "apis") else _not_allowed()
         if parts[0] in _HEALTH and len(parts) <= 2:
             return _health(request, parts)
-        accept = request.headers.get("Accept", "")
+        accept = _accept(request)
+        if parts[0] == "openapi":
+            return _openapi(request, "/".join(parts[1:]), accept)
         document, media = self._document(parts, accept, request.headers.get("Host", ""))
         if document is None:
             raise _no_such_path()
         response = _json(request, document if isinstance(document, bytes) else _encode(document))
         if media:
             response.headers["Content-Type"] = media
-        if parts[:2] == ["openapi", "v3"] and "hash" in request.rel_url.query:
-            response.headers["Cache-Control"] = "public, immutable, max-age=31536000"
         return response
 
     def _document(
@@ -426,22 +431,38 @@ class Server:
             work = self._registry.create(call.resource, call.namespace, body, options)
         return self._answered(call, await self._to_its_end(work), warnings)
 
+    def _writer(self, call: Call, manager: str) -> Writer:
+        return Writer(
+            resource=call.resource,
+            name=call.name,
+            subresource=call.subresource,
+            manager=manager,
+            now=rfc3339(self._node.clock.now()),
+        )
+
     async def _post(self, call: Call) -> web.StreamResponse:
         body, warnings, _ = await self._body_and_options(call)
         work = self._registry.post(call.resource, call.namespace, call.name, call.subresource, body)
         return self._answered(call, await self._to_its_end(work), warnings)
 
     async def _change(self, call: Call) -> web.StreamResponse:
-        request = call.request
-        if request.method == "PUT":
-            body, warnings, options = await self._body_and_options(call)
-            change = bodies.replacement(body)
+        media, applies = _media(call.request), False
+        warnings: tuple[str, ...] = ()
+        options = _write_options(call)
+        writer = self._writer(call, options.field_manager)
+        if call.request.method == "PUT":
+            body, warnings, _ = await self._body_and_options(call)
+            change = writer.replaced(body)
+        elif media == bodies.APPLY:
+            applies = True
+            body, warnings, _ = await self._body_and_options(call)
+            writer = self._writer(call, call.query.text("fieldManager"))
+            options = msgspec.structs.replace(options, applied=True)
+            change = writer.applied(body, force=options.force)
         else:
             if "force" in call.query:
                 raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
-            options, warnings = _write_options(call), ()
-            raw = await request.read()
-            change = bodies.patched(call.resource, call.name, _media(request), raw)
+            change = writer.patched(media, await call.request.read())
         work = self._registry.update(
             call.resource,
             call.namespace,
@@ -449,6 +470,7 @@ class Server:
             change,
             options,
             subresource=call.subresource,
+            upsert=applies,
         )
         return self._answered(call, await self._to_its_end(work), warnings)
 
@@ -624,8 +646,18 @@ def _json(request: web.BaseRequest, raw: bytes, status: int = 200) -> web.Respon
     return web.Response(body=raw, status=status, headers=headers)
 
 
-def _static(raw: bytes, media: str) -> web.Response:
-    return web.Response(body=raw, headers={"Content-Type": media})
+def _openapi(request: web.BaseRequest, path: str, accept: str) -> web.Response:
+    found = openapi.document(path, accept)
+    if found is None:
+        raise _no_such_path()
+    headers = {"Content-Type": found.content_type, "ETag": found.etag}
+    if request.rel_url.query.get("hash") == found.hash:
+        # Whoever names what he wants to see need not ask again: that is what kubectl keeps.
+        headers["Cache-Control"] = "public, immutable"
+        headers["Expires"] = formatdate(time.time() + _YEAR, usegmt=True)
+    if request.headers.get("If-None-Match") == headers["ETag"]:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=found.body, headers=headers)
 
 
 def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:

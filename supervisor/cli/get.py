@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -142,7 +142,6 @@ def command(
         _check(targets, asked, watch=watch)
         if watch and isinstance(reader, Client):
             _watch(reader, targets[0], asked, only=watch_only)
-            return []
         return (_show_tables if asked.as_table else _show_objects)(reader, targets, asked)
 
     asking.ask(state_dir, show)
@@ -255,7 +254,7 @@ def _form(asked: _Asked) -> str:
 # --- as it changes -----------------------------------------------------------------------------
 
 
-def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> None:
+def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> NoReturn:
     """Until we are told to end. A node that ends the watch is asked to go on."""
     kind, namespace = target.kind, asked.namespace if target.kind.namespaced else ""
     fields = f"metadata.name={target.name}" if target.name else asked.fields
@@ -263,31 +262,37 @@ def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> None
     show = _shower(kind, table, asked)
     if target.name and not only:
         client.get(kind, namespace, target.name)  # what is not there is an error, not a long wait
-    silent = only
-    while True:
-        listed = client.list(
-            kind, namespace, labels=asked.labels, fields=fields, table=asked.as_table
-        )
-        version = listed["metadata"]["resourceVersion"]
-        if not silent:
+    listed = _list(client, target, asked, fields)
+    if not only:
+        show(listed)
+    with asking.once_begun():
+        while True:
+            version = listed["metadata"]["resourceVersion"]
+            try:
+                while True:
+                    for event in client.watch(
+                        kind,
+                        namespace,
+                        labels=asked.labels,
+                        fields=fields,
+                        since=version,
+                        table=asked.as_table,
+                    ):
+                        version = _version(event["object"]) or version
+                        if event["type"] != "BOOKMARK":
+                            show(event["object"])
+            except StatusError as error:
+                if error.reason not in ("Expired", "Gone"):
+                    raise
+            listed = _list(client, target, asked, fields)
             show(listed)
-        silent = False
-        try:
-            while True:
-                for event in client.watch(
-                    kind,
-                    namespace,
-                    labels=asked.labels,
-                    fields=fields,
-                    since=version,
-                    table=asked.as_table,
-                ):
-                    version = _version(event["object"]) or version
-                    if event["type"] != "BOOKMARK":
-                        show(event["object"])
-        except StatusError as error:
-            if error.reason not in ("Expired", "Gone"):
-                raise
+
+
+def _list(client: Client, target: Target, asked: _Asked, fields: str) -> Json:
+    namespace = asked.namespace if target.kind.namespaced else ""
+    return client.list(
+        target.kind, namespace, labels=asked.labels, fields=fields, table=asked.as_table
+    )
 
 
 def _version(object: Json) -> str:

@@ -29,6 +29,7 @@ from supervisor.apiserver.contract import (
 )
 from supervisor.apiserver.logs import Logs
 from supervisor.apiserver.server import Server
+from supervisor.kubelet.clock import Clock
 from supervisor.store.contract import Edit
 from supervisor.store.memory import MemoryStore
 from tests.lifecycle.lives import at
@@ -107,6 +108,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.bugs: list[str] = []
         self.workers: tuple[Any, ...] = ()
+        self.clock = Clock()
 
     def report_bug(self, where: str, text: str) -> None:
         self.bugs.append(f"{where}: {text}")

@@ -212,6 +212,9 @@ def test_an_empty_map_says_nothing_of_what_is_in_it() -> None:
     result = applied(live, pod(labels={}), "second")
     assert bare(result) == bare(live)
     assert fields(result, "second") == {"f:metadata": {"f:labels": {}}}
+    # Nor does it keep others from filling it.
+    empty = applied(None, pod(A, labels={}), "first")
+    assert applied(empty, pod(labels={"x": ""}), "second")["metadata"]["labels"] == {"x": ""}
 
 
 def test_the_status_belongs_to_its_subresource() -> None:
@@ -360,6 +363,12 @@ def test_a_create_has_all_fields_and_an_update_those_it_changes() -> None:
     assert left.keys() == {"f:spec"}
     assert left["f:spec"]["f:containers"]['k:{"name":"b"}'] == {".": {}, "f:name": {}}
     assert [entry["time"] for entry in result["metadata"]["managedFields"]] == [NOW, LATER]
+
+
+def test_applies_are_listed_before_updates() -> None:
+    live = updated(None, pod(A), "a", now=NOW)
+    live = applied(live, pod(labels={"x": ""}), "b", now=LATER)
+    assert [entry["manager"] for entry in live["metadata"]["managedFields"]] == ["b", "a"]
 
 
 def test_a_write_that_changes_nothing_leaves_managed_fields_alone() -> None:

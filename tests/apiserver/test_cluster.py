@@ -188,6 +188,27 @@ async def test_what_clients_add_to_the_node_outlives_it(fake_clock: Clock) -> No
         assert now["lastHeartbeatTime"] > was["lastHeartbeatTime"]
 
 
+async def test_the_node_reports_now_and_then_and_keeps_what_names_it(fake_clock: Clock) -> None:
+    async with cluster(fake_clock) as a:
+
+        def beat() -> str:
+            node = a.get("nodes", "here")
+            assert node is not None
+            return str(node["status"]["conditions"][0]["lastHeartbeatTime"])
+
+        await a.change("nodes", "here", {"spec": {"providerID": "mine"}})
+        error = await refusal(a.change("nodes", "here", {"spec": {"providerID": "yours"}}))
+        assert error.code == 422
+        first = beat()
+        await a.clock.sleep(250)
+        assert beat() == first
+        await a.clock.sleep(70)
+        second = beat()
+        assert second > first
+        await a.clock.sleep(250)
+        assert beat() == second
+
+
 class CountingStore(MemoryStore):
     """Knows what was to be synced."""
 

@@ -10,6 +10,8 @@ import pytest
 from supervisor.api.problems import Severity, required, said
 from supervisor.apiserver.contract import Json, WriteOptions
 from supervisor.kubelet.clock import Clock
+from supervisor.store.contract import Edit
+from supervisor.store.memory import MemoryStore
 from tests.apiserver.worlds import (
     DRY,
     PLAIN,
@@ -90,6 +92,24 @@ async def test_a_stale_change_is_a_conflict_and_one_without_a_version_is_not(
         found = a.get("configmaps", "settings")
         assert found is not None
         assert found["data"] == {"key": "value"}
+        other = config_map()
+        other["metadata"]["uid"] = "of an earlier one"
+        error = await refusal(a.replace("configmaps", "settings", other))
+        assert error.code == 409
+        assert "Precondition failed: UID" in error.message
+
+
+async def test_changes_of_a_spec_are_counted_where_the_kind_has_a_generation(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        await a.create("podtemplates", {"metadata": {"name": "x"}, "template": pod("")})
+        labels = await a.change("podtemplates", "x", {"metadata": {"labels": {"a": "b"}}})
+        assert labels.object["metadata"]["generation"] == 1
+        for generation in (2, 3):
+            spec = {"activeDeadlineSeconds": generation}
+            changed = await a.change("podtemplates", "x", {"template": {"spec": spec}})
+            assert changed.object["metadata"]["generation"] == generation
 
 
 async def test_a_dry_run_says_what_would_be_and_stores_nothing(fake_clock: Clock) -> None:
@@ -192,8 +212,16 @@ async def test_a_second_object_of_a_name_already_exists(fake_clock: Clock) -> No
             assert (error.code, error.reason) == (409, "AlreadyExists")
 
 
+class SlowStore(MemoryStore):
+    """Others have their turn while it writes."""
+
+    async def edit(self, *edits: Edit) -> int:
+        await anyio.sleep(0.01)
+        return await super().edit(*edits)
+
+
 async def test_many_writers_of_one_object_lose_nothing(fake_clock: Clock) -> None:
-    async with api(fake_clock) as a:
+    async with api(fake_clock, store=SlowStore()) as a:
         await a.create("configmaps", config_map(data={}))
         async with anyio.create_task_group() as tasks:
             for n in range(20):
@@ -438,6 +466,8 @@ async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> N
         assert longer["metadata"]["deletionGracePeriodSeconds"] == 20
         shorter = await a.delete("pods", "web", grace=10)
         assert shorter["metadata"]["deletionGracePeriodSeconds"] == 10
+        least = await a.delete("pods", "web", grace=-5)
+        assert least["metadata"]["deletionGracePeriodSeconds"] == 1
         assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
         [change] = [c for c in a.cache._since(0) if c.type == "DELETED"]
         assert change.entry.uid == uid
@@ -482,6 +512,8 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         assert ready() == "False"
         gate = {"type": "example.com/one", "status": "True", "reason": "Asked"}
         changes = {"status": {"conditions": [gate], "message": "hello"}}
+        await a.change("pods", "web", changes, subresource="status", options=DRY)
+        assert ready() == "False"
         answer = await a.change("pods", "web", changes, subresource="status")
         assert answer.object["status"]["message"] == "hello"
         assert ready() == "True"

@@ -320,6 +320,49 @@ async def test_objects_are_patched(api: Served, media: str, patch: object) -> No
     assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
 
 
+async def test_an_apply_creates_and_changes_and_says_who_set_what(api: Served) -> None:
+    kind = {"Content-Type": "application/apply-patch+yaml"}
+    text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {key: '1'}\n"
+    made = await api.ask(f"{MAPS}/a?fieldManager=me", "PATCH", data=text, headers=kind)
+    assert (made.code, made.json["data"]) == (201, {"key": "1"})
+    assert made.json["metadata"]["managedFields"][0]["manager"] == "me"
+    other = text.replace("'1'", "'2'")
+    path = f"{MAPS}/a?fieldManager=you"
+    conflict = await api.ask(path, "PATCH", data=other, headers=kind)
+    assert conflict.refusal[:2] == (409, "Conflict")
+    forced = await api.ask(f"{path}&force=true", "PATCH", data=other, headers=kind)
+    assert (forced.code, forced.json["data"]) == (200, {"key": "2"})
+    nobody = await api.ask(f"{MAPS}/a", "PATCH", data=text, headers=kind)
+    assert nobody.refusal[:2] == (422, "Invalid")
+
+
+async def test_an_apply_is_told_from_other_changes(api: Served) -> None:
+    await api.ask(f"{MAPS}?fieldManager=me", "POST", json=config(key="1"))
+    patch = {"json": {"data": {"b": "2"}}, "headers": {"Content-Type": MERGE}}
+    await api.ask(f"{MAPS}/a?fieldManager=you", "PATCH", **patch)
+    assert api.registry.options == WriteOptions(field_manager="you")
+    kind = {"Content-Type": "application/apply-patch+yaml"}
+    text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n"
+    await api.ask(f"{MAPS}/a?fieldManager=it", "PATCH", data=text, headers=kind)
+    assert api.registry.options == WriteOptions(field_manager="it", applied=True)
+
+
+MERGE = "application/merge-patch+json"
+
+
+async def test_the_documents_of_the_api_can_be_kept_by_who_names_them(api: Served) -> None:
+    paths = (await api.ask("/openapi/v3")).json["paths"]
+    url = paths["api/v1"]["serverRelativeURL"]
+    found = await api.ask(url)
+    assert "immutable" in found.headers["Cache-Control"]
+    assert "components" in found.json
+    etag = {"If-None-Match": found.headers["ETag"]}
+    assert (await api.ask("/openapi/v3/api/v1", headers=etag)).code == 304
+    proto = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
+    kind = (await api.ask("/openapi/v2", headers=proto)).headers["Content-Type"]
+    assert kind == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+
 async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the_body(
     api: Served,
 ) -> None:
