@@ -105,8 +105,9 @@ def apply(
     manager, 400 for what cannot be applied.
     """
     _check_manager(manager)
-    metadata = config.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("managedFields"):
+    if not isinstance(config.get("metadata") or {}, dict):
+        raise bad_request("metadata: must be a mapping")
+    if _metadata(config).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil: what is applied cannot set it")
     scope = _Scope(resource, subresource)
     config = _without_nulls(config)

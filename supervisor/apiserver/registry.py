@@ -54,8 +54,8 @@ class ObjectRegistry:
         cache: Cache,
         pods: Pods,
         *,
-        user: str = "podvisor",
-        is_token: Callable[[str], bool] = lambda _: False,
+        user: str,
+        is_token: Callable[[str], bool],
     ) -> None:
         self.cache = cache
         self.pods = pods

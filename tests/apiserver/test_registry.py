@@ -553,4 +553,7 @@ async def test_reviews_are_answered(fake_clock: Clock, plural: str) -> None:
         assert status.items() <= answer["status"].items()
         assert answer["kind"] == _resource(plural).kind
         if plural.startswith("selfsubjectreviews"):
-            assert answer["status"]["userInfo"]["username"] == "podvisor"
+            assert answer["status"]["userInfo"]["username"] == "me"
+        if plural.startswith("tokenreviews"):
+            mine = await a.post(plural, "", "", {"spec": {"token": "mine"}})
+            assert mine["status"]["authenticated"] is True
