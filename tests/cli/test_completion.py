@@ -45,7 +45,7 @@ def completed(tmp_path: pathlib.Path, words: str) -> list[str]:
         ("port", ["port-forward"]),
         ("get --show", ["--show-labels"]),
         ("get p", ["pods"]),
-        ("get -o ", ["wide", "json", "yaml", "name"]),
+        ("get -o ", ["wide", "json", "yaml", "name", "jsonpath="]),
         ("get pods w", ["web", "worker"]),
         ("get pods web w", ["worker"]),
         ("describe pod/w", ["pod/web", "pod/worker"]),
