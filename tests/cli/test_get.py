@@ -54,6 +54,14 @@ def get(tmp_path: pathlib.Path) -> Get:
             ["NAME    READY   STATUS", "web     1/1     Running", "a-job   0/1     Completed"],
         ),
         ("", ["NAME    READY   STATUS", "web     1/1     Running", "a-job   0/1     Completed"]),
+        (
+            "po --no-headers -o=wide -n=default",
+            ["web     1/1   Running     127.0.0.1", "a-job   0/1   Completed   127.0.0.1"],
+        ),
+        (
+            "po --no-headers=true -A=false --show-labels=false",
+            ["web     1/1   Running", "a-job   0/1   Completed"],
+        ),
         ("po --no-headers", ["web     1/1   Running", "a-job   0/1   Completed"]),
         (
             "pods -o wide",
