@@ -191,7 +191,6 @@ def test_the_commands_that_change_what_runs(project: Background) -> None:
     project.run("up", "-d")
     applied = project.run("apply", "-f", file)
     assert applied.out == "pod/web created\n"
-    assert project.run("apply", "-f", file).out == "pod/web unchanged\n"
     late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=1s", code=1)
     assert "timed out waiting for the condition on pods/web" in late.err
     project.run("condition", "web", "a.b/warm=True")
@@ -201,8 +200,6 @@ def test_the_commands_that_change_what_runs(project: Background) -> None:
     project.run("wait", "pod/web", f"--for={path}")
     uid = project.uid("web")
     project.place.write("pod.json", server("web"))
-    refused = project.run("apply", "-f", file, code=3)
-    assert "is invalid" in refused.err
     project.run("delete", "-f", file)
     assert not project.uid("web")
     project.run("apply", "-f", file)
