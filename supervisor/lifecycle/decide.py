@@ -509,6 +509,8 @@ def _kill_message(
 ) -> str:
     if kill.cause is KillCause.POST_START:
         return reasons.FAILED_POST_START_HOOK
+    if kill.cause is KillCause.DEFINITION:
+        return reasons.definition_changed(container.name)
     return reasons.probe_kill(
         container.name,
         kill.cause,
