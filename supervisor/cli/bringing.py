@@ -305,6 +305,7 @@ class Session:
 
     def _begin(self, pod: _Pod) -> None:
         """Have one pod as it is wanted, now or once another one is gone."""
+        pod.awaited = ""
         there = self._client.find(PODS, *pod.key)
         if there is None:
             self._create(pod)
@@ -319,8 +320,9 @@ class Session:
             pod.uid, pod.began = meta["uid"], True
             return
         else:
-            why = "has ended: running it again" if over else "has changed: replacing it"
-            self._say(pod.label, why)
+            grace = there["spec"].get("terminationGracePeriodSeconds")
+            why = f"has changed: replacing it; the old one is stopping, grace {grace} s"
+            self._say(pod.label, "has ended: running it again" if over else why)
             try:
                 self._client.delete(PODS, *pod.key, uid=meta["uid"])
             except StatusError as error:
@@ -331,7 +333,13 @@ class Session:
         pod.awaited = meta["uid"]
 
     def _create(self, pod: _Pod) -> None:
-        created = self._client.create(PODS, pod.key[0], pod.body)
+        try:
+            created = self._client.create(PODS, pod.key[0], pod.body)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            self._begin(pod)  # another `up` was quicker, perhaps with the same
+            return
         pod.uid, pod.awaited = created["metadata"]["uid"], ""
         self._say(pod.label, "created")
 

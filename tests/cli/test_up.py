@@ -140,11 +140,12 @@ def test_up_says_what_does_not_come_up_and_leaves_it_there(project: Background) 
 
 
 @one_way
-def test_two_ups_at_once_start_one_node(project: Background) -> None:
+def test_ups_at_once_start_one_node_and_each_pod_once(project: Background) -> None:
     files = [project.place.write(f"{name}.json", server(name)) for name in ("a", "b")]
-    ups = [project.start("up", "-d", file) for file in files]
+    ups = [project.start("up", "-d", *which) for which in (files, files[:1], files[1:])]
     ended = [up.wait(0, keeps=True, leaves=True) for up in ups]
-    assert sorted("node started" in up.err for up in ended) == [False, True]
+    assert sorted("node started" in up.err for up in ended) == [False, False, True]
+    assert sum(up.err.count("* created") for up in ended) == 2
     project.run("down", files[0])
     assert project.uid("b")
     assert not project.uid("a")
@@ -166,3 +167,45 @@ def test_pods_of_files_that_serve_watches_are_left_alone(project: Background) ->
     assert project.uid("web") not in ("", uid)
     session.signal(signal.SIGTERM)
     session.wait(143)
+
+
+@one_way
+def test_configuration_comes_with_the_pods(project: Background) -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+    web = pod("web", sh("app", "echo greeting=$GREETING; exec sleep 1000"), **GRACE)
+    source = {"configMapKeyRef": {"name": "settings", "key": "greeting"}}
+    web["spec"]["containers"][0]["env"] = [{"name": "GREETING", "valueFrom": source}]
+    items = [{**settings, "data": {"greeting": "hi"}}, web]
+    file = project.place.write("all.json", {"kind": "List", "items": items})
+    up = project.run("up", "-d", file)
+    assert "configmap/settings" in up.err
+    assert project.node.logged("web", "app") == ["greeting=hi"]
+    assert "unchanged" in project.run("up", "-d", file).err
+    project.run("down", file, keeps=False)
+
+
+@one_way
+def test_the_commands_that_change_what_runs(project: Background) -> None:
+    gated = server("web", readinessGates=[{"conditionType": "a.b/warm"}])
+    file = project.place.write("pod.json", gated)
+    project.run("up", "-d")
+    applied = project.run("apply", "-f", file)
+    assert applied.out == "pod/web created\n"
+    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=1s", code=1)
+    assert "timed out waiting for the condition on pods/web" in late.err
+    project.run("condition", "web", "a.b/warm=True")
+    met = project.run("wait", "pod/web", "--for=condition=Ready")
+    assert met.out == "pod/web condition met\n"
+    path = "jsonpath={.status.phase}=Running"
+    project.run("wait", "pod/web", f"--for={path}")
+    uid = project.uid("web")
+    project.place.write("pod.json", server("web"))
+    project.run("delete", "-f", file)
+    assert not project.uid("web")
+    project.run("apply", "-f", file)
+    restarted = project.run("restart", "web")
+    assert restarted.out.splitlines() == ['pod "web" deleted', "pod/web created", "pod/web ready"]
+    assert project.uid("web") not in ("", uid)
+    missing = project.run("delete", "pod", "nothing", code=1)
+    assert missing.err == 'Error from server (NotFound): pods "nothing" not found\n'
+    project.run("down", keeps=False)
