@@ -167,6 +167,8 @@ class ObjectRegistry:
             _check_current(resource, entry, wanted)
             if resource.key == "pods" and subresource == "status":
                 return await self._of_pods.set_status(resource, entry, wanted, options)
+            if resource.key == "pods":
+                return await self._of_pods.update(resource, entry, wanted, options, subresource)
             return await self._update(resource, entry, wanted, options, subresource)
 
     async def _update(
