@@ -73,6 +73,7 @@ _STUCK = frozenset(
 _TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
 _DRAIN = 2.0  # seconds that the end of a container waits for the last lines of its log
 _REPLACED = 1.0  # seconds after its end in which a pod may come again (`podvisor restart`)
+_GOING = 1.0  # seconds in which a node that ends watches stops listening
 _LAST_RESORT = 3.0  # seconds that a kill is waited for
 
 
@@ -376,11 +377,13 @@ class Session:
 
     def _lost(self, error: Exception) -> Exception:
         """What is to be said of it."""
-        if isinstance(error, NodeError):
+        end = time.monotonic() + _GOING
+        while isinstance(error, NodeError) and time.monotonic() < end:
             try:
                 self._client.connect().close()
             except NodeError as why:
                 return NodeError(f"the node is gone, and its pods may run on: {why}")
+            time.sleep(0.05)
         return error
 
     def _wake_at(self, end: float | None) -> float | None:
