@@ -101,7 +101,9 @@ class PodStorage:
         )
         spec = replace(judged.spec, **_account(judged.spec))
         stamp = rfc3339(self._node.clock.now())
-        plain = codec.to_plain(replace(judged, metadata=meta, spec=spec))
+        # What is added here is nobody's: who applies a pod later and does not name it cannot be
+        # taken to want it gone.
+        plain = codec.to_plain(replace(judged, metadata=meta))
         noted = metadata.noted(None, plain, resource, options, stamp)
         managed = tuple(noted["metadata"].get("managedFields") or ())
         return replace(
@@ -138,24 +140,23 @@ class PodStorage:
         """Of the pod itself, or of its ephemeral containers and nothing else."""
         old = entry.object
         if subresource:
-            asked = (wanted.get("spec") or {}).get("ephemeralContainers") or []
-            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked}}
-        wanted = metadata.carried_over(old, wanted) | {"status": old.get("status") or {}}
-        pod, warnings = reading.typed(v1.Pod, wanted, options.validation)
+            spec = wanted.get("spec")
+            asked = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
+            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
+        wanted = metadata.carried_over(old, _placed(old, wanted))
+        wanted = wanted | {"status": old.get("status") or {}}
+        read, warnings = reading.typed(v1.Pod, wanted, options.validation)
         known, _ = reading.typed(v1.Pod, old, "Ignore")
-        pod = replace(
-            validation.with_defaults(pod),
-            metadata=pod.metadata,
-            spec=replace(validation.with_defaults(pod).spec, node_name=pod.spec.node_name),
-            status=known.status,
-        )
-        findings = (
-            validation.check_ephemeral_update(known, pod)
-            if subresource
-            else validation.check_update(known, pod)
-        )
+        pod = replace(read, spec=validation.with_defaults(read).spec)
+        if subresource:
+            findings = validation.check_ephemeral_update(known, pod)
+        else:
+            findings = validation.check_update(known, pod)
+            if not findings and pod.spec != known.spec:
+                findings = self._pods.admit(pod)
         if metadata.errors(findings):
             raise metadata.invalid(resource, entry.name, findings)
+        warnings += metadata.warnings(findings)
         stamp = rfc3339(self._node.clock.now())
         new = codec.to_plain(pod)
         new = metadata.noted(old, new, resource, options, stamp, subresource)
@@ -316,6 +317,16 @@ def _of_clients(pod: Json) -> list[Any]:
     """What of the metadata clients have a say in."""
     names = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
     return [pod["metadata"].get(name) for name in names]
+
+
+def _placed(old: Json, wanted: Json) -> Json:
+    """A manifest that is put in place of a pod names neither its node nor its account."""
+    spec = wanted.get("spec")
+    if not isinstance(spec, dict):
+        return wanted
+    names = ("nodeName", "serviceAccount", "serviceAccountName")
+    known = {name: old["spec"][name] for name in names if name in old["spec"]}
+    return wanted | {"spec": known | spec}
 
 
 _Said = tuple[str, str, str]  # status, reason and message

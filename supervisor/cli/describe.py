@@ -25,7 +25,7 @@ def command(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="TYPE[/NAME] [NAME]...",
+            metavar="TYPE|TYPE/NAME|NAME",
             help="Which objects, as in `pod web`, `pod/web cm/settings` or `pods`.",
             autocompletion=complete_objects,
         ),

@@ -45,9 +45,7 @@ def command(
     ctx: typer.Context,
     pod: Annotated[
         str,
-        typer.Argument(
-            metavar="POD -- COMMAND [ARG]...", help="In which pod.", autocompletion=complete_pod
-        ),
+        typer.Argument(metavar="POD -- COMMAND", help="In which pod.", autocompletion=complete_pod),
     ],
     container: Annotated[
         str,

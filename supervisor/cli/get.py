@@ -80,7 +80,7 @@ def command(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TYPE[/NAME] [NAME]...]",
+            metavar="TYPE|TYPE/NAME|NAME",
             help="Which objects: pods, no, ns, ev, cm, all… (default: pods).",
             autocompletion=complete_objects,
             show_default=False,

@@ -30,7 +30,7 @@ def command(
     pod: Annotated[
         str | None,
         typer.Argument(
-            metavar="[POD|pod/POD]",
+            metavar="POD",
             help="Whose; or several pods by -l.",
             autocompletion=complete_pod,
             show_default=False,
@@ -39,7 +39,7 @@ def command(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONTAINER]",
+            metavar="CONTAINER",
             help="Which of its containers (default: the first one).",
             autocompletion=complete_container,
             show_default=False,

@@ -372,7 +372,7 @@ class Node:
 
     async def launch_spec(self, pod: v1.Pod, id: ContainerId, *, runs: bool = False) -> LaunchSpec:
         spec = pod.spec
-        container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == id.name)
+        container = next(c for c in v1.containers(spec) if c.name == id.name)
         files = None
         if self.volumes is not None:
             files = await self.volumes.read_env_files(pod, container)

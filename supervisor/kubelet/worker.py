@@ -396,7 +396,7 @@ class PodWorker:
 
     def _container(self, name: str) -> v1.Container:
         spec = self.pod.spec
-        return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        return next(c for c in v1.containers(spec) if c.name == name)
 
 
 _ENDS = (ContainerExited, ContainerLost)

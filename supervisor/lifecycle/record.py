@@ -111,6 +111,12 @@ class Kind(enum.StrEnum):
     INIT = "init"  # runs to its end before the next one starts
     SIDECAR = "sidecar"  # an init container that goes on beside the app containers
     APP = "app"
+    EPHEMERAL = "ephemeral"  # added to a live pod to look into it, and never run again
+
+    @property
+    def is_init(self) -> bool:
+        """Whether it stands among the init containers."""
+        return self in (Kind.INIT, Kind.SIDECAR)
 
 
 class KillCause(enum.StrEnum):
@@ -262,7 +268,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     created: Instant  # the node took the pod on: status.startTime
     boot_id: str = ""  # of the machine's life to which the boot times in here belong
     sandbox: Sandbox = Sandbox.ABSENT
-    containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
+    containers: tuple[ContainerRecord, ...]  # init, app, ephemeral; each in spec order
     deletion: Instant | None = None  # first asked for
     forced: bool = False  # the object is gone already; what runs of the pod is still ending
     termination: Termination | None = None
@@ -336,13 +342,14 @@ def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy, boot_id: str = "") 
 
 def specs(record: PodRecord) -> tuple[v1.Container, ...]:
     """The containers' specs, in the order of `record.containers`."""
-    spec = record.pod.spec
-    return spec.init_containers + spec.containers
+    return v1.containers(record.pod.spec)
 
 
 def field_path(container: ContainerRecord) -> str:
     """Where the container stands in the spec, as events name it (§11.1)."""
     group = "containers" if container.kind is Kind.APP else "initContainers"
+    if container.kind is Kind.EPHEMERAL:
+        group = "ephemeralContainers"
     return f"spec.{group}{{{container.name}}}"
 
 
@@ -673,7 +680,9 @@ def _begun_anew(record: PodRecord) -> PodRecord:
     ):
         return record
     containers = tuple(
-        replace(
+        container
+        if container.kind is Kind.EPHEMERAL
+        else replace(
             container, first=container.attempt + 1, removed=container.attempt >= 0, refusal=None
         )
         for container in record.containers
@@ -898,7 +907,7 @@ _CHANGED = EventDraft(
 
 def _begins_anew(record: PodRecord) -> bool:
     """Whether a pod that has lost its sandbox, and all that ran in it, begins in another one."""
-    known = record.containers
+    known = [c for c in record.containers if c.kind is not Kind.EPHEMERAL]
     policy = record.pod.spec.restart_policy
     made = any(c.is_made for c in known)
     over = (policy == "Never" and made) or (
@@ -1111,22 +1120,29 @@ def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
         owner_references=new.metadata.owner_references,
     )
     images = {c.name: c.image for c in (*new.spec.init_containers, *new.spec.containers)}
+    there = {c.name for c in v1.containers(pod.spec)}
+    added = tuple(c for c in new.spec.ephemeral_containers if c.name not in there)
     spec = replace(
         pod.spec,
         active_deadline_seconds=new.spec.active_deadline_seconds,
         containers=tuple(_with_image(c, images) for c in pod.spec.containers),
+        ephemeral_containers=(*pod.spec.ephemeral_containers, *added),
         init_containers=tuple(_with_image(c, images) for c in pod.spec.init_containers),
         termination_grace_period_seconds=new.spec.termination_grace_period_seconds,
         tolerations=new.spec.tolerations,
     )
     if spec != pod.spec:
         meta = replace(meta, generation=meta.generation + 1)
-    record = replace(record, pod=replace(pod, metadata=meta, spec=spec))
-    if spec == pod.spec:
-        return record
-    for index, (old, now) in enumerate(
-        zip((*pod.spec.init_containers, *pod.spec.containers), specs(record), strict=True)
-    ):
+    known = zip(v1.containers(pod.spec), v1.containers(spec), strict=False)  # the new ones are last
+    record = replace(
+        record,
+        pod=replace(pod, metadata=meta, spec=spec),
+        containers=(
+            *record.containers,
+            *(ContainerRecord(name=c.name, kind=Kind.EPHEMERAL) for c in added),
+        ),
+    )
+    for index, (old, now) in enumerate(known):
         if old.image != now.image:
             container = replace(record.containers[index], backoff=None, refusal=None)
             record = _with(record, index, _outdated(record, container, now, fact.at))
