@@ -1379,7 +1379,9 @@ class Minder:
             raise CannotStartError("fork", error.errno or 0) from None
         finally:
             posix.close(failed_write)
-        said = posix.read(failed, 4096)  # b"OSError:<errno in hex>:", or the end
+        said = b""  # b"OSError:<errno in hex>:", written bit by bit
+        while part := posix.read(failed, 4096):
+            said += part
         posix.close(failed)
         if said:
             posix.waitpid(pid, 0)
