@@ -101,7 +101,9 @@ class PodStorage:
         )
         spec = replace(judged.spec, **_account(judged.spec))
         stamp = rfc3339(self._node.clock.now())
-        plain = codec.to_plain(replace(judged, metadata=meta, spec=spec))
+        # What is added here is nobody's: who applies a pod later and does not name it cannot be
+        # taken to want it gone.
+        plain = codec.to_plain(replace(judged, metadata=meta))
         noted = metadata.noted(None, plain, resource, options, stamp)
         managed = tuple(noted["metadata"].get("managedFields") or ())
         return replace(

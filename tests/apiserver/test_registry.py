@@ -391,7 +391,9 @@ async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
         }
         assert managers["other"] == {"f:data": {"f:b": {}}}
         pods = (await a.create("pods", pod())).object["metadata"]["managedFields"]
-        assert "f:nodeName" not in pods[0]["fieldsV1"]["f:spec"]
+        set_by_creator = pods[0]["fieldsV1"]["f:spec"]
+        assert "f:dnsPolicy" in set_by_creator
+        assert not set_by_creator.keys() & {"f:nodeName", "f:serviceAccountName"}
         # An apply has seen to it itself.
         applied = WriteOptions(field_manager="x", applied=True)
         await a.change("configmaps", "settings", {"data": {"b": "d"}}, options=applied)
