@@ -299,7 +299,7 @@ def _seen_waits(
     was: v1.ContainerStatus | None, now: v1.ContainerStatus, spec: v1.PodSpec
 ) -> list[str]:
     texts: list[str] = []
-    container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == now.name)
+    container = next(c for c in v1.containers(spec) if c.name == now.name)
     before = was.state.waiting if was is not None else None
     waiting = now.state.waiting
     if waiting is not None and waiting.message and waiting != before:

@@ -49,7 +49,7 @@ def draw(record: PodRecord, label: str) -> str:
     """Lines for a person; empty when the pod never began to end."""
     spec = record.pod.spec
     # Which program an image stands for is not in the record: it is called an image then.
-    images = {c.name: c.image for c in (*spec.init_containers, *spec.containers) if not c.command}
+    images = {c.name: c.image for c in v1.containers(spec) if not c.command}
     return _drawn(record.trail, images, label)
 
 

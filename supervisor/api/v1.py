@@ -617,6 +617,11 @@ class PodSpec(Model, frozen=True, kw_only=True):
     workload_ref: WorkloadReference | None = None
 
 
+def containers(spec: PodSpec) -> tuple[Container, ...]:
+    """All of a pod's containers: init, app, ephemeral."""
+    return (*spec.init_containers, *spec.containers, *spec.ephemeral_containers)
+
+
 # --- the pod's status --------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -190,6 +190,9 @@ def with_defaults(pod: v1.Pod) -> v1.Pod:
             spec,
             containers=tuple(_container(each, host_network) for each in spec.containers),
             init_containers=tuple(_container(each, host_network) for each in spec.init_containers),
+            ephemeral_containers=tuple(
+                _container(each, host_network) for each in spec.ephemeral_containers
+            ),
             dns_policy=spec.dns_policy or "ClusterFirst",
             enable_service_links=True if links is None else links,
             restart_policy=spec.restart_policy or "Always",
@@ -260,7 +263,10 @@ def _downward(items: tuple[v1.DownwardAPIVolumeFile, ...]) -> tuple[v1.DownwardA
     )
 
 
-def _container(container: v1.Container, host_network: bool) -> v1.Container:
+_C = TypeVar("_C", bound=v1.Container)
+
+
+def _container(container: _C, host_network: bool) -> _C:
     resources = container.resources
     limits = {name: _stored(text) for name, text in resources.limits.items()}
     requests = limits | {name: _stored(text) for name, text in resources.requests.items()}
@@ -1314,6 +1320,145 @@ def _check_amount(name: str, text: str, path: Path) -> Iterator[Finding]:
             # The classic slip: 128m is 0.128 bytes, 128Mi was meant.
             said_text = f'fractional byte value "{text}" is invalid, must be an integer'
             yield Finding(Type.INVALID, path, said_text, Severity.WARNING)
+
+
+# --- updates -----------------------------------------------------------------------------------
+
+_UPDATES = (
+    "pod updates may not change fields other than `spec.containers[*].image`,"
+    "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only "
+    "additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set "
+    "to 1 if it was previously negative)"
+)
+
+
+def check_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
+    """What forbids to change one pod into the other. Both are defaulted, the old one is valid."""
+    before, after = old.spec, new.spec
+    at: Path = ("spec",)
+    findings = [*check_metadata(new.metadata), *_check_deadline_update(before, after)]
+    findings += _check_images(before, after)
+    known = frozenset(before.tolerations)
+    if not known <= frozenset(after.tolerations):
+        path = (*at, "tolerations")
+        findings.append(forbidden(path, "existing toleration can not be modified except its key"))
+    allowed = replace(
+        before,
+        active_deadline_seconds=after.active_deadline_seconds,
+        containers=_with_images(before.containers, after.containers),
+        init_containers=_with_images(before.init_containers, after.init_containers),
+        tolerations=after.tolerations,
+    )
+    if allowed != after:
+        changed = ", ".join(
+            f"spec.{_wire_name(v1.PodSpec, name)}"
+            for name in v1.PodSpec.__struct_fields__
+            if getattr(allowed, name) != getattr(after, name)
+        )
+        findings.append(forbidden(at, f"{_UPDATES}; changed: {changed}"))
+    return findings
+
+
+def _check_deadline_update(before: v1.PodSpec, after: v1.PodSpec) -> Iterator[Finding]:
+    path: Path = ("spec", "activeDeadlineSeconds")
+    old, new = before.active_deadline_seconds, after.active_deadline_seconds
+    if new is not None and old is not None and new > old:
+        yield invalid(path, new, "must be less than or equal to previous value")
+    elif new is None and old is not None:
+        yield invalid(path, new, "must not update from a positive integer to nil value")
+    else:
+        yield from _between(path, new, 1, MAX_INT32)
+
+
+def _check_images(before: v1.PodSpec, after: v1.PodSpec) -> Iterator[Finding]:
+    known = {container.name: container.image for _, _, container in _containers(before)}
+    for group, index, container in _containers(after):
+        image, at = container.image, ("spec", group, index, "image")
+        if image == known.get(container.name):
+            continue
+        if image != image.strip():
+            yield invalid(at, image, "must not have leading or trailing whitespace")
+        if not image:
+            yield required(at)
+
+
+def _wire_name(model: type[v1.Model], attribute: str) -> str:
+    names = zip(model.__struct_fields__, model.__struct_encode_fields__, strict=True)
+    return dict(names)[attribute]
+
+
+def _with_images(
+    old: tuple[v1.Container, ...], new: tuple[v1.Container, ...]
+) -> tuple[v1.Container, ...]:
+    """The containers as they were, with the images that are asked for."""
+    if len(old) != len(new):
+        return old
+    return tuple(replace(o, image=n.image) for o, n in zip(old, new, strict=True))
+
+
+def check_ephemeral_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
+    """The same of the ephemeral containers: they may come, and then stay as they are."""
+    at: Path = ("spec", "ephemeralContainers")
+    findings: list[Finding] = []
+    there = {c.name: (i, c) for i, c in enumerate(new.spec.ephemeral_containers)}
+    for container in old.spec.ephemeral_containers:
+        index, now = there.get(container.name, (0, None))
+        if now is None:
+            text = f"existing ephemeral containers {container.name!r} may not be removed"
+            findings.append(forbidden(at, text))
+        elif now != container:
+            text = f"existing ephemeral containers {container.name!r} may not be changed"
+            findings.append(forbidden((*at, index), text))
+    others = {c.name for c in (*new.spec.init_containers, *new.spec.containers)}
+    known = {c.name for c in old.spec.ephemeral_containers}
+    seen: set[str] = set()
+    for index, container in enumerate(new.spec.ephemeral_containers):
+        path = (*at, index)
+        if container.name in others or container.name in seen:
+            findings.append(duplicate((*path, "name"), container.name))
+        seen.add(container.name)
+        if container.name not in known:
+            findings += _check_ephemeral(container, others, new.spec, path)
+    return findings
+
+
+_NOT_EPHEMERAL = (
+    "lifecycle",
+    "liveness_probe",
+    "ports",
+    "readiness_probe",
+    "resize_policy",
+    "resources",
+    "restart_policy",
+    "restart_policy_rules",
+    "startup_probe",
+)
+
+
+def _check_ephemeral(
+    container: v1.EphemeralContainer, others: set[str], spec: v1.PodSpec, at: Path
+) -> Iterator[Finding]:
+    if not container.name:
+        yield required((*at, "name"), "")
+    else:
+        yield from _all((*at, "name"), container.name, dns_label(container.name))
+    if container.target_container_name and container.target_container_name not in others:
+        yield not_found((*at, "targetContainerName"), container.target_container_name)
+    nothing = v1.EphemeralContainer()
+    for name in _NOT_EPHEMERAL:
+        if getattr(container, name) != getattr(nothing, name):
+            path = (*at, _wire_name(v1.EphemeralContainer, name))
+            yield forbidden(path, "cannot be set for an Ephemeral Container")
+    volumes = {volume.name for volume in spec.volumes}
+    for number, mount in enumerate(container.volume_mounts):
+        if mount.name not in volumes:
+            yield not_found((*at, "volumeMounts", number, "name"), mount.name)
+        if mount.sub_path or mount.sub_path_expr:
+            path = (*at, "volumeMounts", number, "subPath")
+            yield forbidden(path, "cannot be set for an Ephemeral Container")
+    yield from _check_env(container, (*at, "env"))
+    yield from _check_env_from(container, (*at, "envFrom"))
+    yield from _check_command(container, at)
 
 
 # --- ConfigMaps and Secrets --------------------------------------------------------------------

@@ -3,8 +3,8 @@
 An apply says what one manager wants of an object. What the manager wanted before and no longer
 wants goes, unless somebody else wants it too; what another one has set differently is a conflict,
 unless the manager insists. For that to be known, every other write is held against what was there
-(`track`) and its changes are noted under the name of who made them. The server calls one of the
-two for every write of a client; writes of the node itself have no manager.
+(`track`) and its changes are noted under the name of who made them. One of the two is called for
+every write of a client; writes of the node itself have no manager.
 
 An object is seen as its *leaves*: the fields that are set as a whole, by their paths. Items of a
 list with keys are found by these keys, members of a set by their values; a list or map that the
@@ -105,8 +105,9 @@ def apply(
     manager, 400 for what cannot be applied.
     """
     _check_manager(manager)
-    metadata = config.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("managedFields"):
+    if not isinstance(config.get("metadata") or {}, dict):
+        raise bad_request("metadata: must be a mapping")
+    if _metadata(config).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil: what is applied cannot set it")
     scope = _Scope(resource, subresource)
     config = _without_nulls(config)
@@ -194,23 +195,22 @@ def unchanged(before: Json, after: Json) -> bool:
 
 
 def _check_manager(manager: str) -> None:
-    problem = ""
     if not manager:
-        problem = "Required value: is required for apply patch"
+        reason, text = "Required", "Required value: is required for apply patch"
     elif len(manager) > MAX_MANAGER:
-        problem = f"Too long: may not be more than {MAX_MANAGER} bytes"
+        reason, text = "TooLong", f"Too long: may not be more than {MAX_MANAGER} characters"
     elif not manager.isprintable():
-        problem = "Invalid value: should only contain printable characters"
-    if problem:
-        kind, text = problem.split(": ", 1)
-        raise ApiError(
-            422,
-            "Invalid",
-            f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {problem}',
-            group="meta.k8s.io",
-            kind="PatchOptions",
-            causes=(Cause(f"FieldValue{kind.split()[0].title()}", text, "fieldManager"),),
-        )
+        reason, text = "Invalid", "Invalid value: should only contain printable characters"
+    else:
+        return
+    raise ApiError(
+        422,
+        "Invalid",
+        f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {text}',
+        group="meta.k8s.io",
+        kind="PatchOptions",
+        causes=(Cause(f"FieldValue{reason}", text, "fieldManager"),),
+    )
 
 
 def _refuse_conflicts(others: Iterable[Entry], conflicts: set[Path]) -> None:

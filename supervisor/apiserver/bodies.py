@@ -79,13 +79,9 @@ class Writer(Struct, frozen=True, kw_only=True):
     manager: str
     now: str
 
-    def created(self, body: Json) -> Json:
-        """A new object, with who has set its fields."""
-        return self._tracked(None, body)
-
     def replaced(self, body: Json) -> Change:
         """What a PUT means."""
-        return lambda live: self._tracked(self._known(live), body)
+        return lambda _: body
 
     def patched(self, media: str, raw: bytes) -> Change:
         """What a PATCH means. Raises ApiError 400, and 415 for media types that are no patch."""
@@ -95,8 +91,9 @@ class Writer(Struct, frozen=True, kw_only=True):
         wanted, _ = _read(raw, "json")
 
         def change(live: Json | None) -> Json:
-            live = self._known(live)
-            return self._tracked(live, make(self.resource, live, wanted))
+            if live is None:
+                raise not_found(self.resource, self.name)
+            return make(self.resource, live, wanted)
 
         return change
 
@@ -107,23 +104,6 @@ class Writer(Struct, frozen=True, kw_only=True):
             config,
             self.manager,
             force=force,
-            resource=self.resource,
-            now=self.now,
-            subresource=self.subresource,
-        )
-
-    def _known(self, live: Json | None) -> Json:
-        if live is None:
-            raise not_found(self.resource, self.name)
-        return live
-
-    def _tracked(self, live: Json | None, after: Json) -> Json:
-        if live is not None and live.get("status") is not None and self.subresource != "status":
-            after = after | {"status": live["status"]}  # it is not written this way
-        return apply.track(
-            live,
-            after,
-            self.manager,
             resource=self.resource,
             now=self.now,
             subresource=self.subresource,

@@ -176,6 +176,8 @@ class Cache:
 
     def _begin(self, snapshot: Snapshot) -> None:
         for stored in snapshot.pods:
+            if stored.record.forced:
+                continue
             meta = stored.record.pod.metadata
             key = "pods", meta.namespace, meta.name
             self._put(Entry(revised(key, stored.resource_version, stored.pod)))

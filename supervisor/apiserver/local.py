@@ -137,8 +137,13 @@ class Api:
         from supervisor.apiserver.server import Server
 
         doors = self._doors
+        owner = info.user(info.uid)
         registry = ObjectRegistry(
-            self._store, self.cache, pods, is_token=lambda text: auth.is_same(text, doors.token)
+            self._store,
+            self.cache,
+            pods,
+            user=owner.name if owner is not None else str(info.uid),
+            is_token=lambda text: auth.is_same(text, doors.token),
         )
         cluster = Cluster(
             registry, info, version=GIT_VERSION, authority=doors.authority, port=doors.port

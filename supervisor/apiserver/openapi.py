@@ -326,13 +326,9 @@ class _Operation(Struct, frozen=True):
             name = self.schema if not self.verb.startswith("delete") else ""
             given: Json = {"$ref": _REFERENCE + name} if name else {"type": "object"}
             success = {"description": "OK", "content": {JSON: {"schema": given}}}
-        codes = {"create": ["201"], "update": ["200", "201"], "patch": ["200", "201"]}
-        return {
-            **dict.fromkeys(
-                ["101", "200"] if self._is_connection else codes.get(self.verb, ["200"]), success
-            ),
-            "default": failure,
-        }
+        by_verb = {"create": ["201"], "update": ["200", "201"], "patch": ["200", "201"]}
+        codes = ["101", "200"] if self._is_connection else by_verb.get(self.verb, ["200"])
+        return {**dict.fromkeys(codes, success), "default": failure}
 
 
 _STRING = {"type": "string"}

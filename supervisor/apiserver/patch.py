@@ -21,11 +21,11 @@ import jsonpatch
 import jsonpointer
 import msgspec
 
-from supervisor.api import schema
+from supervisor.api import codec, schema
 from supervisor.apiserver.contract import ApiError, Json, Resource, bad_request
 
 MAX_OPERATIONS = 10_000  # of a JSON patch
-MAX_BYTES = 3 << 20  # of what its copies add up to, and of its result
+MAX_BYTES = codec.MAX_BYTES  # of what its copies add up to, and of its result
 
 K = TypeVar("K", bound=Hashable)
 
@@ -78,6 +78,9 @@ def json_patch(_resource: Resource, object: Json, patch: Any) -> Json:
         raise bad_request("the JSON patch makes something else of the object than a mapping")
     if len(msgspec.json.encode(result)) > MAX_BYTES:
         raise _too_large(f"the object would exceed {MAX_BYTES} bytes")
+    # Unlike the other patches, this one can make it deeper than any body that was read.
+    if _depth(result) > codec.MAX_DEPTH:
+        raise bad_request(f"the object would be nested deeper than {codec.MAX_DEPTH} levels")
     return result
 
 
@@ -88,6 +91,11 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied(each) for each in value]
     return value
+
+
+def _depth(value: Any) -> int:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, below), default=0)
 
 
 def _too_large(message: str) -> ApiError:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
 from supervisor.api import codec, kinds, v1, validation
 from supervisor.api.problems import Finding, not_supported
-from supervisor.apiserver import metadata, reading
+from supervisor.apiserver import apply, metadata, reading
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
@@ -126,6 +127,61 @@ class PodStorage:
 
     # --- changes --------------------------------------------------------------------------------
 
+    async def update(
+        self,
+        resource: Resource,
+        entry: Entry,
+        wanted: Json,
+        options: WriteOptions,
+        subresource: str,
+    ) -> Answer:
+        """Of the pod itself, or of its ephemeral containers and nothing else."""
+        old = entry.object
+        if subresource:
+            spec = wanted.get("spec")
+            asked = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
+            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
+        wanted = metadata.carried_over(old, _placed(old, wanted))
+        wanted = wanted | {"status": old.get("status") or {}}
+        read, warnings = reading.typed(v1.Pod, wanted, options.validation)
+        known, _ = reading.typed(v1.Pod, old, "Ignore")
+        pod = replace(read, spec=validation.with_defaults(read).spec)
+        if subresource:
+            findings = validation.check_ephemeral_update(known, pod)
+        else:
+            findings = validation.check_update(known, pod)
+            if not findings and pod.spec != known.spec:
+                findings = self._pods.admit(pod)
+        if metadata.errors(findings):
+            raise metadata.invalid(resource, entry.name, findings)
+        warnings += metadata.warnings(findings)
+        stamp = rfc3339(self._node.clock.now())
+        new = codec.to_plain(pod)
+        new = metadata.noted(old, new, resource, options, stamp, subresource)
+        if apply.unchanged(old, new):
+            return Answer(object=old, warnings=warnings)
+        if new["spec"] != old["spec"]:
+            count = old["metadata"].get("generation", 0) + 1
+            new = new | {"metadata": new["metadata"] | {"generation": count}}
+        worker = self._worker(entry)
+        if options.dry_run or worker is None:
+            return Answer(object=new, warnings=warnings)
+        pod, _ = reading.typed(v1.Pod, new, "Ignore")
+        self._node.update(worker, pod)
+
+        def is_so(now: Entry | None) -> bool:
+            if now is None or now.uid != entry.uid:
+                return True
+            there = now.object
+            return there["spec"] == new["spec"] and _of_clients(there) == _of_clients(new)
+
+        await self._until(resource, entry.namespace, entry.name, is_so)
+        now = self._cache.get("pods", entry.namespace, entry.name)
+        done = now is not None and now.uid == entry.uid
+        return Answer(object=now.object if now is not None and done else new, warnings=warnings)
+
+    # --- status -----------------------------------------------------------------------------------
+
     async def set_status(
         self, resource: Resource, entry: Entry, wanted: Json, options: WriteOptions
     ) -> Answer:
@@ -149,13 +205,14 @@ class PodStorage:
             else:
                 new.append(condition)
         worker = self._worker(entry)
-        if options.dry_run or worker is None or worker.finished.is_set() or not new:
+        if options.dry_run or worker is None or not new:
             return Answer(object=answer, warnings=warnings)
         at = self._node.clock.now()
-        worker.tell(*(_condition_set(condition, at) for condition in new))
+        for condition in new:
+            worker = self._node.tell(worker, _condition_set(condition, at))
 
         def is_so(now: Entry | None) -> bool:
-            if now is None or worker.finished.is_set():
+            if now is None or now.uid != entry.uid:
                 return True
             there = _conditions(now)
             return all(there.get(condition.type) == _says(condition) for condition in new)
@@ -179,7 +236,7 @@ class PodStorage:
         grace = options.grace
         if grace is not None and grace < 0:
             grace = 1
-        self._node.delete(worker, grace)
+        self._node.delete(worker, grace, force=grace == 0)
         uid = entry.uid
 
         def is_going(now: Entry | None) -> bool:
@@ -252,6 +309,22 @@ def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions
                 f"{there}"
             )
             raise conflict(resource, entry.name, why)
+
+
+def _of_clients(pod: Json) -> list[Any]:
+    """What of the metadata clients have a say in."""
+    names = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
+    return [pod["metadata"].get(name) for name in names]
+
+
+def _placed(old: Json, wanted: Json) -> Json:
+    """A manifest that is put in place of a pod names neither its node nor its account."""
+    spec = wanted.get("spec")
+    if not isinstance(spec, dict):
+        return wanted
+    names = ("nodeName", "serviceAccount", "serviceAccountName")
+    known = {name: old["spec"][name] for name in names if name in old["spec"]}
+    return wanted | {"spec": known | spec}
 
 
 _Said = tuple[str, str, str]  # status, reason and message

@@ -54,8 +54,8 @@ class ObjectRegistry:
         cache: Cache,
         pods: Pods,
         *,
-        user: str = "podvisor",
-        is_token: Callable[[str], bool] = lambda _: False,
+        user: str,
+        is_token: Callable[[str], bool],
     ) -> None:
         self.cache = cache
         self.pods = pods
@@ -167,6 +167,8 @@ class ObjectRegistry:
             _check_current(resource, entry, wanted)
             if resource.key == "pods" and subresource == "status":
                 return await self._of_pods.set_status(resource, entry, wanted, options)
+            if resource.key == "pods":
+                return await self._of_pods.update(resource, entry, wanted, options, subresource)
             return await self._update(resource, entry, wanted, options, subresource)
 
     async def _update(

@@ -49,11 +49,8 @@ def parse(resource: Resource, labels: str = "", fields: str = "") -> Selector:
     known = {**_ALL, **_FIELDS.get(resource.key, {})}
     for field, _, _ in terms:
         if field not in known:
-            what = f"/{resource.version}, Resource={resource.plural}"
             raise bad_request(
-                f'Unable to find "{resource.group}{what}" that match label selector "{labels}", '
-                f'field selector "{fields}": field label not supported: {field} (there are: '
-                f"{', '.join(sorted(known))})"
+                f"field label not supported: {field} (there are: {', '.join(sorted(known))})"
             )
     return Selector(
         labels=tuple(_Reader(labels).requirements()),

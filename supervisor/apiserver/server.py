@@ -428,7 +428,6 @@ class Server:
         if call.resource.verbs == ("create",):  # it is asked, and not stored
             work = self._registry.post(call.resource, call.namespace, "", "", body)
         else:
-            body = self._writer(call, options.field_manager).created(body)
             work = self._registry.create(call.resource, call.namespace, body, options)
         return self._answered(call, await self._to_its_end(work), warnings)
 
@@ -458,6 +457,7 @@ class Server:
             applies = True
             body, warnings, _ = await self._body_and_options(call)
             writer = self._writer(call, call.query.text("fieldManager"))
+            options = msgspec.structs.replace(options, applied=True)
             change = writer.applied(body, force=options.force)
         else:
             if "force" in call.query:

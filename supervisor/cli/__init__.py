@@ -56,6 +56,26 @@ COMMANDS = {
 }
 
 
+class Command(TyperCommand):
+    """Reads options as kubectl does, too: `-o=yaml`, `--watch=true`, `--wait=false`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        known = {name: option for option in self.params for name in option.opts}
+        read = [word for arg in args[:at] for word in _as_typer_has_it(arg, known)]
+        return super().parse_args(ctx, read + args[at:])
+
+
+def _as_typer_has_it(arg: str, known: dict[str, Any]) -> list[str]:
+    name, sign, value = arg.partition("=")
+    option = known.get(name) if name.startswith("-") and sign else None
+    if option is not None and option.is_flag and value in ("true", "false"):
+        return [name] if value == "true" else option.secondary_opts[:1]
+    if option is not None and not option.is_flag and not name.startswith("--"):
+        return [name, value]
+    return [arg]
+
+
 class _LazyGroup(TyperGroup):
     """A group whose commands are imported when they are looked up."""
 
@@ -69,7 +89,7 @@ class _LazyGroup(TyperGroup):
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(
             cmd_name,
-            cls=getattr(module, "Parser", TyperCommand),
+            cls=getattr(module, "Parser", Command),
             no_args_is_help=getattr(module, "NO_ARGS_IS_HELP", False),
         )(module.command)
         return typer.main.get_command(app)

@@ -92,7 +92,8 @@ def _apply(
     node: Client, document: Document, namespace: str, dry_run: DryRun, *, force: bool
 ) -> str:
     """What was done, in kubectl's words. Raises StatusError, UsageError, NodeError."""
-    from supervisor.cli.sources import SOURCE
+    from supervisor.cli.bringing import FROM_API
+    from supervisor.cli.sources import CONFIG_SOURCE, SOURCE
     from supervisor.client import PODS
     from supervisor.project.manifests import STDIN
 
@@ -103,7 +104,7 @@ def _apply(
         raise UsageError("cannot apply what has only a generateName: it needs a name")
     if kind is PODS and document.source != STDIN:
         # So that the podvisor.toml beside the file counts, as it does for `up`.
-        source = {SOURCE: os.path.abspath(document.source)}
+        source = {SOURCE: os.path.abspath(document.source), CONFIG_SOURCE: FROM_API}
         meta["annotations"] = source | (meta.get("annotations") or {})
     where = str(meta.get("namespace") or namespace) if kind.namespaced else ""
     before = node.find(kind, where, name)

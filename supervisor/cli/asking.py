@@ -8,15 +8,17 @@ exit code of a node that cannot be reached, after it has shown what there is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from supervisor.cli import reach
 from supervisor.client import Kind, NotRunningError
-from supervisor.errors import PodvisorError, StatusError, UsageError
+from supervisor.errors import NodeError, PodvisorError, StatusError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 Json = dict[str, Any]
 
@@ -32,6 +34,14 @@ class Target(NamedTuple):
 
     kind: Kind
     name: str
+
+
+class Log(Protocol):
+    """What a container has written."""
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+    def lines(self) -> Iterator[bytes]: ...
 
 
 class Reader(Protocol):
@@ -55,6 +65,10 @@ class Reader(Protocol):
         table: bool = False,
         query: Mapping[str, object] | None = None,
     ) -> Json: ...
+
+    def log(
+        self, namespace: str, name: str, query: Mapping[str, object] | None = None
+    ) -> AbstractContextManager[Log]: ...
 
     def json(self, method: str, path: str) -> Json:
         """The answer to any other request."""
@@ -84,6 +98,16 @@ def ask(state_dir: str | None, show: Callable[[Reader], Sequence[StatusError]]) 
         print(each, file=sys.stderr)
     if errors:
         raise errors[-1]
+
+
+@contextmanager
+def once_begun() -> Iterator[None]:
+    """From here on what is stored is no answer any more, when the node ends: what it was has been
+    shown."""
+    try:
+        yield
+    except NotRunningError as error:
+        raise NodeError(str(error)) from error
 
 
 def nothing_found(namespace: str) -> None:

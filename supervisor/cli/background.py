@@ -14,6 +14,7 @@ import os
 import select
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -40,6 +41,12 @@ def ensure(client: Client, options: list[str]) -> bool:
     place = client.state_dir
     try:
         os.makedirs(place, mode=0o700, exist_ok=True)
+        found = os.lstat(place)
+    except OSError as error:
+        raise NodeError(f"cannot start a node on {place}: {error.strerror}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise NodeError(f"cannot use {place}: it is not a folder of this user")
+    try:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         turn = os.open(os.path.join(place, _TURN), flags, 0o600)
     except OSError as error:
@@ -135,7 +142,10 @@ def _not_started(place: str, code: int, begin: int) -> NodeError | UsageError:
 
 def _compare(place: str, options: list[str]) -> None:
     """Raises UsageError where the node was started with other options."""
-    has = shlex.split(statedir.command_of(place) or "")
+    has: list[str] = []
+    for word in shlex.split(statedir.command_of(place) or ""):
+        option, equals, value = word.partition("=")
+        has += [option, value] if equals and option.startswith("--") else [word]
     pairs = list(zip(options[::2], options[1::2], strict=True))
     for option, value in pairs:
         if (option, value) not in itertools.pairwise(has):

@@ -27,7 +27,7 @@ from supervisor.api import codec, v1
 from supervisor.cli import background, complain
 from supervisor.cli.output import Labels
 from supervisor.cli.signals import ENDING, SignalWatch
-from supervisor.cli.sources import SOURCE
+from supervisor.cli.sources import CONFIG_SOURCE, SOURCE, is_from_file
 from supervisor.cli.watching import (
     EventTold,
     Failed,
@@ -38,7 +38,14 @@ from supervisor.cli.watching import (
     Watching,
 )
 from supervisor.client import PODS, Client, Json, Kind
-from supervisor.errors import ExitCode, ManifestError, NodeError, PodTimeout, StatusError
+from supervisor.errors import (
+    ExitCode,
+    ManifestError,
+    NodeError,
+    PodTimeout,
+    StatusError,
+    UsageError,
+)
 from supervisor.lifecycle import reasons
 from supervisor.project import manifests
 from supervisor.project.manifests import Loaded, LoadedPod
@@ -48,8 +55,7 @@ CONFIG_MAPS = Kind("configmaps", "configmap", "ConfigMap")
 SECRETS = Kind("secrets", "secret", "Secret")
 
 DIGEST = "podvisor/digest"
-CONFIG_SOURCE = "kubernetes.io/config.source"
-_FROM_API = "api"
+FROM_API = "api"
 
 # Waiting for these, a container does not come up by itself, or not soon.
 _STUCK = frozenset(
@@ -142,7 +148,7 @@ def _body(home: LoadedPod) -> Json:
     annotations = {
         **body["metadata"].get("annotations", {}),
         SOURCE: os.path.abspath(home.source),
-        CONFIG_SOURCE: _FROM_API,
+        CONFIG_SOURCE: FROM_API,
         DIGEST: digest.hexdigest()[:32],
     }
     return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
@@ -213,17 +219,17 @@ class Session:
             if self._started:
                 self._say("podvisor", f"node started, state in {self._client.state_dir}")
             self._prepare()
-        except (ManifestError, StatusError):
+        except (ManifestError, StatusError, UsageError):
             self._end_node()
             raise
         self._watching.signals(self._signals)
         namespaces = sorted({namespace for namespace, _ in self._pods})
         for namespace in namespaces:
+            # Before anything is done: what comes of it must not be missed.
             self._watching.events(namespace)
+            self._watching.pods(namespace)
         for pod in self._pods.values():
             self._begin(pod)
-        for namespace in namespaces:
-            self._watching.pods(namespace)
         self._follow()
         return self._conclude()
 
@@ -242,6 +248,7 @@ class Session:
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
                 client.create(NAMESPACES, "", body)
                 self._say("podvisor", f"namespace {namespace} created")
+        self._refuse_pods_of_files()
         refused: list[StatusError] = []
         for pod in self._pods.values():
             # Under another name: the one that is there may have to go first.
@@ -263,6 +270,17 @@ class Session:
             after, _ = client.apply(kind, meta.namespace, meta.name, body, force=True)
             self._say(kind.named(meta.name), outcome(before, after))
         self._warn_of_missing()
+
+    def _refuse_pods_of_files(self) -> None:
+        """Raises UsageError where the node's own files have pods of these names."""
+        for pod in self._pods.values():
+            there = self._client.find(PODS, *pod.key)
+            if there is not None and is_from_file(convert(there)):
+                file = there["metadata"]["annotations"][SOURCE]
+                raise UsageError(
+                    f"cannot bring up {pod.label}: `serve` has a pod of that name from {file}, "
+                    "which it watches"
+                )
 
     def _try(self, ask: Any) -> list[StatusError]:
         try:
@@ -287,6 +305,7 @@ class Session:
 
     def _begin(self, pod: _Pod) -> None:
         """Have one pod as it is wanted, now or once another one is gone."""
+        pod.awaited = ""
         there = self._client.find(PODS, *pod.key)
         if there is None:
             self._create(pod)
@@ -301,13 +320,26 @@ class Session:
             pod.uid, pod.began = meta["uid"], True
             return
         else:
-            why = "has ended: running it again" if over else "has changed: replacing it"
-            self._say(pod.label, why)
-            self._client.delete(PODS, *pod.key, uid=meta["uid"])
+            grace = there["spec"].get("terminationGracePeriodSeconds")
+            why = f"has changed: replacing it; the old one is stopping, grace {grace} s"
+            self._say(pod.label, "has ended: running it again" if over else why)
+            try:
+                self._client.delete(PODS, *pod.key, uid=meta["uid"])
+            except StatusError as error:
+                if error.reason != "NotFound":
+                    raise
+                self._create(pod)  # it has gone by itself
+                return
         pod.awaited = meta["uid"]
 
     def _create(self, pod: _Pod) -> None:
-        created = self._client.create(PODS, pod.key[0], pod.body)
+        try:
+            created = self._client.create(PODS, pod.key[0], pod.body)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            self._begin(pod)  # another `up` was quicker, perhaps with the same
+            return
         pod.uid, pod.awaited = created["metadata"]["uid"], ""
         self._say(pod.label, "created")
 

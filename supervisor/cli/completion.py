@@ -24,7 +24,9 @@ class Shell(enum.StrEnum):
     FISH = "fish"
 
 
-def command(shell: Annotated[Shell, typer.Argument(help="Yours.")]) -> None:
+def command(
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="Yours.")],
+) -> None:
     """Print the script by which a shell completes commands, options, types and names.
 
     Names of pods and containers are asked from the node of the project, at every Tab; without a

@@ -13,7 +13,7 @@ import typer
 from supervisor.cli import asking, options
 from supervisor.cli.asking import Reader, Target
 from supervisor.cli.completing import complete_objects
-from supervisor.client import EVENTS, Kind
+from supervisor.client import EVENTS, PODS, Kind
 from supervisor.errors import StatusError
 
 NO_ARGS_IS_HELP = True
@@ -25,7 +25,7 @@ def command(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="TYPE[/NAME] [NAME]...",
+            metavar="TYPE|TYPE/NAME|NAME",
             help="Which objects, as in `pod web`, `pod/web cm/settings` or `pods`.",
             autocompletion=complete_objects,
         ),
@@ -91,11 +91,18 @@ def _text(reader: Reader, kind: Kind, object: Json, *, show_events: bool) -> str
     namespace = meta.get("namespace", "")
     events: list[Json] | None = None
     if show_events:
-        about = {"name": meta["name"], "namespace": namespace, "uid": meta.get("uid", "")}
+        about = {"kind": kind.kind, "name": meta["name"], "namespace": namespace}
+        if kind.namespaced:  # a node's own events have its name for a uid
+            about["uid"] = meta.get("uid", "")
         fields = ",".join(f"involvedObject.{key}={value}" for key, value in about.items() if value)
         events = reader.list(EVENTS, namespace, fields=fields)["items"]
-    record = _record(reader, namespace, meta["name"]) if kind.key == "pods" else None
-    return describe(kind.kind, object, events, time.time(), record)
+    record, pods = None, []
+    if kind.key == "pods":
+        record = _record(reader, namespace, meta["name"])
+    elif kind.key == "nodes":
+        fields = f"spec.nodeName={meta['name']},status.phase!=Succeeded,status.phase!=Failed"
+        pods = reader.list(PODS, fields=fields)["items"]
+    return describe(kind.kind, object, events, time.time(), record, pods)
 
 
 def _record(reader: Reader, namespace: str, name: str) -> Json | None:

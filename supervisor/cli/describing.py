@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,15 +24,20 @@ _NONE = "<none>"
 
 
 def describe(
-    kind: str, object: Json, events: Sequence[Json] | None, now: float, record: Json | None = None
+    kind: str,
+    object: Json,
+    events: Sequence[Json] | None,
+    now: float,
+    record: Json | None = None,
+    pods: Sequence[Json] = (),
 ) -> str:
-    """`kind` as in the API; `record` is that of a pod, None where it cannot be known. Without
-    events (None) nothing is said about them."""
+    """`kind` as in the API; `record` is that of a pod, None where it cannot be known; `pods` are
+    those on a node. Without events (None) nothing is said about them."""
     match kind:
         case "Pod":
             lines = _pod(object, now, record)
         case "Node":
-            lines = _node(object)
+            lines = [*_node(object), *_pods(pods, now)]
         case "Namespace":
             lines = [
                 *_head(object, namespaced=False),
@@ -93,7 +99,7 @@ def _events(events: Sequence[Json], now: float) -> Iterator[Line]:
         return
     yield ["Events:"]
     rows = [("Type", "Reason", "Age", "From", "Message")]
-    rows.append(tuple("-" * len(name) for name in rows[0]))  # type: ignore[arg-type]
+    rows.append(("----", "------", "----", "----", "-------"))
     rows += [
         (
             str(event.get("type", "")),
@@ -147,12 +153,12 @@ def _conditions(object: Json) -> Iterator[Line]:
 
 def _pod(pod: Json, now: float, record: Json | None) -> list[Line]:
     meta, spec, status = (_map(pod.get(key)) for key in ("metadata", "spec", "status"))
-    node = spec.get("nodeName") or _NONE
+    node, account = spec.get("nodeName") or _NONE, spec.get("serviceAccountName")
     lines = [
         _field("Name", meta.get("name")),
         _field("Namespace", meta.get("namespace")),
-        _field("Priority", spec.get("priority", 0)),
-        _field("Service Account", spec.get("serviceAccountName") or "default"),
+        *([_field("Priority", spec["priority"])] if "priority" in spec else []),
+        *([_field("Service Account", account)] if account else []),
         _field("Node", f"{node}/{status['hostIP']}" if status.get("hostIP") else node),
         _field("Start Time", _time(status.get("startTime"))),
         *_pairs("Labels", _map(meta.get("labels")), "="),
@@ -183,7 +189,7 @@ def _pod(pod: Json, now: float, record: Json | None) -> list[Line]:
         lines.append([f"{title}:"])
         for container in containers:
             name = container.get("name")
-            lines += _container(container, _map(states.get(name)), _map(known.get(name)), now)
+            lines += _container(pod, container, _map(states.get(name)), _map(known.get(name)), now)
     lines += list(_gates(pod))
     if status.get("conditions"):
         lines += list(_conditions(pod))
@@ -203,7 +209,7 @@ _GROUPS = (
 )
 
 
-def _container(container: Json, status: Json, known: Json, now: float) -> Iterator[Line]:
+def _container(pod: Json, container: Json, status: Json, known: Json, now: float) -> Iterator[Line]:
     yield [f"  {container.get('name')}:"]
     yield _field("Container ID", status.get("containerID"), 2)
     if known.get("pid"):
@@ -247,7 +253,7 @@ def _container(container: Json, status: Json, known: Json, now: float) -> Iterat
         if isinstance(lifecycle.get(name), dict):
             yield _field(title, _handler(lifecycle[name]), 2)
             yield from _hook(_map(runs.get(name)))
-    yield from _environment(container)
+    yield from _environment(pod, container)
     mounts = _list(container.get("volumeMounts"))
     if not mounts:
         yield _field("Mounts", _NONE, 2)
@@ -352,7 +358,21 @@ def _hook(hook: Json) -> Iterator[Line]:
         yield from _many("Output", str(hook["output"]).splitlines(), 3)
 
 
-def _environment(container: Json) -> Iterator[Line]:
+def _field_of(pod: Json, path: str) -> str:
+    """What a variable is given from a field of its pod, as far as that can be said from here."""
+    found = _FIELD.fullmatch(path)
+    if found is None:
+        return ""
+    value = _at(pod, *found[1].split("."))
+    if found[2] is not None:
+        value = _map(value).get(found[2])
+    return "" if value is None or isinstance(value, (dict, list)) else str(value)
+
+
+_FIELD = re.compile(r"([A-Za-z.]+)(?:\['([^']+)'\])?")
+
+
+def _environment(pod: Json, container: Json) -> Iterator[Line]:
     sources = _list(container.get("envFrom"))
     if sources:
         yield ["    Environment Variables from:"]
@@ -382,6 +402,7 @@ def _environment(container: Json) -> Iterator[Line]:
         if isinstance(source.get("fieldRef"), dict):
             ref = source["fieldRef"]
             text = f"({ref.get('apiVersion', 'v1')}:{ref.get('fieldPath')})"
+            text = f"{_field_of(pod, str(ref.get('fieldPath')))} {text}"
         elif isinstance(source.get("resourceFieldRef"), dict):
             ref = source["resourceFieldRef"]
             text = f"{ref.get('containerName') or container.get('name')} ({ref.get('resource')})"
@@ -506,6 +527,17 @@ def _node(node: Json) -> list[Line]:
     return lines
 
 
+def _pods(pods: Sequence[Json], now: float) -> Iterator[Line]:
+    yield _field("Non-terminated Pods", f"({len(pods)} in total)")
+    rows = [("Namespace", "Name", "Age"), ("---------", "----", "---")]
+    for pod in pods:
+        meta = _map(pod.get("metadata"))
+        age = tables.age(meta.get("creationTimestamp"), now)
+        rows.append((str(meta.get("namespace")), str(meta.get("name")), age))
+    for row in rows:
+        yield [f"  {row[0]}", *row[1:]]
+
+
 def _data(config: Json) -> Iterator[Line]:
     yield ["Data"]
     yield ["===="]
@@ -579,8 +611,12 @@ def _value(key: str, value: Any, depth: int) -> Iterator[Line]:
 
 def _title(key: str) -> str:
     """A field's name in words: containerPort is Container Port."""
-    words = "".join(f" {c}" if c.isupper() else c for c in key).strip()
+    words = _WORD.sub(" ", key)
     return words[:1].upper() + words[1:]
+
+
+# Where a word begins: fieldPath, systemUUID, TCPSocket.
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 # --- reading what may be anything --------------------------------------------------------------

@@ -31,8 +31,9 @@ def command(
     """Delete the pods of a node gracefully, wait for their end, and end the node.
 
     Without FILEs all pods of all namespaces are deleted, with FILEs what these describe: their
-    pods, ConfigMaps and Secrets. A node that `up` has started ends when no pod is left on it; one
-    of `podvisor serve` goes on. Who ends `down` early ends only the waiting.
+    pods, ConfigMaps and Secrets. Pods of files that `serve` watches stay. A node that `up` has
+    started ends when no pod is left on it; one of `podvisor serve` goes on. Who ends `down` early
+    ends only the waiting.
 
     Examples:
 
@@ -42,8 +43,9 @@ def command(
     """
     from supervisor.api.problems import Severity
     from supervisor.cli import background, complain, removing
-    from supervisor.cli.bringing import CONFIG_MAPS, SECRETS
+    from supervisor.cli.bringing import CONFIG_MAPS, SECRETS, convert
     from supervisor.cli.reach import client
+    from supervisor.cli.sources import SOURCE, is_from_file
     from supervisor.client import PODS, find_state_dir
     from supervisor.errors import ManifestError
     from supervisor.project import manifests
@@ -68,7 +70,17 @@ def command(
             place = find_state_dir(loaded.project.root)
     node = client(place)
     if chosen is None:
-        chosen = [removing.target(PODS, pod) for pod in node.list(PODS)["items"]]
-    removing.remove(node, chosen, grace=grace_period, ignore_missing=True)
+        chosen = []
+        for pod in node.list(PODS)["items"]:
+            if is_from_file(convert(pod)):
+                name, file = pod["metadata"]["name"], pod["metadata"]["annotations"][SOURCE]
+                complain(f"podvisor: pod {name} stays: `serve` has it from {file}")
+            else:
+                chosen.append(removing.target(PODS, pod))
+    refused = removing.remove(node, chosen, grace=grace_period, ignore_missing=True)
+    for error in refused:
+        complain(str(error))
+    if refused:
+        raise typer.Exit(max(error.code for error in refused))
     if not keep_node and not node.list(PODS)["items"] and background.stop(node):
         typer.echo(f"node on {os.path.relpath(node.state_dir)} ended")

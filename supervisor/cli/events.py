@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -101,19 +101,20 @@ def _fields(reader: Reader, about: str) -> str:
 
 def _watch(
     client: Client, place: str, fields: str, since: str, wanted: list[str], printer: _Printer
-) -> None:
+) -> NoReturn:
     """Until we are told to end."""
-    while True:
-        try:
-            for event in client.watch(EVENTS, place, fields=fields, since=since):
-                since = event["object"]["metadata"]["resourceVersion"]
-                told = event["type"] in ("ADDED", "MODIFIED")
-                if told and (not wanted or event["object"].get("type") in wanted):
-                    printer.print([event["object"]])
-        except StatusError as error:
-            if error.reason not in ("Expired", "Gone"):
-                raise
-            since = client.list(EVENTS, place, fields=fields)["metadata"]["resourceVersion"]
+    with asking.once_begun():
+        while True:
+            try:
+                for event in client.watch(EVENTS, place, fields=fields, since=since):
+                    since = event["object"]["metadata"]["resourceVersion"]
+                    told = event["type"] in ("ADDED", "MODIFIED")
+                    if told and (not wanted or event["object"].get("type") in wanted):
+                        printer.print([event["object"]])
+            except StatusError as error:
+                if error.reason not in ("Expired", "Gone"):
+                    raise
+                since = client.list(EVENTS, place, fields=fields)["metadata"]["resourceVersion"]
 
 
 class _Printer:

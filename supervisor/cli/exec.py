@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from supervisor.cli import asking, fail_with, options, reach
+from supervisor.cli import Command, asking, fail_with, options, reach
 from supervisor.cli.completing import complete_container, complete_pod
 from supervisor.client import PODS
 from supervisor.errors import ExitCode, UsageError
@@ -20,7 +19,7 @@ NO_ARGS_IS_HELP = True
 _ARGV = "podvisor.argv"  # of the command after `--`
 
 
-class Parser(TyperCommand):
+class Parser(Command):
     """Takes what follows `--` for the command, whose options are its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -46,9 +45,7 @@ def command(
     ctx: typer.Context,
     pod: Annotated[
         str,
-        typer.Argument(
-            metavar="POD -- COMMAND [ARG]...", help="In which pod.", autocompletion=complete_pod
-        ),
+        typer.Argument(metavar="POD -- COMMAND", help="In which pod.", autocompletion=complete_pod),
     ],
     container: Annotated[
         str,

@@ -567,7 +567,7 @@ class Session:
         assert self._node is not None, "events come from it"
         worker = next(w for w in self._taken_on if w.pod.metadata.uid == uid)
         spec = worker.pod.spec
-        container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        container = next(c for c in v1.containers(spec) if c.name == name)
         running = next(c for c in worker.record.containers if c.name == name).running
         probe = probe_of(container, kind)
         if running is not None and probe is not None:

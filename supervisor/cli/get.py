@@ -5,9 +5,9 @@ The node draws the tables. Here it is said which objects, and put into columns.
 
 from __future__ import annotations
 
-import enum
+import re
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,11 +23,11 @@ NO_ARGS_IS_HELP = False
 Json = dict[str, Any]
 
 
-class Output(enum.StrEnum):
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
-    NAME = "name"
+_FORMS = ("wide", "json", "yaml", "name", "jsonpath=")
+
+
+def complete_output(incomplete: str) -> list[str]:
+    return [form for form in _FORMS if form.startswith(incomplete)]
 
 
 class _Asked:
@@ -39,7 +39,8 @@ class _Asked:
         namespace: str,
         labels: str,
         fields: str,
-        output: Output | None,
+        output: str,
+        sort_by: str,
         everywhere: bool,
         show_labels: bool,
         label_columns: tuple[str, ...],
@@ -50,6 +51,10 @@ class _Asked:
         self.labels = labels
         self.fields = fields
         self.output = output
+        self.template = _Template(output.partition("=")[2]) if "=" in output else None
+        if output not in ("", *_FORMS[:-1]) and not output.startswith(_FORMS[-1]):
+            raise UsageError(f"cannot use -o {output}: there is {', '.join(_FORMS)}TEMPLATE")
+        self.order = _Order(sort_by) if sort_by else None
         self.missing_ok = missing_ok
         self._everywhere = everywhere
         self._show_labels = show_labels
@@ -58,11 +63,11 @@ class _Asked:
 
     @property
     def as_table(self) -> bool:
-        return self.output in (None, Output.WIDE)
+        return self.output in ("", "wide")
 
     def table(self, kind: Kind, *, prefixed: bool) -> Table:
         return Table(
-            wide=self.output is Output.WIDE,
+            wide=self.output == "wide",
             headers=self._headers,
             namespaces=self._everywhere and kind.namespaced,
             labels=self._show_labels,
@@ -75,15 +80,25 @@ def command(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TYPE[/NAME] [NAME]...]",
+            metavar="TYPE|TYPE/NAME|NAME",
             help="Which objects: pods, no, ns, ev, cm, all… (default: pods).",
             autocompletion=complete_objects,
             show_default=False,
         ),
     ] = None,
     output: Annotated[
-        Output | None, typer.Option("--output", "-o", help="More columns, data, or only names.")
-    ] = None,
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="wide|json|yaml|name|jsonpath=TEMPLATE",
+            help="More columns, data, only names, or parts of the data.",
+            autocompletion=complete_output,
+        ),
+    ] = "",
+    sort_by: Annotated[
+        str, typer.Option(metavar="PATH", help="In the order of a field: .status.startTime.")
+    ] = "",
     namespace: options.Namespace = asking.DEFAULT,
     all_namespaces: options.AllNamespaces = False,
     selector: options.Selector = "",
@@ -122,6 +137,8 @@ def command(
 
       podvisor get pod/web -o yaml
 
+      podvisor get pods -o jsonpath='{.items[*].status.podIP}'
+
       podvisor get events -w -l app=web
     """
     watch = watch or watch_only
@@ -130,6 +147,7 @@ def command(
         labels=selector,
         fields=field_selector,
         output=output,
+        sort_by=sort_by,
         everywhere=all_namespaces,
         show_labels=show_labels,
         label_columns=tuple(key for each in label_columns or () for key in each.split(",")),
@@ -142,7 +160,6 @@ def command(
         _check(targets, asked, watch=watch)
         if watch and isinstance(reader, Client):
             _watch(reader, targets[0], asked, only=watch_only)
-            return []
         return (_show_tables if asked.as_table else _show_objects)(reader, targets, asked)
 
     asking.ask(state_dir, show)
@@ -157,6 +174,8 @@ def _check(targets: list[Target], asked: _Asked, *, watch: bool) -> None:
             raise UsageError("cannot look for a name in all namespaces: say its own by -n")
     if watch and len({target.kind for target in targets}) > 1:
         raise UsageError("cannot watch more than one type at once: name one")
+    if watch and (asked.order is not None or asked.template is not None):
+        raise UsageError("cannot watch in an order, or by a JSONPath: leave out one of both")
     if watch and len(targets) > 1:
         raise UsageError("cannot watch several names at once: use a selector, or name one")
 
@@ -180,6 +199,8 @@ def _show_tables(reader: Reader, targets: list[Target], asked: _Asked) -> list[S
             if found is not None and found.get("rows"):
                 columns = columns or found["columnDefinitions"]
                 rows += found["rows"]
+        if asked.order is not None:
+            rows = asked.order.sorted_rows(rows)
         # A table without rows is not shown, not even its headings.
         text = table.text({"columnDefinitions": columns, "rows": rows}) if rows else ""
         if text:
@@ -199,15 +220,21 @@ def _show_objects(reader: Reader, targets: list[Target], asked: _Asked) -> list[
         answer = _find(reader, target, asked, missing)
         if answer is not None:
             found += _items(target.kind, answer, named=bool(target.name))
-    if asked.output is Output.NAME:
+    if asked.order is not None:
+        found.sort(key=asked.order.key)
+    if asked.output == "name":
         _print_names(targets, found)
-    elif len(targets) == 1 and targets[0].name:
-        if found:
-            print(codec.dump(found[0], _form(asked)), end="")
+        return missing
+    meta = {"resourceVersion": ""}
+    whole: Json = {"apiVersion": "v1", "items": found, "kind": "List", "metadata": meta}
+    if len(targets) == 1 and targets[0].name:
+        if not found:
+            return missing
+        whole = found[0]
+    if asked.template is not None:
+        print(asked.template.text(whole), end="")
     elif found or not missing:
-        meta = {"resourceVersion": ""}
-        whole: Json = {"apiVersion": "v1", "items": found, "kind": "List", "metadata": meta}
-        print(codec.dump(whole, _form(asked)), end="")
+        print(codec.dump(whole, asked.output), end="")
     return missing
 
 
@@ -223,7 +250,10 @@ def _find(
     kind = target.kind
     namespace = asked.namespace if kind.namespaced else ""
     if not target.name:
-        return reader.list(kind, namespace, labels=asked.labels, fields=asked.fields, table=table)
+        query = {"includeObject": "Object"} if table and asked.order is not None else None
+        return reader.list(
+            kind, namespace, labels=asked.labels, fields=asked.fields, table=table, query=query
+        )
     try:
         return reader.get(kind, namespace, target.name, table=table)
     except StatusError as error:
@@ -248,14 +278,60 @@ def _print_names(targets: Iterable[Target], found: Iterable[Json]) -> None:
         print(kinds[each["apiVersion"], each["kind"]].named(each["metadata"]["name"]))
 
 
-def _form(asked: _Asked) -> str:
-    return "json" if asked.output is Output.JSON else "yaml"
+class _Order:
+    """By a field of each object; what has none comes first."""
+
+    def __init__(self, text: str) -> None:
+        from supervisor.cli.jsonpath import JSONPath
+
+        self._path = JSONPath(text)
+
+    def sorted_rows(self, rows: list[Json]) -> list[Json]:
+        """Of a table that has its objects."""
+        return sorted(rows, key=lambda row: self.key(row["object"]))
+
+    def key(self, object: Json) -> tuple[bool, bool, float, str]:
+        values = self._path.find(object)
+        value = values[0] if values else None
+        if isinstance(value, (int, float)):
+            return True, False, value, ""
+        return value is not None, True, 0.0, str(value)
+
+
+class _Template:
+    """Text with paths in braces, and text in braces and quotes, as kubectl's -o jsonpath."""
+
+    def __init__(self, text: str) -> None:
+        from supervisor.cli.jsonpath import JSONPath
+
+        self._pieces: list[str | JSONPath] = []
+        for piece in filter(None, _PIECE.split(text)):
+            if piece.startswith('{"') and piece.endswith('"}'):
+                quoted = piece[2:-2].encode("latin-1", "backslashreplace")
+                self._pieces.append(quoted.decode("unicode_escape"))
+            elif piece.startswith("{"):
+                self._pieces.append(JSONPath(piece))
+            else:
+                self._pieces.append(piece)
+
+    def text(self, object: Json) -> str:
+        from supervisor.cli import jsonpath
+
+        return "".join(
+            piece
+            if isinstance(piece, str)
+            else " ".join(jsonpath.text(value) for value in piece.find(object))
+            for piece in self._pieces
+        )
+
+
+_PIECE = re.compile(r"(\{[^}]*\})")
 
 
 # --- as it changes -----------------------------------------------------------------------------
 
 
-def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> None:
+def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> NoReturn:
     """Until we are told to end. A node that ends the watch is asked to go on."""
     kind, namespace = target.kind, asked.namespace if target.kind.namespaced else ""
     fields = f"metadata.name={target.name}" if target.name else asked.fields
@@ -263,31 +339,37 @@ def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> None
     show = _shower(kind, table, asked)
     if target.name and not only:
         client.get(kind, namespace, target.name)  # what is not there is an error, not a long wait
-    silent = only
-    while True:
-        listed = client.list(
-            kind, namespace, labels=asked.labels, fields=fields, table=asked.as_table
-        )
-        version = listed["metadata"]["resourceVersion"]
-        if not silent:
+    listed = _list(client, target, asked, fields)
+    if not only:
+        show(listed)
+    with asking.once_begun():
+        while True:
+            version = listed["metadata"]["resourceVersion"]
+            try:
+                while True:
+                    for event in client.watch(
+                        kind,
+                        namespace,
+                        labels=asked.labels,
+                        fields=fields,
+                        since=version,
+                        table=asked.as_table,
+                    ):
+                        version = _version(event["object"]) or version
+                        if event["type"] != "BOOKMARK":
+                            show(event["object"])
+            except StatusError as error:
+                if error.reason not in ("Expired", "Gone"):
+                    raise
+            listed = _list(client, target, asked, fields)
             show(listed)
-        silent = False
-        try:
-            while True:
-                for event in client.watch(
-                    kind,
-                    namespace,
-                    labels=asked.labels,
-                    fields=fields,
-                    since=version,
-                    table=asked.as_table,
-                ):
-                    version = _version(event["object"]) or version
-                    if event["type"] != "BOOKMARK":
-                        show(event["object"])
-        except StatusError as error:
-            if error.reason not in ("Expired", "Gone"):
-                raise
+
+
+def _list(client: Client, target: Target, asked: _Asked, fields: str) -> Json:
+    namespace = asked.namespace if target.kind.namespaced else ""
+    return client.list(
+        target.kind, namespace, labels=asked.labels, fields=fields, table=asked.as_table
+    )
 
 
 def _version(object: Json) -> str:
@@ -310,10 +392,10 @@ def _shower(kind: Kind, table: Table, asked: _Asked) -> Any:
 
     def show(answer: Json) -> None:
         for each in _items(kind, answer, named="items" not in answer):
-            if asked.output is Output.NAME:
+            if asked.output == "name":
                 print(kind.named(each["metadata"]["name"]), flush=True)
             else:
-                separator = "---\n" if asked.output is Output.YAML else ""
-                print(separator + codec.dump(each, _form(asked)), end="", flush=True)
+                separator = "---\n" if asked.output == "yaml" else ""
+                print(separator + codec.dump(each, asked.output), end="", flush=True)
 
     return show

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from supervisor.cli import asking, options, reach
+from supervisor.cli import asking, options
+from supervisor.cli.asking import Reader
 from supervisor.cli.completing import complete_container, complete_pod
-from supervisor.client import PODS, Client
-from supervisor.errors import PodvisorError, UsageError
+from supervisor.client import PODS
+from supervisor.errors import PodvisorError, StatusError, UsageError
 
 NO_ARGS_IS_HELP = True
 
@@ -29,7 +30,7 @@ def command(
     pod: Annotated[
         str | None,
         typer.Argument(
-            metavar="[POD|pod/POD]",
+            metavar="POD",
             help="Whose; or several pods by -l.",
             autocompletion=complete_pod,
             show_default=False,
@@ -38,7 +39,7 @@ def command(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONTAINER]",
+            metavar="CONTAINER",
             help="Which of its containers (default: the first one).",
             autocompletion=complete_container,
             show_default=False,
@@ -86,6 +87,8 @@ def command(
 ) -> None:
     """Print the log of a container: all that is kept of it, rotated files included.
 
+    Where no node runs, what it has left is shown; the exit code is 4 then.
+
     Examples:
 
       podvisor logs web
@@ -105,7 +108,6 @@ def command(
         raise UsageError("cannot tell whose log: name a pod, or select pods by -l")
     if since and since_time:
         raise UsageError("cannot use --since and --since-time at once: leave out one of them")
-    client = reach.client(state_dir)
     query = {
         "follow": follow,
         "previous": previous,
@@ -115,22 +117,28 @@ def command(
         "sinceTime": since_time,
         "limitBytes": limit_bytes or None,
     }
-    if pod is not None:
-        pods = [client.get(PODS, namespace, asking.pod(pod))]
-    else:
-        pods = client.list(PODS, namespace, labels=selector)["items"]
-    logs = [
-        _Log(client, each, chosen, query, prefix=prefix)
-        for each in pods
-        for chosen in _choose(each, wanted, everyone=all_containers)
-    ]
-    if not logs:
-        asking.nothing_found(namespace)
-    if follow and len(logs) > 1:
-        _follow(logs)
-        return
-    for log in logs:
-        log.show()
+
+    def show(reader: Reader) -> list[StatusError]:
+        if pod is not None:
+            pods = [reader.get(PODS, namespace, asking.pod(pod))]
+        else:
+            pods = reader.list(PODS, namespace, labels=selector)["items"]
+        logs = [
+            _Log(reader, each, chosen, query, prefix=prefix)
+            for each in pods
+            for chosen in _choose(each, wanted, everyone=all_containers)
+        ]
+        if not logs:
+            asking.nothing_found(namespace)
+        with asking.once_begun():
+            if follow and len(logs) > 1:
+                _follow(logs)
+            else:
+                for log in logs:
+                    log.show()
+        return []
+
+    asking.ask(state_dir, show)
 
 
 def _choose(pod: Json, wanted: str, *, everyone: bool) -> list[str]:
@@ -155,17 +163,17 @@ class _Log:
     """The log of one container."""
 
     def __init__(
-        self, client: Client, pod: Json, container: str, query: Json, *, prefix: bool
+        self, reader: Reader, pod: Json, container: str, query: Json, *, prefix: bool
     ) -> None:
         meta = pod["metadata"]
-        self._client = client
+        self._reader = reader
         self._namespace, self._pod = meta["namespace"], meta["name"]
         self._query = query | {"container": container}
         self._prefix = f"[pod/{self._pod}/{container}] ".encode() if prefix else b""
 
     def show(self) -> None:
         """To stdout, as it comes."""
-        with self._client.log(self._namespace, self._pod, self._query) as response:
+        with self._reader.log(self._namespace, self._pod, self._query) as response:
             if self._prefix:
                 for line in response.lines():
                     _write(self._prefix + line + b"\n")
@@ -175,7 +183,7 @@ class _Log:
 
     def lines(self) -> Iterator[bytes]:
         """Whole lines: those of several containers must not be torn."""
-        with self._client.log(self._namespace, self._pod, self._query) as response:
+        with self._reader.log(self._namespace, self._pod, self._query) as response:
             for line in response.lines():
                 yield self._prefix + line + b"\n"
 

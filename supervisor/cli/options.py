@@ -12,14 +12,15 @@ from typing import Annotated
 import typer
 
 from supervisor.cli.completing import complete_namespace
-from supervisor.runtime.cri import Isolation
 
 
 class IsolationChoice(enum.StrEnum):
+    """`auto`, and what cri.Isolation has; that is not imported, being slow to."""
+
     AUTO = "auto"
-    PIDNS = Isolation.PIDNS
-    PIDNS_ROOTLESS = Isolation.PIDNS_ROOTLESS
-    GROUP = Isolation.GROUP
+    PIDNS = "pidns"
+    PIDNS_ROOTLESS = "pidns-rootless"
+    GROUP = "group"
 
 
 Map = Annotated[

@@ -47,7 +47,8 @@ def command(
     ports: Annotated[
         list[str],
         typer.Argument(
-            metavar="[LOCAL:]REMOTE...", help="Numbers, or a name of the pod's; `:80` takes any."
+            metavar="LOCAL:REMOTE",
+            help="Numbers, or names of the pod's; `80` is 80:80, `:80` takes any local one.",
         ),
     ],
     address: Annotated[
@@ -65,8 +66,8 @@ def command(
       podvisor port-forward svc/web :http
     """
     client = reach.client(state_dir)
-    found, targets = _find(client, namespace, pod)
-    forwards = [_parse(text, targets) for text in ports]
+    found, targets = find(client, namespace, pod)
+    forwards = [parse(text, targets) for text in ports]
     with contextlib.ExitStack() as stack:
         listeners = {
             stack.enter_context(listener): forward.remote
@@ -77,7 +78,7 @@ def command(
         _serve(client, PODS.path(namespace, name, "portforward"), listeners)
 
 
-def _find(client: Client, namespace: str, word: str) -> tuple[Json, dict[str, int]]:
+def find(client: Client, namespace: str, word: str) -> tuple[Json, dict[str, int]]:
     """The pod, and the numbers of ports by what they are called."""
     kind, _, name = word.rpartition("/")
     if kind not in ("svc", "service", "services"):
@@ -108,7 +109,7 @@ def _named_ports(pod: Json) -> dict[str, int]:
     }
 
 
-def _parse(text: str, named: dict[str, int]) -> Forward:
+def parse(text: str, named: dict[str, int]) -> Forward:
     """LOCAL:REMOTE, :REMOTE or REMOTE. Raises UsageError."""
     local, colon, remote = text.rpartition(":")
     there = named.get(remote) or (int(remote) if remote.isdecimal() else 0)

@@ -82,16 +82,13 @@ def command(
 
 def _restart(node: Client, pod: Any, grace: int | None, limit: float | None) -> bool:
     """Whether the new one has come up. Raises NodeError, StatusError, PodTimeout."""
-    from supervisor.cli import complain, removing
-    from supervisor.cli.bringing import CONFIG_SOURCE
-    from supervisor.cli.sources import SOURCE
+    from supervisor.cli import bringing, complain, removing, sources
     from supervisor.client import PODS
 
     meta = pod["metadata"]
     namespace, name = meta["namespace"], meta["name"]
-    annotations = meta.get("annotations") or {}
     # A pod of the files that `serve` watches is created again by the node itself.
-    by_node = SOURCE in annotations and annotations.get(CONFIG_SOURCE) != "api"
+    by_node = sources.is_from_file(bringing.convert(pod))
     kept = "" if by_node else _keep(node.state_dir, _again(pod))
     try:
         # Deleted already, it is only waited for.

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import anyio
 
 from supervisor.api import codec
-from supervisor.apiserver import records, selectors, tables
+from supervisor.apiserver import logs, records, selectors, tables
+from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import ApiError, Resource, not_found
+from supervisor.apiserver.negotiation import Query
 from supervisor.apiserver.resources import RESOURCES
 from supervisor.cli.asking import Kinds
-from supervisor.client import Kind
+from supervisor.client import PODS, Kind
 from supervisor.errors import StatusError, UsageError
 from supervisor.kubelet import statedir
 from supervisor.lifecycle import reasons
 from supervisor.store import sqlite
-from supervisor.store.contract import Snapshot
+from supervisor.store.contract import Snapshot, revised
 
 Json = dict[str, Any]
 
@@ -36,13 +40,14 @@ def is_there(state_dir: str) -> bool:
 
 def read(state_dir: str) -> Stored:
     """Raises NodeError where nothing is stored that can be read."""
-    return Stored(sqlite.read(os.path.join(state_dir, statedir.DATABASE)))
+    return Stored(state_dir, sqlite.read(os.path.join(state_dir, statedir.DATABASE)))
 
 
 class Stored:
     """An asking.Reader. Raises StatusError for what a node would refuse."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, state_dir: str, snapshot: Snapshot) -> None:
+        self._state_dir = state_dir
         self._version = snapshot.resource_version
         self._records = {
             (pod.record.pod.metadata.namespace, pod.record.pod.metadata.name): pod.record
@@ -111,6 +116,32 @@ class Stored:
             "items": found,
         }
 
+    def log(self, namespace: str, name: str, query: Mapping[str, object] | None = None) -> _Log:
+        """Nobody writes any more that we know of, so nothing is followed."""
+        pod = self.get(PODS, namespace, name)
+        asks = [
+            (key, value)
+            for key, value in (query or {}).items()
+            if key != "follow" and value is not None and value is not False and value != ""
+        ]
+        given = {
+            key: "true" if value is True else str(value)
+            for key, value in asks
+            if value not in (None, False, "")
+        }
+        try:
+            asked = logs.options(Query(given, {}), name)
+            id = logs.instance(pod, asked)
+        except ApiError as error:
+            raise StatusError(error.status()) from error
+        entry = Entry(revised(("pods", namespace, name), 0, pod))
+        blocks = logs.Logs(Cache(), self._state_dir).blocks(entry, id, asked)
+
+        async def read() -> list[bytes]:
+            return [block async for block in blocks]
+
+        return _Log(anyio.run(read))
+
     def json(self, method: str, path: str) -> Json:
         """Only what records.py tells of a pod."""
         for name, record in self._records.items():
@@ -122,6 +153,25 @@ class Stored:
         for each in self._objects.get(resource.key, ()):
             if not namespace or not resource.namespaced or _name(each)[0] == namespace:
                 yield each
+
+
+class _Log:
+    """An asking.Log, and a context manager as that of a node is."""
+
+    def __init__(self, blocks: list[bytes]) -> None:
+        self._blocks = blocks
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def chunks(self) -> Iterator[bytes]:
+        yield from self._blocks
+
+    def lines(self) -> Iterator[bytes]:
+        text = b"".join(self._blocks)
+        yield from text.removesuffix(b"\n").split(b"\n") if text else ()
 
 
 def _kind(resource: Resource) -> Kind:

@@ -54,6 +54,7 @@ class _Conversation:
         self._signals = signals
         self._terminal = terminal
         self._reads = stdin
+        self._said = b""  # on the channel for it
         self._status: dict[str, Any] | None = None
 
     def run(self) -> int:
@@ -81,7 +82,9 @@ class _Conversation:
     def _take(self) -> None:
         for channel, data in self._socket.receive():
             if channel == _STATUS:
-                self._status = json.loads(data)
+                self._said += data
+                with contextlib.suppress(ValueError):  # not all of it yet
+                    self._status = json.loads(self._said)
             elif channel in (_STDOUT, _STDERR):
                 _write(channel, data)
 

@@ -53,7 +53,7 @@ def command(
     ],
     name: Annotated[
         str,
-        typer.Argument(metavar="[NAME]", help="Only this one.", autocompletion=complete_pod),
+        typer.Argument(metavar="NAME", help="Only this one.", autocompletion=complete_pod),
     ] = "",
     containers: Annotated[
         bool, typer.Option("--containers", help="Each container of the pods for itself.")

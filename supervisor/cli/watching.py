@@ -92,10 +92,13 @@ class Watching:
         self._start(wait)
 
     def pods(self, namespace: str) -> None:
+        """Those that are there now, and all that becomes of them, and of others, from now on."""
+        first = self._client.list(PODS, namespace)
+
         def watch() -> None:
+            listed = first
             there: dict[str, Json] = {}  # by uid
             while True:
-                listed = self._client.list(PODS, namespace)
                 now = {pod["metadata"]["uid"]: {**_TYPE, **pod} for pod in listed["items"]}
                 for uid in there.keys() - now.keys():  # while nobody watched
                     self._news.put(PodChanged(there[uid], gone=True))
@@ -109,6 +112,7 @@ class Watching:
                     if gone:
                         del there[pod["metadata"]["uid"]]
                     self._news.put(PodChanged(pod, gone))
+                listed = self._client.list(PODS, namespace)
 
         self._start(watch)
 

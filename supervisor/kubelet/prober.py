@@ -146,7 +146,7 @@ class Prober:
 
     def _find(self, target: ProbeTarget) -> tuple[v1.Probe, v1.Container]:
         spec = self._pod.spec
-        containers = (*spec.init_containers, *spec.containers)
+        containers = v1.containers(spec)
         container = next(c for c in containers if c.name == target.id.name)
         probe = {
             ProbeKind.STARTUP: container.startup_probe,

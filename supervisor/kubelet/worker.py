@@ -121,7 +121,6 @@ class PodWorker:
     """
 
     def __init__(self, host: Host, record: PodRecord) -> None:
-        self.pod = record.pod
         self.host = host
         self.record = record
         self.finished = anyio.Event()
@@ -133,9 +132,14 @@ class PodWorker:
         self._unwritten = False  # that the store cannot write was told
         self._begun = False  # a first round is committed
         host_ip = record.policy.host_ip
-        self._prober = Prober(self.pod, host_ip, host, self.tell)
-        self._hooks = HookRunner(self.pod, host_ip, host, self.tell, self._settled)
+        self._prober = Prober(record.pod, host_ip, host, self.tell)
+        self._hooks = HookRunner(record.pod, host_ip, host, self.tell, self._settled)
         self._wake_at: float | None = 0.0  # of the plan committed last
+
+    @property
+    def pod(self) -> v1.Pod:
+        """Without its status: as it was taken on, with what was changed since."""
+        return self.record.pod
 
     @property
     def status(self) -> v1.PodStatus:
@@ -249,7 +253,8 @@ class PodWorker:
                 self._settled(id)
         if plan.done:
             failpoints.hit("after-terminal")
-            if record.deletion is not None:
+            # What finalizers keep stays as an object of which nothing runs.
+            if record.deletion is not None and not record.pod.metadata.finalizers:
                 await self._forget()
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)
@@ -391,7 +396,7 @@ class PodWorker:
 
     def _container(self, name: str) -> v1.Container:
         spec = self.pod.spec
-        return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        return next(c for c in v1.containers(spec) if c.name == name)
 
 
 _ENDS = (ContainerExited, ContainerLost)

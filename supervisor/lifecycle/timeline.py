@@ -77,8 +77,9 @@ def trace(
         yield Mark(at=at, moment=Moment.SHORTENED, note=note)
     if gets_traffic(before) and not gets_traffic(after):
         yield Mark(at=at, moment=Moment.ENDPOINTS_OFF)
-    specs = after.pod.spec.init_containers + after.pod.spec.containers
-    for spec, old, new in zip(specs, before.containers, after.containers, strict=True):
+    specs = v1.containers(after.pod.spec)
+    # An ephemeral container that has just been added comes last, and has done nothing yet.
+    for spec, old, new in zip(specs, before.containers, after.containers, strict=False):
         if old is not new or was is None:
             yield from _of_container(spec, old, new, at, is_first=was is None)
     for action in actions:

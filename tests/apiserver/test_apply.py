@@ -328,6 +328,7 @@ def test_an_object_that_nobody_manages_was_set_by_somebody() -> None:
             400,
             "metadata.managedFields must be nil",
         ),
+        ({"metadata": "x"}, "me", 400, "metadata: must be a mapping"),
         (pod(A, A), "me", 400, 'duplicate entries for key .spec.containers[name="a"]'),
         (pod(A, {}), "me", 400, ".spec.containers: element 1: it has to have a name"),
         (

@@ -302,6 +302,16 @@ def test_json_patches_that_do_not_fit_are_refused(operations: Any, code: int, sa
     assert "c2VjcmV0" not in caught.value.message
 
 
+def test_moves_that_nest_too_deeply_are_refused() -> None:
+    object = {str(number): {} for number in range(120)}
+    moves = [
+        {"op": "move", "from": f"/{number}", "path": f"/{number + 1}/a"} for number in range(119)
+    ]
+    assert patch.json_patch(PODS, object, moves[:90])
+    with pytest.raises(ApiError, match="nested deeper than 100 levels"):
+        patch.json_patch(PODS, object, moves)
+
+
 def test_what_is_nested_too_deeply_is_refused() -> None:
     deep: Json = {}
     for _ in range(3000):

@@ -336,13 +336,15 @@ async def test_an_apply_creates_and_changes_and_says_who_set_what(api: Served) -
     assert nobody.refusal[:2] == (422, "Invalid")
 
 
-async def test_who_creates_or_changes_a_field_is_noted(api: Served) -> None:
+async def test_an_apply_is_told_from_other_changes(api: Served) -> None:
     await api.ask(f"{MAPS}?fieldManager=me", "POST", json=config(key="1"))
     patch = {"json": {"data": {"b": "2"}}, "headers": {"Content-Type": MERGE}}
-    reply = await api.ask(f"{MAPS}/a?fieldManager=you", "PATCH", **patch)
-    fields = {m["manager"]: m["fieldsV1"] for m in reply.json["metadata"]["managedFields"]}
-    assert fields["me"]["f:data"] == {"f:key": {}}
-    assert fields["you"]["f:data"] == {"f:b": {}}
+    await api.ask(f"{MAPS}/a?fieldManager=you", "PATCH", **patch)
+    assert api.registry.options == WriteOptions(field_manager="you")
+    kind = {"Content-Type": "application/apply-patch+yaml"}
+    text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n"
+    await api.ask(f"{MAPS}/a?fieldManager=it", "PATCH", data=text, headers=kind)
+    assert api.registry.options == WriteOptions(field_manager="it", applied=True)
 
 
 MERGE = "application/merge-patch+json"

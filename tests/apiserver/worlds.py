@@ -152,7 +152,8 @@ async def api(
     async with world(clock, dict(programs or {"a": Program()}), store=store) as w:
         await cache.start(store)
         pods = FakePods(w.node)
-        client = Api(ObjectRegistry(store, cache, pods), pods, store, w)
+        registry = ObjectRegistry(store, cache, pods, user="me", is_token=lambda t: t == "mine")
+        client = Api(registry, pods, store, w)
         if cache.get("namespaces", "", "default") is None:
             await client.create("namespaces", {"metadata": {"name": "default"}})
         yield client

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from tests.cli.asked import podvisor
 from tests.fake_api import FakeApi, answer, refusal
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -18,25 +19,24 @@ NS = "/api/v1/namespaces/default"
 POD = {"spec": {"containers": [{"name": "app"}, {"name": "side"}]}}
 
 
-def completed(tmp_path: pathlib.Path, words: str) -> list[str]:
-    """What bash is offered for the last of these words."""
-    split = ["podvisor", *words.split(" ")]
-    environment = os.environ | {
-        "_PODVISOR_COMPLETE": "complete_bash",
-        "COMP_WORDS": " ".join(split),
-        "COMP_CWORD": str(len(split) - 1),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", "import supervisor.cli; supervisor.cli.main()"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+Complete = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def complete(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Complete:
+    """What bash is offered for the last of some words."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_PODVISOR_COMPLETE", "complete_bash")
+
+    def ask(words: str) -> list[str]:
+        split = ["podvisor", *words.split(" ")]
+        monkeypatch.setenv("COMP_WORDS", " ".join(split))
+        monkeypatch.setenv("COMP_CWORD", str(len(split) - 1))
+        said = podvisor()
+        assert (said.code, said.err) == (0, "")
+        return said.out.split()
+
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def completed(tmp_path: pathlib.Path, words: str) -> list[str]:
         ("port", ["port-forward"]),
         ("get --show", ["--show-labels"]),
         ("get p", ["pods"]),
-        ("get -o ", ["wide", "json", "yaml", "name"]),
+        ("get -o ", ["wide", "json", "yaml", "name", "jsonpath="]),
         ("get pods w", ["web", "worker"]),
         ("get pods web w", ["worker"]),
         ("describe pod/w", ["pod/web", "pod/worker"]),
@@ -59,7 +59,9 @@ def completed(tmp_path: pathlib.Path, words: str) -> list[str]:
         ("get nonsense ", []),
     ],
 )
-def test_words_are_completed(tmp_path: pathlib.Path, words: str, offered: list[str]) -> None:
+def test_words_are_completed(
+    tmp_path: pathlib.Path, complete: Complete, words: str, offered: list[str]
+) -> None:
     (tmp_path / ".podvisor").mkdir()
     named = [{"metadata": {"name": name}} for name in ("web", "worker", "a")]
     answers = {
@@ -68,12 +70,12 @@ def test_words_are_completed(tmp_path: pathlib.Path, words: str, offered: list[s
         "GET /api": refusal(500, "InternalError", "broken"),
     }
     with FakeApi(str(tmp_path / ".podvisor"), answers):
-        assert completed(tmp_path, words) == offered
+        assert complete(words) == offered
 
 
-def test_without_a_node_types_are_offered_and_no_names(tmp_path: pathlib.Path) -> None:
-    assert completed(tmp_path, "get po") == ["pods"]
-    assert completed(tmp_path, "get pods ") == []
+def test_without_a_node_types_are_offered_and_no_names(complete: Complete) -> None:
+    assert complete("get po") == ["pods"]
+    assert complete("get pods ") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -124,17 +124,15 @@ def lived(**app: object) -> PodRecord:
 
 def test_a_pod_is_described_as_kubectl_does() -> None:
     expected = """\
-        Name:             web
-        Namespace:        default
-        Priority:         0
-        Service Account:  default
-        Node:             here/127.0.0.1
-        Start Time:       Thu, 01 Jan 2026 00:00:00 +0000
-        Labels:           a=1
-                          b=2
-        Annotations:      <none>
-        Status:           Running
-        IP:               127.0.0.1
+        Name:         web
+        Namespace:    default
+        Node:         here/127.0.0.1
+        Start Time:   Thu, 01 Jan 2026 00:00:00 +0000
+        Labels:       a=1
+                      b=2
+        Annotations:  <none>
+        Status:       Running
+        IP:           127.0.0.1
         IPs:
           IP:  127.0.0.1
         Containers:
@@ -165,7 +163,7 @@ def test_a_pod_is_described_as_kubectl_does() -> None:
               settings  ConfigMap with prefix 'X_'  Optional: false
             Environment:
               A:  1
-              P:  (v1:metadata.name)
+              P:  web (v1:metadata.name)
               S:  <set to the key 'k' of secret 's'>  Optional: false
             Mounts:
               /d from d (ro)
@@ -181,7 +179,7 @@ def test_a_pod_is_described_as_kubectl_does() -> None:
         Tolerations:     k op=Exists for 5s
         Events:
           Type     Reason     Age                From     Message
-          ----     ------     ---                ----     -------
+          ----     ------     ----               ----     -------
           Normal   Started    60s
           Warning  Unhealthy  10s (x3 over 60s)  kubelet  Liveness probe failed: no
         """
@@ -293,8 +291,13 @@ def test_the_age_of_an_event_is_that_of_its_last_time() -> None:
         ),
         (
             "Node",
-            {"status": {"capacity": {"cpu": "2"}, "nodeInfo": {"kubeletVersion": "v1"}}},
-            ["Roles:              <none>", "  cpu:  2", "  Kubelet Version:  v1"],
+            {
+                "status": {
+                    "capacity": {"cpu": "2"},
+                    "nodeInfo": {"kubeletVersion": "v1", "systemUUID": "x"},
+                }
+            },
+            ["  cpu:  2", "  Kubelet Version:    v1", "  System UUID:        x"],
         ),
         ("Lease", {"spec": {"holderIdentity": "h"}}, ["Spec:", "  Holder Identity:  h"]),
     ],
@@ -325,8 +328,9 @@ def test_events_and_record_are_asked_for_by_what_the_object_is(tmp_path: pathlib
     assert (said.code, said.err) == (0, "")
     assert "Liveness probe failed: no" in said.out
     assert [each.target for each in api.asked][1:] == [
-        "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dweb"
-        "%2CinvolvedObject.namespace%3Ddefault%2CinvolvedObject.uid%3Du",
+        "/api/v1/namespaces/default/events?fieldSelector=involvedObject.kind%3DPod"
+        "%2CinvolvedObject.name%3Dweb%2CinvolvedObject.namespace%3Ddefault"
+        "%2CinvolvedObject.uid%3Du",
         "/podvisor/v1/namespaces/default/pods/web",
     ]
 
@@ -343,6 +347,6 @@ def test_of_a_dead_node_what_is_stored_is_described(tmp_path: pathlib.Path) -> N
         anyio.run(fill)
     said = podvisor("describe", "pods", "--state-dir", str(tmp_path))
     assert said.code == 4
-    assert "Status:           Unknown\n" in said.out
+    assert "Status:       Unknown\n" in said.out
     assert "      Result:       not known yet\n" in said.out
     assert rfc3339(AT) == T

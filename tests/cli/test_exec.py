@@ -22,11 +22,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from aiohttp import WSMsgType, web
 
+from supervisor.cli import port_forward
 from supervisor.cli.websocket import WebSocket
-from supervisor.client import Upgraded
+from supervisor.client import Client, Upgraded
 from supervisor.errors import NodeError
 from tests.cli.asked import Json, podvisor
 from tests.cli.fake_streams import FakeStreams, Handler, status
+from tests.fake_api import FakeApi, answer
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -80,6 +82,8 @@ def test_output_and_exit_code_are_those_of_the_command(
     tmp_path: pathlib.Path, serve: Serve
 ) -> None:
     async def handle(socket: web.WebSocketResponse, request: web.Request) -> None:
+        for begun in (b"\1", b"\2", b"\3"):  # as some servers do
+            await socket.send_bytes(begun)
         await socket.ping()
         await socket.send_bytes(b"\1out\n")
         await socket.send_bytes(b"\2err\n")
@@ -370,3 +374,34 @@ def test_frames_that_no_node_sends_are_refused(pair: tuple[WebSocket, socket.soc
     theirs.sendall(b"\x82\x81\0\0\0\0x")
     with pytest.raises(NodeError, match="speaks no WebSocket"):
         [*stream.receive()]
+
+
+def test_a_service_leads_to_a_pod_of_its_that_runs(tmp_path: pathlib.Path) -> None:
+    ns = "/api/v1/namespaces/default"
+    ports = [{"port": 8080, "name": "web", "targetPort": "http"}, {"port": 443}]
+    runs = POD | {"status": {"phase": "Running"}}
+    discovered = {
+        "resource": "services",
+        "singularResource": "service",
+        "responseKind": {"kind": "Service"},
+        "scope": "Namespaced",
+        "verbs": [],
+        "shortNames": ["svc"],
+    }
+    versions = [{"version": "v1", "resources": [discovered]}]
+    answers = {
+        "GET /api": answer({"items": [{"metadata": {}, "versions": versions}]}),
+        "GET /apis": answer({"items": []}),
+        f"GET {ns}/services/s": answer({"spec": {"selector": {"app": "a"}, "ports": ports}}),
+        f"GET {ns}/services/none": answer({"spec": {}}),
+        f"GET {ns}/pods?labelSelector=app%3Da": answer({"items": [POD | {"status": {}}, runs]}),
+    }
+    with FakeApi(str(tmp_path), answers):
+        found, named = port_forward.find(Client(str(tmp_path)), "default", "svc/s")
+        assert found == runs
+        assert named == {"8080": 80, "web": 80, "443": 443}
+        assert port_forward.parse(":web", named) == port_forward.Forward(0, 80)
+        assert port_forward.parse("8080", named) == port_forward.Forward(8080, 80)
+        assert port_forward.parse("9:443", named) == port_forward.Forward(9, 443)
+        with pytest.raises(NodeError, match="none of its pods runs"):
+            port_forward.find(Client(str(tmp_path)), "default", "svc/none")

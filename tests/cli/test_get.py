@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -52,6 +54,14 @@ def get(tmp_path: pathlib.Path) -> Get:
             ["NAME    READY   STATUS", "web     1/1     Running", "a-job   0/1     Completed"],
         ),
         ("", ["NAME    READY   STATUS", "web     1/1     Running", "a-job   0/1     Completed"]),
+        (
+            "po --no-headers -o=wide -n=default",
+            ["web     1/1   Running     127.0.0.1", "a-job   0/1   Completed   127.0.0.1"],
+        ),
+        (
+            "po --no-headers=true -A=false --show-labels=false",
+            ["web     1/1   Running", "a-job   0/1   Completed"],
+        ),
         ("po --no-headers", ["web     1/1   Running", "a-job   0/1   Completed"]),
         (
             "pods -o wide",
@@ -118,6 +128,46 @@ def test_one_object_is_printed_as_itself_and_several_as_a_list(api: FakeApi, get
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ("pod/web -o jsonpath={.metadata.name}", "web"),
+        ("pods -o jsonpath={.items[*].metadata.name}", "b a"),
+        ('pods -o jsonpath=first:{"\\t"}{.items[0].metadata.name}{"\\n"}', "first:\tb\n"),
+        ("pods -o name --sort-by .metadata.name", "pod/a\npod/b\n"),
+        ("pods -o name --sort-by {.n}", "pod/b\npod/a\n"),
+    ],
+)
+def test_parts_of_objects_are_printed_and_their_order_is_chosen(
+    api: FakeApi, get: Get, words: str, printed: str
+) -> None:
+    items = [{"metadata": {"name": "b"}, "n": 2}, {"metadata": {"name": "a"}, "n": 10}]
+    api.answers[f"GET {PODS}"] = answer({"items": items})
+    assert get(*words.split()) == Said(0, printed, "")
+
+
+def test_a_table_is_sorted_by_its_objects(api: FakeApi, get: Get) -> None:
+    said = get("pods", "--sort-by", ".metadata.name", "--no-headers")
+    assert [line.split()[0] for line in said.lines] == ["a-job", "web"]
+    assert "includeObject=Object" in api.asked[0].target
+
+
+def test_asking_for_pods_loads_nothing_heavy(api: FakeApi, tmp_path: pathlib.Path) -> None:
+    """Start-up time is felt at every call; typer's own is the greater part."""
+    code = (
+        "import sys; from supervisor import cli\n"
+        f"sys.argv = ['podvisor', 'get', 'pods', '--state-dir', {str(tmp_path)!r}]\n"
+        "assert vars(cli)['_guarded']() == 0\n"
+        "heavy = {'asyncio', 'anyio', 'aiohttp', 'sqlite3', 'ssl', 'yaml', 'http.client'}\n"
+        "heavy |= {'supervisor.api.v1', 'supervisor.lifecycle.record'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stderr == "[]\n"
+
+
 def test_a_watch_goes_on_where_the_list_ended_and_again_when_that_is_too_old(
     api: FakeApi, get: Get
 ) -> None:
@@ -150,6 +200,9 @@ def test_a_watch_goes_on_where_the_list_ended_and_again_when_that_is_too_old(
         ("pods web -A", "cannot look for a name in all namespaces"),
         ("pods web -l app=web", "cannot select by labels or fields what is named already"),
         ("pods web db -w", "cannot watch several names at once"),
+        ("pods -o xml", "cannot use -o xml: there is wide, json, yaml, name, jsonpath=TEMPLATE"),
+        ("pods -o jsonpath={.a", "cannot read the JSONPath"),
+        ("pods -w --sort-by .a", "cannot watch in an order"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -89,7 +89,10 @@ def test_apply_says_what_has_become_of_each_object(
     assert capsys.readouterr().out == f"pod/web {word}\n"
     sent = api.asked[-1]
     assert sent.headers["content-type"] == "application/apply-patch+yaml"
-    assert sent.json["metadata"]["annotations"] == {"podvisor/source": file}
+    assert sent.json["metadata"]["annotations"] == {
+        "podvisor/source": file,
+        "kubernetes.io/config.source": "api",
+    }
 
 
 def test_apply_goes_on_after_a_refusal_and_ends_with_its_code(
