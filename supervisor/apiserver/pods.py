@@ -64,7 +64,12 @@ class PodStorage:
             return Answer(object=self._imagined(judged), created=True, warnings=warnings)
         worker = self._pods.run(judged)
         uid = worker.pod.metadata.uid
-        await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
+        try:
+            await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
+        except ApiError:
+            # Who was told that it is not there must not find it once there is room again.
+            self._node.delete(worker, kill=True)
+            raise
         entry = self._cache.get("pods", namespace, name)
         made = entry.object if entry is not None else codec.to_plain(worker.pod)
         return Answer(object=made, created=True, warnings=warnings)
@@ -101,7 +106,9 @@ class PodStorage:
         )
         spec = replace(judged.spec, **_account(judged.spec))
         stamp = rfc3339(self._node.clock.now())
-        plain = codec.to_plain(replace(judged, metadata=meta, spec=spec))
+        # What is added here is nobody's: who applies a pod later and does not name it cannot be
+        # taken to want it gone.
+        plain = codec.to_plain(replace(judged, metadata=meta))
         noted = metadata.noted(None, plain, resource, options, stamp)
         managed = tuple(noted["metadata"].get("managedFields") or ())
         return replace(
@@ -290,8 +297,8 @@ class PodStorage:
             raise ApiError(
                 504,
                 "Timeout",
-                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s and goes '
-                "on trying: is there room on its disk?",
+                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s: is there '
+                "room on its disk?",
                 name=name,
                 kind=resource.plural,
             )

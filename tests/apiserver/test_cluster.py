@@ -199,6 +199,10 @@ async def test_the_node_reports_now_and_then_and_keeps_what_names_it(fake_clock:
         await a.change("nodes", "here", {"spec": {"providerID": "mine"}})
         error = await refusal(a.change("nodes", "here", {"spec": {"providerID": "yours"}}))
         assert error.code == 422
+        taints = [{"key": "a", "effect": "NoSchedule"}]
+        (warning,) = (await a.change("nodes", "here", {"spec": {"taints": taints}})).warnings
+        assert warning.startswith("spec.taints are only noted")
+        assert not (await a.change("nodes", "here", {"metadata": {"labels": {}}})).warnings
         first = beat()
         await a.clock.sleep(250)
         assert beat() == first

@@ -138,6 +138,11 @@ BAD: dict[str, tuple[Json, int, str]] = {
     "a path for a name": ({"metadata": {"name": "../x"}}, 422, "metadata.name: Invalid value"),
     "metadata that is a list": ({"metadata": []}, 400, "metadata: must be a mapping"),
     "a name that is a number": ({"metadata": {"name": 1}}, 400, "metadata.name: must be a string"),
+    "a path for the beginning of a name": (
+        {"metadata": {"generateName": "../x-"}},
+        422,
+        "metadata.name: Invalid value",
+    ),
     "a resourceVersion": (
         {"metadata": {"name": "x", "resourceVersion": "1"}},
         400,
@@ -391,7 +396,9 @@ async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
         }
         assert managers["other"] == {"f:data": {"f:b": {}}}
         pods = (await a.create("pods", pod())).object["metadata"]["managedFields"]
-        assert "f:nodeName" not in pods[0]["fieldsV1"]["f:spec"]
+        set_by_creator = pods[0]["fieldsV1"]["f:spec"]
+        assert "f:dnsPolicy" in set_by_creator
+        assert not set_by_creator.keys() & {"f:nodeName", "f:serviceAccountName"}
         # An apply has seen to it itself.
         applied = WriteOptions(field_manager="x", applied=True)
         await a.change("configmaps", "settings", {"data": {"b": "d"}}, options=applied)
@@ -424,6 +431,26 @@ async def test_a_created_pod_is_stored_before_the_answer_and_runs(fake_clock: Cl
         found = a.get("pods", "web")
         assert found is not None
         assert found["status"]["phase"] == "Succeeded"
+
+
+async def test_a_pod_that_could_not_be_stored_is_not_there_later(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock) as a:
+
+        async def full(*_: Any) -> int:
+            raise OSError(28, "no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.store, "commit", full)
+            error = await refusal(a.create("pods", pod()))
+        assert (error.code, error.reason) == (504, "Timeout")
+        assert "is there room on its disk?" in error.message
+        await a.clock.sleep(60)
+        assert a.get("pods", "web") is None
+        assert a.world.node.workers == ()
+        assert a.world.runtime.times("start", "a") == []
+        await a.create("pods", pod())
 
 
 async def test_a_pod_is_refused_with_every_reason(fake_clock: Clock) -> None:
