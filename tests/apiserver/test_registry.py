@@ -569,6 +569,9 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         )
         await a.clock.sleep(1)
         assert ready() == "True"
+        twice = {"status": {"conditions": [gate | {"status": "False"}, gate | {"reason": "Again"}]}}
+        await a.change("pods", "web", twice, subresource="status")
+        assert ready() == "True"
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
         assert error.code == 422
