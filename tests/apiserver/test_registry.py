@@ -138,6 +138,11 @@ BAD: dict[str, tuple[Json, int, str]] = {
     "a path for a name": ({"metadata": {"name": "../x"}}, 422, "metadata.name: Invalid value"),
     "metadata that is a list": ({"metadata": []}, 400, "metadata: must be a mapping"),
     "a name that is a number": ({"metadata": {"name": 1}}, 400, "metadata.name: must be a string"),
+    "a path for the beginning of a name": (
+        {"metadata": {"generateName": "../x-"}},
+        422,
+        "metadata.name: Invalid value",
+    ),
     "a resourceVersion": (
         {"metadata": {"name": "x", "resourceVersion": "1"}},
         400,
@@ -402,6 +407,20 @@ async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
         assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"test", "other"}
 
 
+async def test_who_applies_a_status_is_noted(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        await a.create("services", {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}})
+        entry = {"manager": "me", "operation": "Apply", "subresource": "status", "fieldsV1": {}}
+        changes: Json = {
+            "metadata": {"managedFields": [entry], "labels": {"a": "b"}},
+            "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
+        }
+        applied = WriteOptions(field_manager="me", applied=True)
+        changed = await a.change("services", "x", changes, options=applied, subresource="status")
+        assert changed.object["metadata"]["managedFields"] == [entry]
+        assert "labels" not in changed.object["metadata"]
+
+
 # --- pods --------------------------------------------------------------------------------------
 
 
@@ -426,6 +445,26 @@ async def test_a_created_pod_is_stored_before_the_answer_and_runs(fake_clock: Cl
         found = a.get("pods", "web")
         assert found is not None
         assert found["status"]["phase"] == "Succeeded"
+
+
+async def test_a_pod_that_could_not_be_stored_is_not_there_later(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock) as a:
+
+        async def full(*_: Any) -> int:
+            raise OSError(28, "no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.store, "commit", full)
+            error = await refusal(a.create("pods", pod()))
+        assert (error.code, error.reason) == (504, "Timeout")
+        assert "is there room on its disk?" in error.message
+        await a.clock.sleep(60)
+        assert a.get("pods", "web") is None
+        assert a.world.node.workers == ()
+        assert a.world.runtime.times("start", "a") == []
+        await a.create("pods", pod())
 
 
 async def test_a_pod_is_refused_with_every_reason(fake_clock: Clock) -> None:
@@ -529,6 +568,9 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
             "status.conditions[Ready] is set by the node, which overwrites it",
         )
         await a.clock.sleep(1)
+        assert ready() == "True"
+        twice = {"status": {"conditions": [gate | {"status": "False"}, gate | {"reason": "Again"}]}}
+        await a.change("pods", "web", twice, subresource="status")
         assert ready() == "True"
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
