@@ -198,31 +198,32 @@ class PodStorage:
         asked, warnings = reading.typed(v1.Pod, body, options.validation)
         answer = codec.to_plain(asked)
         known = _conditions(entry)
-        new: list[v1.PodCondition] = []
+        new: dict[str, v1.PodCondition] = {}  # of a type that is there twice the last one counts
         for index, condition in enumerate(asked.status.conditions):
             if condition.status not in _STATUSES:
                 path = ("status", "conditions", index, "status")
                 wrong = not_supported(path, condition.status, _STATUSES)
                 raise metadata.invalid(resource, entry.name, [wrong])
+            new.pop(condition.type, None)
             if known.get(condition.type) == _says(condition):
                 continue
             name = reasons.CONDITION_ALIASES.get(condition.type, condition.type)
             if name in reasons.OWN_CONDITIONS:
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
             else:
-                new.append(condition)
+                new[condition.type] = condition
         worker = self._worker(entry)
         if options.dry_run or worker is None or not new:
             return Answer(object=answer, warnings=warnings)
         at = self._node.clock.now()
-        for condition in new:
+        for condition in new.values():
             worker = self._node.tell(worker, _condition_set(condition, at))
 
         def is_so(now: Entry | None) -> bool:
             if now is None or now.uid != entry.uid:
                 return True
             there = _conditions(now)
-            return all(there.get(condition.type) == _says(condition) for condition in new)
+            return all(there.get(type) == _says(condition) for type, condition in new.items())
 
         await self._until(resource, entry.namespace, entry.name, is_so)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry

@@ -407,6 +407,20 @@ async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
         assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"test", "other"}
 
 
+async def test_who_applies_a_status_is_noted(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        await a.create("services", {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}})
+        entry = {"manager": "me", "operation": "Apply", "subresource": "status", "fieldsV1": {}}
+        changes: Json = {
+            "metadata": {"managedFields": [entry], "labels": {"a": "b"}},
+            "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
+        }
+        applied = WriteOptions(field_manager="me", applied=True)
+        changed = await a.change("services", "x", changes, options=applied, subresource="status")
+        assert changed.object["metadata"]["managedFields"] == [entry]
+        assert "labels" not in changed.object["metadata"]
+
+
 # --- pods --------------------------------------------------------------------------------------
 
 
@@ -554,6 +568,9 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
             "status.conditions[Ready] is set by the node, which overwrites it",
         )
         await a.clock.sleep(1)
+        assert ready() == "True"
+        twice = {"status": {"conditions": [gate | {"status": "False"}, gate | {"reason": "Again"}]}}
+        await a.change("pods", "web", twice, subresource="status")
         assert ready() == "True"
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
