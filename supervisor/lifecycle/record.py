@@ -1132,15 +1132,17 @@ def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
         managed_fields=new.metadata.managed_fields,
         owner_references=new.metadata.owner_references,
     )
-    images = {c.name: c.image for c in (*new.spec.init_containers, *new.spec.containers)}
+    wanted = {c.name: c for c in (*new.spec.init_containers, *new.spec.containers)}
     there = {c.name for c in v1.containers(pod.spec)}
     added = tuple(c for c in new.spec.ephemeral_containers if c.name not in there)
     spec = replace(
         pod.spec,
         active_deadline_seconds=new.spec.active_deadline_seconds,
-        containers=tuple(_with_image(c, images) for c in pod.spec.containers),
+        containers=tuple(_with_image(c, wanted.get(c.name, c)) for c in pod.spec.containers),
         ephemeral_containers=(*pod.spec.ephemeral_containers, *added),
-        init_containers=tuple(_with_image(c, images) for c in pod.spec.init_containers),
+        init_containers=tuple(
+            _with_image(c, wanted.get(c.name, c)) for c in pod.spec.init_containers
+        ),
         termination_grace_period_seconds=new.spec.termination_grace_period_seconds,
         tolerations=new.spec.tolerations,
     )
@@ -1164,8 +1166,10 @@ def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
     return record
 
 
-def _with_image(container: v1.Container, images: dict[str, str]) -> v1.Container:
-    return replace(container, image=images.get(container.name, container.image))
+def _with_image(container: v1.Container, wanted: v1.Container) -> v1.Container:
+    # A container that had no image had no default of how to pull it either.
+    pulled = container if container.image else wanted
+    return replace(container, image=wanted.image, image_pull_policy=pulled.image_pull_policy)
 
 
 def _outdated(

@@ -645,7 +645,7 @@ FIXED: dict[str, tuple[Json, str]] = {
     ),
     "the containers": (
         {"containers": [{"name": "a", "command": ["a"]}, {"name": "b", "command": ["b"]}]},
-        "spec: Forbidden: pod updates may not change fields other than",
+        "spec.containers: Forbidden: pod updates may not add or remove containers",
     ),
 }
 
