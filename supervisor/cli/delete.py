@@ -34,7 +34,7 @@ def command(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TYPE[/NAME] [NAME]...",
+            metavar="TYPE[/NAME]|NAME",
             help="Which objects.",
             autocompletion=complete_objects,
             show_default=False,
