@@ -1610,6 +1610,7 @@ class ProcessRuntime:
                 ],
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
                 "shares": spec.shares,
+                "target": None if spec.target is None else _key(spec.target),
                 "state_dir": os.fsencode(self._state_dir),
                 "memory_dir": os.fsencode(self._memory_dir),
                 "termination_path": _encode(spec.termination_path),
@@ -2338,6 +2339,8 @@ def _explain(
             return "the container was started before, and is never started again"
         case "sandbox":
             return "the pid namespace of the pod is gone"
+        case "target" if spec is not None and spec.target is not None:
+            return f'cannot join container "{spec.target.name}": it is not running'
         case "record":
             return f"cannot write the spawn record: {why}"
         case "killed":

@@ -157,7 +157,14 @@ def test_an_answer_that_is_cut_off_is_an_error(
         client.get(PODS, "default", "web")
 
 
-@pytest.mark.parametrize("sent", [b"220 mail\r\n\r\n", b"HTTP/1.1 2OO\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"220 mail\r\n\r\n",
+        b"HTTP/1.1 2OO\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nlots\r\n",
+    ],
+)
 def test_what_is_no_http_is_no_node(serve: Serve, client: Client, sent: bytes) -> None:
     serve({POD: [sent]})
     with pytest.raises(NodeError, match="is no node"):
