@@ -113,6 +113,11 @@ class Doors:
         self.close()
 
 
+def load() -> None:
+    """Import what `Api.start` needs. That takes a while: on a thread it holds nobody up."""
+    importlib.import_module("supervisor.apiserver.server")
+
+
 class Api:
     """Answers for one node. Belongs to one asyncio loop."""
 
@@ -132,8 +137,6 @@ class Api:
 
     async def start(self, pods: Pods, info: NodeInfo) -> None:
         """Let requests in. Raises ApiError where the store cannot be written."""
-        # On a thread: the node has pods to look after already.
-        await asyncio.to_thread(importlib.import_module, "supervisor.apiserver.server")
         from supervisor.apiserver.cluster import Cluster
         from supervisor.apiserver.discovery import GIT_VERSION
         from supervisor.apiserver.logs import Logs
