@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from supervisor.apiserver.cluster import Cluster
     from supervisor.apiserver.logs import Logs
     from supervisor.apiserver.server import Server
+    from supervisor.apiserver.streams import Streams
 
 _PAUSE = 10.0  # seconds after a bug of our own
 
@@ -127,6 +128,7 @@ class Api:
         self._state_dir = state_dir
         self._logs: Logs | None = None
         self._server: Server | None = None
+        self._streams: Streams | None = None
         self._tending: asyncio.Task[None] | None = None
 
     async def follow(self) -> None:
@@ -141,6 +143,7 @@ class Api:
         from supervisor.apiserver.metrics import Metrics
         from supervisor.apiserver.registry import ObjectRegistry
         from supervisor.apiserver.server import Server
+        from supervisor.apiserver.streams import Streams
 
         doors = self._doors
         owner = info.user(info.uid)
@@ -159,11 +162,13 @@ class Api:
         self._logs = Logs(self.cache, self._state_dir)
         self.cache.follow(self._changed)
         metrics = Metrics(self.cache, pods.node)
+        self._streams = Streams(self.cache, pods.node.runtime, self._logs)
         self._server = Server(
             self.cache,
             registry,
             self._logs,
             node=pods.node,
+            streams=self._streams,
             made={"pods.metrics.k8s.io": metrics.pods, "nodes.metrics.k8s.io": metrics.nodes},
         )
         while doors.opened:
@@ -183,6 +188,8 @@ class Api:
         """Let nobody in any more, and end what goes on. Also where nothing was started."""
         if self._server is not None:
             await self._server.close()
+        if self._streams is not None:
+            await self._streams.close()
         if self._tending is not None:
             self._tending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
