@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from supervisor.apiserver import listing
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
 from tests.apiserver.served import Served, edit, served
@@ -263,6 +265,18 @@ async def test_a_watch_ends_in_time_and_says_up_to_where_it_told_all(api: Served
         assert await watch.next() is None
 
 
+async def test_who_asks_for_bookmarks_gets_one_now_and_then(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_BOOKMARK_EVERY", 0.1)
+    await api.config_map("a")
+    query = "watch=1&allowWatchBookmarks=1&resourceVersion=1&labelSelector=app%3Dweb"
+    async with api.watch(f"{MAPS}?{query}") as watch:
+        version = await api.config_map("b")  # which is not told
+        versions = [(await watch.next())["object"]["metadata"]["resourceVersion"] for _ in "123"]
+    assert versions[-1] == str(version)
+
+
 async def test_who_comes_too_late_is_told_in_the_stream(api: Served) -> None:
     await api.config_map("a")
     async with api.watch(f"{MAPS}?watch=1&resourceVersion=999") as watch:
@@ -297,6 +311,22 @@ async def test_watches_end_with_the_server_and_leave_when_their_client_does(
         ending = asyncio.ensure_future(api.server.close())
         assert await watch.next() is None
         await ending
+
+
+async def test_hundreds_of_clients_may_come_at_once(api: Served) -> None:
+    loop = asyncio.get_running_loop()
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+    try:
+        for each in sockets:
+            each.setblocking(False)
+            each.connect(f"{api.folder}/api.sock")  # raises where the others wait in line
+        for each in sockets:
+            await loop.sock_sendall(each, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for each in sockets:
+            assert (await loop.sock_recv(each, 4096)).startswith(b"HTTP/1.1 200")
+    finally:
+        for each in sockets:
+            each.close()
 
 
 # --- writing --------------------------------------------------------------------------------------
