@@ -399,7 +399,7 @@ class _ChannelTunnel:
         await self._owner.send(2 * self._number, data)
 
     async def end(self) -> None:
-        await self._owner.close_channel(2 * self._number)
+        """There is no word for it that all clients bear: the connection ends as a whole."""
 
     async def fail(self, text: str) -> None:
         await self._owner.send(2 * self._number + 1, text.encode())
@@ -422,10 +422,6 @@ class _ChannelForwarding:
 
     async def send(self, channel: int, data: bytes) -> None:
         await self._socket.send(bytes([channel]) + data)
-
-    async def close_channel(self, channel: int) -> None:
-        if self._socket.protocol == _V5:
-            await self._socket.send(bytes([_CLOSE, channel]))
 
     async def finished(self) -> None:
         self._left -= 1
@@ -786,6 +782,8 @@ class _SpdyTunnel:
 
     async def end(self) -> None:
         await self._data.send(b"", end=True)
+        # Older clients wait for it before they end their side.
+        await self._error.send(b"", end=True)
 
     async def fail(self, text: str) -> None:
         await self._error.send(text.encode(), end=True)
