@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +94,7 @@ TOLD = [
 def test_pieces_of_any_size_tell_the_same(cuts: list[int]) -> None:
     sent, connection = conversation(), Connection()
     at = [0, *sorted(cuts), len(sent)]
-    pieces = [sent[a:b] for a, b in zip(at, at[1:], strict=False)]
+    pieces = [sent[a:b] for a, b in itertools.pairwise(at)]
     events = [event for piece in pieces for event in connection.receive(piece)]
     assert joined(events) == TOLD
     assert connection.take() == Client().control(6, struct.pack("!I", 7))
@@ -101,11 +103,8 @@ def test_pieces_of_any_size_tell_the_same(cuts: list[int]) -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_one_error_or_nothing(garbage: bytes) -> None:
-    connection = Connection()
-    try:
-        connection.receive(garbage)
-    except ProtocolError as error:
-        assert str(error)
+    with contextlib.suppress(ProtocolError):
+        Connection().receive(garbage)
 
 
 @settings(max_examples=300)
@@ -116,11 +115,8 @@ def test_a_conversation_that_is_damaged_is_one_error_or_another_conversation(
     sent = bytearray(conversation())
     for _ in range(data.draw(st.integers(1, 4))):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
-    connection = Connection()
-    try:
-        connection.receive(bytes(sent[: data.draw(st.integers(1, len(sent)))]))
-    except ProtocolError as error:
-        assert str(error)
+    with contextlib.suppress(ProtocolError):
+        Connection().receive(bytes(sent[: data.draw(st.integers(1, len(sent)))]))
 
 
 def opened(*streams: int) -> tuple[Connection, Client]:
@@ -130,26 +126,27 @@ def opened(*streams: int) -> tuple[Connection, Client]:
     return connection, client
 
 
-@pytest.mark.parametrize(
-    ("what", "sent"),
-    [
-        ("another version", lambda c: c.control(1, bytes(10), version=2)),
-        ("a large control frame", lambda c: struct.pack("!HHI", 0x8003, 4, 1 << 20)),
-        ("headers that grow", lambda c: c.control(8, bytes(3) + b"\1" + c.packed(bytes(1 << 20)))),
-        ("no headers at all", lambda c: c.control(1, struct.pack("!IIH", 3, 0, 0))),
-        ("cut headers", lambda c: c.control(1, struct.pack("!IIH", 3, 0, 0) + c.packed(b"\0\0\0\1"))),
-        ("a frame without a number", lambda c: c.control(3, b"")),
-        ("a number of the server's", lambda c: c.open(4)),
-        ("a number that was", lambda c: c.open(1)),
-        ("data for a stream that never was", lambda c: c.data(9, b"x")),
-        ("data for no stream", lambda c: c.data(0, b"x")),
-    ],
-)  # fmt: skip
-def test_what_is_no_spdy_is_refused(what: str, sent: object) -> None:
+OPENING = struct.pack("!IIH", 3, 0, 0)  # of stream 3, without its headers
+WRONG: dict[str, Callable[[Client], bytes]] = {
+    "another version": lambda c: c.control(1, bytes(10), version=2),
+    "a large control frame": lambda c: struct.pack("!HHI", 0x8003, 4, 1 << 20),
+    "headers that grow": lambda c: c.control(1, OPENING + c.packed(bytes(1 << 20))),
+    "no headers at all": lambda c: c.control(1, OPENING),
+    "cut headers": lambda c: c.control(1, OPENING + c.packed(b"\0\0\0\1")),
+    "headers of another kind": lambda c: c.control(1, OPENING + b"plain"),
+    "a frame without a number": lambda c: c.control(3, b""),
+    "a number of the server's": lambda c: c.open(4),
+    "a number that was": lambda c: c.open(1),
+    "data for a stream that never was": lambda c: c.data(9, b"x"),
+    "data for no stream": lambda c: c.data(0, b"x"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_spdy_is_refused(what: str) -> None:
     connection, client = opened(1)
-    assert callable(sent)
     with pytest.raises(ProtocolError):
-        connection.receive(sent(client))
+        connection.receive(WRONG[what](client))
 
 
 def test_too_many_streams_are_refused_one_by_one() -> None:
