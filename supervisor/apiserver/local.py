@@ -23,6 +23,7 @@ from supervisor.apiserver import auth
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.cache import Cache, Change
 from supervisor.apiserver.contract import Pods
+from supervisor.errors import NodeError
 from supervisor.kubelet.node import Node
 from supervisor.runtime.spec import NodeInfo
 from supervisor.store.contract import Store
@@ -63,6 +64,10 @@ class Doors:
                 self._open_https(state_dir, options.port)
             else:
                 auth.remove_kubeconfig(state_dir)
+        except OSError as error:
+            self.close()
+            why = error.strerror or error
+            raise NodeError(f"cannot open the API of the node in {state_dir}: {why}") from error
         except BaseException:
             self.close()
             raise
