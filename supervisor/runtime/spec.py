@@ -140,6 +140,8 @@ def launch_spec(
     identity = _identity(pod, container, image, node)
     variables = _variables(pod, container, node, files)
     environ = _environ(pod, variables, image, node, identity.user)
+    if container.tty:
+        environ.setdefault("TERM", "xterm")  # as the CRI runtimes have it
     argv = images.words(container, image, lambda word: expand(word, variables))
     secrets = _secret_values(pod, container, node.configuration)
     if node.isolation is Isolation.GROUP:
