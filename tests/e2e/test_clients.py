@@ -200,7 +200,8 @@ def test_kr8s_goes_through_the_life_of_a_pod(cluster: Durable, namespace: str) -
     assert [found.name for found in client.get("pods", label_selector={"x": "y"})] == ["k"]
     wait_for(lambda: "Serving" in "\n".join(made.logs()), "it to serve")
     with made.portforward(remote_port=port, local_port="auto") as local:
-        with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=20) as answer:
+        answer = urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=20)
+        with answer:
             assert b"Directory listing" in answer.read()
     made.delete()
     wait_for(lambda: not made.exists(), "its end")
