@@ -4,6 +4,7 @@
     ├── ManifestError       you: the manifest or podvisor.toml is refused; nothing was started
     ├── UsageError          you: the command line, or a platform that cannot run containers
     ├── NodeError           us or the machine: the node cannot be started or reached
+    ├── StatusError         a node's API refuses a request
     └── PodError            a pod did not do what was waited for, or cannot do what was asked for
         ├── PodFailed       it has ended, or can never get there any more
         └── PodTimeout      it has not got there in time; a TimeoutError, too
@@ -16,6 +17,7 @@ travel in pod statuses. Only who embeds podvisor and waits for a pod is told by 
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class ExitCode(enum.IntEnum):
@@ -56,6 +58,43 @@ class NodeError(PodvisorError):
     """The node cannot be started, or was lost: a launcher that does not answer, no disk."""
 
     code = ExitCode.NODE
+
+
+class StatusError(PodvisorError):
+    """A node's API has refused a request; the message is what kubectl prints.
+
+    `status` is the Status object, `reason` and `http` its reason and code.
+    """
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        self.status = status
+        self.reason: str = status.get("reason") or ""
+        self.http: int = status.get("code") or 0
+        self.code = ExitCode.REFUSED if self.reason == "Invalid" else ExitCode.NEGATIVE
+        super().__init__(self._text())
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return self.status.get("details") or {}
+
+    def _text(self) -> str:
+        message = self.status.get("message") or "unknown"
+        if self.reason != "Invalid" or not self.details:
+            of = f" ({self.reason})" if self.reason else ""
+            return f"Error from server{of}: {message}"
+        kind, name = self.details.get("kind", ""), self.details.get("name", "")
+        subject = f'The {kind} "{name}" is invalid' if kind or name else "The request is invalid"
+        causes = list(
+            dict.fromkeys(
+                f"{cause.get('field', '')}: {cause.get('message', '')}"
+                for cause in self.details.get("causes") or ()
+            )
+        )
+        if not causes:
+            return subject if kind or name else f"{subject}: {message}"
+        if len(causes) == 1:
+            return f"{subject}: {causes[0]}"
+        return "\n".join([f"{subject}:", *(f"* {cause}" for cause in causes)])
 
 
 class PodError(PodvisorError):

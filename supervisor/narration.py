@@ -1,12 +1,14 @@
 """What happened to a pod, in words for a person: one line a change, and a table at the end.
 
-Pure: it compares two records of the same pod. The words are Kubernetes' own where it has one.
+Pure: it compares two records of the same pod, or two of its objects where only the API is asked
+(`seen`). The words are Kubernetes' own where it has one.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -199,6 +201,123 @@ def _row(record: PodRecord, container: ContainerRecord) -> tuple[str, str, str, 
             return (restarts, str(state.terminated.exit_code), state.terminated.reason, "-")
         return (restarts, "-", "running", "-")
     return (restarts, str(ended.exit_code), ended.reason, _duration(ended) or "-")
+
+
+def seen(before: v1.Pod | None, after: v1.Pod) -> list[Line]:
+    """What happened to a pod between two of its objects, in order; of a new one, all it tells.
+
+    An object says less than a record: times are whole seconds, and of the instances of a container
+    only the last one but one is known, so those that came and went in between are left out.
+    """
+    lines: list[Line] = []
+    known = {} if before is None else {s.name: s for s in _statuses(before.status)}
+    for status in _statuses(after.status):
+        was = known.get(status.name)
+        lines += [
+            Line(container=status.name, text=line.text, opens=line.opens, closes=line.closes)
+            for line in _seen_instances(was, status)
+        ]
+        lines += [
+            Line(container=status.name, text=text) for text in _seen_waits(was, status, after.spec)
+        ]
+    meta = after.metadata
+    if meta.deletion_timestamp and (before is None or not before.metadata.deletion_timestamp):
+        lines.append(Line(text=f"stopping, grace {meta.deletion_grace_period_seconds or 0} s"))
+    phase = after.status.phase
+    if phase and phase != (before.status.phase if before is not None else reasons.PENDING):
+        why = f": {after.status.reason}" if after.status.reason else ""
+        lines.append(Line(text=f"{phase}{why}"))
+    if is_ready(after) and (before is None or not is_ready(before)):
+        lines.append(Line(text=reasons.READY))
+    return lines
+
+
+def is_ready(pod: v1.Pod) -> bool:
+    return any(c.type == reasons.READY and c.status == "True" for c in pod.status.conditions)
+
+
+def _statuses(status: v1.PodStatus) -> tuple[v1.ContainerStatus, ...]:
+    return (*status.init_container_statuses, *status.container_statuses)
+
+
+def _seen_instances(was: v1.ContainerStatus | None, now: v1.ContainerStatus) -> list[Line]:
+    """Starts and ends; an instance's number is that of the restarts before it."""
+    lines: list[Line] = []
+    started = -1 if was is None else _newest(was)
+    over = -1 if was is None else max(_ends(was), default=-1)
+    for number, ended in sorted(_ends(now).items()):
+        if number <= over:
+            continue
+        if number > started and ended.reason != reasons.START_ERROR:
+            lines.append(_seen_start(number))
+        lines.append(Line(text=_seen_end(ended), closes=number))
+    if now.state.running is not None and now.restart_count > started:
+        lines.append(_seen_start(now.restart_count))
+    return lines
+
+
+def _seen_start(number: int) -> Line:
+    return Line(text=f"started{f', restart {number}' if number else ''}", opens=number)
+
+
+def _newest(status: v1.ContainerStatus) -> int:
+    """The number of the last instance that has started, -1 if none has."""
+    running = status.restart_count if status.state.running is not None else -1
+    return max([running, *_ends(status)])
+
+
+def _ends(status: v1.ContainerStatus) -> dict[int, v1.ContainerStateTerminated]:
+    """How instances have ended, by their numbers."""
+    number, state = status.restart_count, status.state
+    found = {} if state.terminated is None else {number: state.terminated}
+    if status.last_state.terminated is not None:
+        # While it waits for its restart, that is not counted yet.
+        found[number if state.waiting is not None else number - 1] = status.last_state.terminated
+    return found
+
+
+def _seen_end(ended: v1.ContainerStateTerminated) -> str:
+    if ended.reason == reasons.START_ERROR:
+        return f"cannot start: {first_words(ended.message)}"
+    text = f"exited with code {ended.exit_code}{_signal_note(ended.exit_code)}"
+    if (span := seen_span(ended)) is not None:
+        text += f" after {span} s"
+    if ended.reason not in (reasons.COMPLETED, reasons.ERROR, ""):
+        text += f" ({ended.reason})"
+    return f"{text}: {first_words(ended.message)}" if ended.message else text
+
+
+def seen_span(ended: v1.ContainerStateTerminated) -> int | None:
+    """How many seconds an instance has run."""
+    if not ended.started_at or not ended.finished_at:
+        return None
+    start, end = (datetime.fromisoformat(at) for at in (ended.started_at, ended.finished_at))
+    return max(0, round((end - start).total_seconds()))
+
+
+def _seen_waits(
+    was: v1.ContainerStatus | None, now: v1.ContainerStatus, spec: v1.PodSpec
+) -> list[str]:
+    texts: list[str] = []
+    container = next(c for c in v1.containers(spec) if c.name == now.name)
+    before = was.state.waiting if was is not None else None
+    waiting = now.state.waiting
+    if waiting is not None and waiting.message and waiting != before:
+        why = waiting.message.split(" failed container=")[0]
+        texts.append(f"{waiting.reason}: {first_words(why)}")
+    if now.state.running is not None:
+        same = was is not None and was.restart_count == now.restart_count
+        if (
+            container.startup_probe is not None
+            and now.started
+            and not (same and was is not None and was.started)
+        ):
+            texts.append("startup probe passed")
+        if container.readiness_probe is not None and now.ready != bool(
+            same and was is not None and was.ready
+        ):
+            texts.append("ready" if now.ready else "not ready")
+    return texts
 
 
 def _back_offs(status: v1.PodStatus) -> dict[str, str]:

@@ -1,19 +1,21 @@
 """The end of a pod as a waterfall: what it waited for, for how long, and who needed to be killed.
 
-Pure: it reads the marks that a record has kept of its shutdown (lifecycle/timeline.py), and draws
-one line for each stretch of time of each container, or gives them as plain data.
+Pure: it reads the marks that a record has kept of its shutdown (lifecycle/timeline.py), or those
+marks as the API tells them, and draws one line for each stretch of time of each container.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.lifecycle.facts import rfc3339
+from supervisor.lifecycle import timeline
+from supervisor.lifecycle.facts import Instant
 from supervisor.lifecycle.hooks import HookEnd
 from supervisor.lifecycle.record import PodRecord
 from supervisor.lifecycle.timeline import Mark, Moment
@@ -45,7 +47,29 @@ def is_remarkable(record: PodRecord) -> bool:
 
 def draw(record: PodRecord, label: str) -> str:
     """Lines for a person; empty when the pod never began to end."""
-    trail = record.trail
+    spec = record.pod.spec
+    # Which program an image stands for is not in the record: it is called an image then.
+    images = {c.name: c.image for c in v1.containers(spec) if not c.command}
+    return _drawn(record.trail, images, label)
+
+
+def draw_plain(marks: Sequence[Mapping[str, Any]], images: Mapping[str, str], label: str) -> str:
+    """`draw` of marks as plain data. `images`: of the containers that have no command."""
+    trail = tuple(
+        Mark(
+            # Only how long after the first one they came is drawn.
+            at=Instant(wall=0.0, boot=float(mark["seconds"])),
+            moment=Moment(mark["event"]),
+            container=str(mark.get("container", "")),
+            pid=int(mark.get("pid", 0)),
+            note=str(mark.get("note", "")),
+        )
+        for mark in marks
+    )
+    return _drawn(trail, images, label)
+
+
+def _drawn(trail: tuple[Mark, ...], images: Mapping[str, str], label: str) -> str:
     if not trail:
         return ""
     length = _length(trail)
@@ -59,7 +83,7 @@ def draw(record: PodRecord, label: str) -> str:
         elif mark.moment is Moment.ENDPOINTS_OFF:
             notes.append(f"out of endpoints {when}")
     lines = [f"shutdown of {label}: {seconds(length)} ({'; '.join(notes)})"]
-    spans = list(_spans(record, begin))
+    spans = list(_spans(trail, images))
     names = [f"{label}/{span.container}" for span in spans]
     wide = max(map(len, names), default=0)
     what = max((len(span.what) for span in spans), default=0)
@@ -75,25 +99,9 @@ def annotated(record: PodRecord) -> v1.Pod:
     pod = replace(record.pod, status=record.status)
     if not record.trail:
         return pod
-    text = msgspec.json.encode(data(record)).decode()
+    text = msgspec.json.encode(timeline.plain(record.trail)).decode()
     annotations = pod.metadata.annotations | {ANNOTATION: text}
     return replace(pod, metadata=replace(pod.metadata, annotations=annotations))
-
-
-def data(record: PodRecord) -> list[dict[str, object]]:
-    """The marks of its shutdown: `seconds` since it began to end, `time` in RFC 3339."""
-    begin = record.trail[0].at.boot if record.trail else 0.0
-    return [
-        {
-            "seconds": round(mark.at.boot - begin, 3),
-            "time": rfc3339(mark.at),
-            "event": str(mark.moment),
-            **({"container": mark.container} if mark.container else {}),
-            **({"pid": mark.pid} if mark.pid else {}),
-            **({"note": mark.note} if mark.note else {}),
-        }
-        for mark in record.trail
-    ]
 
 
 def _length(trail: tuple[Mark, ...]) -> float:
@@ -106,12 +114,9 @@ def _bar(span: _Span, length: float) -> str:
     return " " * first + "=" * (last - first) + " " * (_WIDTH - last)
 
 
-def _spans(record: PodRecord, begin: float) -> Iterable[_Span]:
-    trail = record.trail
+def _spans(trail: tuple[Mark, ...], images: Mapping[str, str]) -> Iterable[_Span]:
+    begin = trail[0].at.boot
     end = begin + _length(trail)
-    spec = record.pod.spec
-    # Which program an image stands for is not in the record: it is called an image then.
-    images = {c.name: c.image for c in (*spec.init_containers, *spec.containers) if not c.command}
     names = dict.fromkeys(mark.container for mark in trail if mark.container)
     for name in names:
         mine = {mark.moment: mark for mark in trail if mark.container == name}

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -147,8 +148,29 @@ def read(content: bytes | str, source: str) -> tuple[list[Document], list[Proble
     return [item for document in documents for item in document.items()], problems
 
 
+def read_body(content: bytes, form: str) -> tuple[Any, tuple[str, ...]]:
+    """The one value of a request, `json` or `yaml`, and the paths of keys that are there twice.
+
+    The last one of those counts. Raises ValueError with what is wrong with the text.
+    """
+    try:
+        read_text = _read_json if form == "json" else _read_yaml
+        documents, problems = read_text(_text(content), "")
+    except _SyntaxError as error:
+        place = f"line {error.line}, column {error.col}: " if error.line else ""
+        raise ValueError(f"{place}{error.text}") from None
+    if len(documents) != 1:
+        raise ValueError(f"{'no value' if not documents else 'more than one value'} in the text")
+    return documents[0].data, tuple(problem.path for problem in problems)
+
+
 def _syntax(source: str, line: int, col: int, text: str, path: str = "") -> Problem:
     return Problem(Severity.ERROR, source, line, col, path, text)
+
+
+def _already_set(source: str, path: Path, line: int, col: int, first: int) -> Problem:
+    text = f"key {show(path[-1])} already set in line {first}"
+    return _syntax(source, line, col, text, render(path))
 
 
 def _text(content: bytes | str) -> str:
@@ -245,8 +267,8 @@ def _read_json(text: str, source: str) -> tuple[list[Document], list[Problem]]:
     problems = []
     if duplicates:
         problems = [
-            _syntax(source, line, col, f"key {show(key)} already set in line {first}")
-            for key, line, col, first in islice(_json_duplicates(text), MAX_FINDINGS)
+            _already_set(source, path, line, col, first)
+            for path, line, col, first in islice(_json_duplicates(text), MAX_FINDINGS)
         ]
     return documents, problems
 
@@ -336,31 +358,33 @@ def _json_key(word: str) -> str:
     return key
 
 
-def _json_duplicates(text: str) -> Iterator[tuple[str, int, int, int]]:
-    """Key, line, column, line of the first one; over all documents of the text."""
+def _json_duplicates(text: str) -> Iterator[tuple[Path, int, int, int]]:
+    """Path, line, column, line of the first one; over all documents of the text."""
     lines = _Lines(text)
     stack: list[dict[str, int] | None] = []
+    path: list[Any] = []  # of the value that is read, a part for each collection around it
     expects_key = False
     for token in _JSON_TOKEN.finditer(text):
         word = token[0]
-        if word == "{":
-            stack.append({})
-            expects_key = True
-        elif word == "[":
-            stack.append(None)
-            expects_key = False
+        if word in "{[":
+            expects_key = word == "{"
+            stack.append({} if expects_key else None)
+            path.append("" if expects_key else 0)
         elif word in "}]":
             stack.pop()
+            path.pop()
             expects_key = False
-        elif word == ",":
-            expects_key = bool(stack) and stack[-1] is not None
+        elif word == "," and stack:
+            expects_key = stack[-1] is not None
+            if not expects_key:
+                path[-1] += 1
         elif expects_key and word != ":":
             keys = stack[-1]
             assert keys is not None
-            name = _json_key(word)
+            name = path[-1] = _json_key(word)
             line, col = lines.at(token.start())
             if name in keys:
-                yield name, line, col, keys[name]
+                yield tuple(path), line, col, keys[name]
             keys.setdefault(name, line)
             expects_key = False
 
@@ -573,10 +597,8 @@ class _Composer:
                 self._merge(parent, node, event)
                 return
             if key in parent.own and len(self.problems) < MAX_FINDINGS:
-                path = render(tuple(self._path(key)))
-                first = parent.own[key]
-                text = f"key {show(key)} already set in line {first}"
-                self.problems.append(_syntax(self._source, *spot, text, path))
+                path = tuple(self._path(key))
+                self.problems.append(_already_set(self._source, path, *spot, parent.own[key]))
             parent.own[key] = spot[0]
             parent.data[key] = node.data
             parent.place.keys[key] = spot, node.place
@@ -690,7 +712,7 @@ def decode(data: Any, type_: type[T]) -> tuple[T, list[Finding]]:
 
 
 _shapes: dict[type[v1.Model], _Shape] = {}
-_readers: dict[str, _Reader] = {}
+_readers: dict[tuple[str, str], _Reader] = {}
 
 
 def fields(type_: type[v1.Model]) -> dict[str, tuple[str, str]]:
@@ -709,9 +731,12 @@ def _shape(type_: type[v1.Model]) -> _Shape:
         defaults = type_.__struct_defaults__  # of the last fields
         without = len(table) - len(defaults)
         known = _shapes[type_] = _Shape(
-            {wire: _Field(attribute, _reader(text)) for wire, (attribute, text) in table.items()},
             {
-                attribute: _ZERO[text]
+                wire: _Field(attribute, _reader(text, type_.__module__))
+                for wire, (attribute, text) in table.items()
+            },
+            {
+                attribute: _zero(text)
                 for index, (attribute, text) in enumerate(table.values())
                 if index < without or defaults[index - without] is msgspec.NODEFAULT
             },
@@ -736,7 +761,12 @@ def _read_struct(type_: type[T], data: Any, path: Path, findings: list[Finding])
     return type_(**values)
 
 
-_ZERO: dict[str, Any] = {"str": "", "int": 0, "bool": False}
+_ZERO: dict[str, Any] = {"str": "", "Time": "", "int": 0, "bool": False}
+
+
+def _zero(annotation: str) -> Any:
+    collection, annotation = parts(annotation)
+    return {"list": (), "map": {}}[collection] if collection else _ZERO[annotation]
 
 
 def _unknown(name: str, path: Path, known: dict[str, _Field]) -> Finding:
@@ -752,23 +782,40 @@ def _unknown(name: str, path: Path, known: dict[str, _Field]) -> Finding:
     return Finding(Type.UNKNOWN, (*path, name), text, suggestion=suggestion)
 
 
-def _reader(annotation: str) -> _Reader:
-    known = _readers.get(annotation)
+def parts(annotation: str) -> tuple[str, str]:
+    """`list`, `map` or empty, and the annotation of what is in it; without ` | None`."""
+    annotation = annotation.removesuffix(" | None")
+    if annotation.startswith("tuple["):
+        return "list", annotation[len("tuple[") : -len(", ...]")]
+    if annotation.startswith("dict["):
+        return "map", annotation[len("dict[str, ") : -1]
+    return "", annotation
+
+
+def model(annotation: str, module: str) -> type[v1.Model] | None:
+    """The type that an annotation names in the module where it stands; None of a scalar."""
+    type_: type[v1.Model] | None = None
+    if annotation not in _SCALARS:
+        type_ = getattr(sys.modules[module], annotation)
+    return type_
+
+
+def _reader(annotation: str, module: str) -> _Reader:
+    known = _readers.get((annotation, module))
     if known is None:
-        known = _readers[annotation] = _make_reader(annotation)
+        known = _readers[annotation, module] = _make_reader(annotation, module)
     return known
 
 
-def _make_reader(annotation: str) -> _Reader:
-    annotation = annotation.removesuffix(" | None")
-    if annotation.startswith("tuple["):
-        return _tuple_reader(annotation[len("tuple[") : -len(", ...]")])
-    if annotation.startswith("dict["):
-        return _dict_reader(_reader(annotation[len("dict[str, ") : -1]))
-    scalar = _SCALARS.get(annotation)
-    if scalar is not None:
-        return scalar
-    type_: type[v1.Model] = getattr(v1, annotation)
+def _make_reader(annotation: str, module: str) -> _Reader:
+    collection, annotation = parts(annotation)
+    if collection == "list":
+        return _tuple_reader(annotation, module)
+    if collection == "map":
+        return _dict_reader(_reader(annotation, module))
+    type_ = model(annotation, module)
+    if type_ is None:
+        return _SCALARS[annotation]
 
     def read_struct(data: Any, path: Path, findings: list[Finding]) -> Any:
         return _read_struct(type_, data, path, findings)
@@ -776,7 +823,7 @@ def _make_reader(annotation: str) -> _Reader:
     return read_struct
 
 
-def _tuple_reader(annotation: str) -> _Reader:
+def _tuple_reader(annotation: str, module: str) -> _Reader:
     # The element's reader is made when there is an element: types may refer to themselves.
     def read_tuple(data: Any, path: Path, findings: list[Finding]) -> Any:
         if not isinstance(data, list):
@@ -789,7 +836,7 @@ def _tuple_reader(annotation: str) -> _Reader:
                 detail = 'must be a list: put "- " before each item'
             findings.append(_wrong(path, data, detail))
             return None
-        read_item = _reader(annotation)
+        read_item = _reader(annotation, module)
         out = []
         for index, item in enumerate(data):
             if item is None and annotation in ("str", "int"):
@@ -903,6 +950,7 @@ def _wrong(path: Path, data: Any, detail: str) -> Finding:
 _SCALARS: dict[str, _Reader] = {
     "str": _read_string,
     "Time": _read_string,
+    "MicroTime": _read_string,
     "int": _read_int,
     "bool": _read_bool,
     "IntOrString": _read_int_or_string,

@@ -32,7 +32,7 @@ class Model(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """
 
 
-def _always(value: str) -> Any:
+def always(value: str) -> Any:
     """A default that is written out all the same (apiVersion and kind)."""
     return field(default_factory=lambda: value)
 
@@ -617,6 +617,11 @@ class PodSpec(Model, frozen=True, kw_only=True):
     workload_ref: WorkloadReference | None = None
 
 
+def containers(spec: PodSpec) -> tuple[Container, ...]:
+    """All of a pod's containers: init, app, ephemeral."""
+    return (*spec.init_containers, *spec.containers, *spec.ephemeral_containers)
+
+
 # --- the pod's status --------------------------------------------------------------------------
 
 
@@ -853,27 +858,27 @@ class PodTemplate(Workload, frozen=True, kw_only=True):
 
 
 class Pod(Model, frozen=True, kw_only=True):
-    api_version: str = _always("v1")
-    kind: str = _always("Pod")
+    api_version: str = always("v1")
+    kind: str = always("Pod")
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
 
 class ConfigMap(Model, frozen=True, kw_only=True):
-    api_version: str = _always("v1")
+    api_version: str = always("v1")
     binary_data: dict[str, str] = {}  # base64
     data: dict[str, str] = {}
     immutable: bool | None = None
-    kind: str = _always("ConfigMap")
+    kind: str = always("ConfigMap")
     metadata: ObjectMeta = ObjectMeta()
 
 
 class Secret(Model, frozen=True, kw_only=True):
-    api_version: str = _always("v1")
+    api_version: str = always("v1")
     data: dict[str, str] = {}  # base64
     immutable: bool | None = None
-    kind: str = _always("Secret")
+    kind: str = always("Secret")
     metadata: ObjectMeta = ObjectMeta()
     string_data: dict[str, str] = {}  # goes into `data`, and wins there
     type: str = ""
@@ -886,9 +891,9 @@ class Secret(Model, frozen=True, kw_only=True):
 class PodList(Model, frozen=True, kw_only=True):
     """Also written for several pods as kind List, as kubectl does."""
 
-    api_version: str = _always("v1")
+    api_version: str = always("v1")
     items: tuple[Pod, ...] = field(default_factory=tuple)
-    kind: str = _always("PodList")
+    kind: str = always("PodList")
     metadata: ListMeta = field(default_factory=ListMeta)
 
 
@@ -914,12 +919,12 @@ class EventSeries(Model, frozen=True, kw_only=True):
 
 class Event(Model, frozen=True, kw_only=True):
     action: str = ""
-    api_version: str = _always("v1")
+    api_version: str = always("v1")
     count: int = 0
     event_time: str | None = None
     first_timestamp: Time | None = None
     involved_object: ObjectReference = ObjectReference()
-    kind: str = _always("Event")
+    kind: str = always("Event")
     last_timestamp: Time | None = None
     message: str = ""
     metadata: ObjectMeta = ObjectMeta()

@@ -20,7 +20,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -190,6 +190,9 @@ def with_defaults(pod: v1.Pod) -> v1.Pod:
             spec,
             containers=tuple(_container(each, host_network) for each in spec.containers),
             init_containers=tuple(_container(each, host_network) for each in spec.init_containers),
+            ephemeral_containers=tuple(
+                _container(each, host_network) for each in spec.ephemeral_containers
+            ),
             dns_policy=spec.dns_policy or "ClusterFirst",
             enable_service_links=True if links is None else links,
             restart_policy=spec.restart_policy or "Always",
@@ -260,7 +263,10 @@ def _downward(items: tuple[v1.DownwardAPIVolumeFile, ...]) -> tuple[v1.DownwardA
     )
 
 
-def _container(container: v1.Container, host_network: bool) -> v1.Container:
+_C = TypeVar("_C", bound=v1.Container)
+
+
+def _container(container: _C, host_network: bool) -> _C:
     resources = container.resources
     limits = {name: _stored(text) for name, text in resources.limits.items()}
     requests = limits | {name: _stored(text) for name, text in resources.requests.items()}
@@ -389,21 +395,21 @@ _HEADER_TEXT = (
 )
 
 
-def _label(text: str) -> Iterator[str]:
+def dns_label(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL, text):
         yield _LABEL_TEXT
 
 
-def _subdomain(text: str) -> Iterator[str]:
+def dns_subdomain(text: str) -> Iterator[str]:
     if len(text) > 253:
         yield "must be no more than 253 characters"
     if not re.fullmatch(_SUBDOMAIN, text):
         yield _SUBDOMAIN_TEXT
 
 
-def _qualified_name(text: str) -> Iterator[str]:
+def qualified_name(text: str) -> Iterator[str]:
     prefix, slash, name = text.rpartition("/")
     if "/" in prefix:
         yield (
@@ -414,7 +420,7 @@ def _qualified_name(text: str) -> Iterator[str]:
     if slash and not prefix:
         yield "prefix part must be non-empty"
     elif slash:
-        yield from (f"prefix part {detail}" for detail in _subdomain(prefix))
+        yield from (f"prefix part {detail}" for detail in dns_subdomain(prefix))
     if not name:
         yield "name part must be non-empty"
     elif len(name) > 63:
@@ -423,14 +429,14 @@ def _qualified_name(text: str) -> Iterator[str]:
         yield f"name part {_QUALIFIED_TEXT}"
 
 
-def _label_value(text: str) -> Iterator[str]:
+def label_value(text: str) -> Iterator[str]:
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL_VALUE, text):
         yield _LABEL_VALUE_TEXT
 
 
-def _port_name(text: str) -> Iterator[str]:
+def port_name(text: str) -> Iterator[str]:
     if len(text) > 15:
         yield "must be no more than 15 characters"
     if not re.fullmatch("[-a-z0-9]+", text):
@@ -489,7 +495,7 @@ def _between(path: Path, value: int | None, low: int, high: int) -> Iterator[Fin
 def _port(path: Path, port: v1.IntOrString | None) -> Iterator[Finding]:
     """A number, or the name of a port; whether a container has a port of that name is not asked."""
     if isinstance(port, str):
-        yield from _all(path, port, _port_name(port))
+        yield from _all(path, port, port_name(port))
     else:
         yield from _between(path, port or 0, 1, 65535)
 
@@ -521,13 +527,13 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     if not meta.name and not meta.generate_name:
         yield required((*path, "name"))
     elif meta.name:
-        yield from _all((*path, "name"), meta.name, _subdomain(meta.name))
-    yield from _all((*path, "namespace"), meta.namespace, _label(meta.namespace))
+        yield from _all((*path, "name"), meta.name, dns_subdomain(meta.name))
+    yield from _all((*path, "namespace"), meta.namespace, dns_label(meta.namespace))
     for key, value in meta.labels.items():
-        yield from _of_key((*path, "labels"), key, _qualified_name(key))
-        yield from _all((*path, "labels", Key(key)), value, _label_value(value))
+        yield from _of_key((*path, "labels"), key, qualified_name(key))
+        yield from _all((*path, "labels", Key(key)), value, label_value(value))
     for key in meta.annotations:
-        yield from _of_key((*path, "annotations"), key, _qualified_name(key.lower()))
+        yield from _of_key((*path, "annotations"), key, qualified_name(key.lower()))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
     if size > 256 * 1024:
         yield too_long((*path, "annotations"), 256 * 1024)
@@ -561,7 +567,7 @@ def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     yield from _between((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1, MAX_INT32)
     for index, gate in enumerate(spec.readiness_gates):
         path = (*at, "readinessGates", index, "conditionType")
-        yield from _all(path, gate.condition_type, _qualified_name(gate.condition_type))
+        yield from _all(path, gate.condition_type, qualified_name(gate.condition_type))
     if spec.security_context is not None:
         yield from _check_pod_security(spec.security_context, (*at, "securityContext"))
     if spec.share_process_namespace and spec.host_pid:
@@ -587,7 +593,7 @@ def _check_host_aliases(spec: v1.PodSpec) -> Iterator[Finding]:
             yield replace(finding, place=(*at, index, "ip"))
         for number, name in enumerate(alias.hostnames):
             path = (*at, "hostnames")
-            for detail in _subdomain(name):
+            for detail in dns_subdomain(name):
                 yield replace(invalid(path, name, detail), place=(*at, index, "hostnames", number))
 
 
@@ -602,10 +608,10 @@ def _is_address(text: str) -> bool:
 def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
     at: Path = ("spec",)
     for name, value, form in (
-        ("hostname", spec.hostname, _label),
-        ("subdomain", spec.subdomain, _label),
-        ("nodeName", spec.node_name, _subdomain),
-        ("serviceAccountName", spec.service_account_name, _subdomain),
+        ("hostname", spec.hostname, dns_label),
+        ("subdomain", spec.subdomain, dns_label),
+        ("nodeName", spec.node_name, dns_subdomain),
+        ("serviceAccountName", spec.service_account_name, dns_subdomain),
     ):
         if value:
             yield from _all((*at, name), value, form(value))
@@ -614,7 +620,7 @@ def _check_names_of_spec(spec: v1.PodSpec) -> Iterator[Finding]:
         path = (*at, "hostnameOverride")
         if len(override) > 64:
             yield too_long(path, 64)
-        yield from _all(path, override, _subdomain(override))
+        yield from _all(path, override, dns_subdomain(override))
         if spec.host_network:
             yield forbidden(path, "may not be specified when hostNetwork is true")
 
@@ -644,7 +650,7 @@ def _check_volumes(spec: v1.PodSpec, at: Path) -> Iterator[Finding]:
     names: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = (*at, index)
-        wrong = list(_named((*path, "name"), volume.name, _label(volume.name)))
+        wrong = list(_named((*path, "name"), volume.name, dns_label(volume.name)))
         if volume.name in names:
             wrong.append(duplicate((*path, "name"), volume.name))
         names.add(volume.name)
@@ -887,7 +893,7 @@ def _check_container_names(spec: v1.PodSpec) -> Iterator[Finding]:
         if container.name and container.name in seen:
             yield duplicate(path, container.name)
         seen.add(container.name)
-        yield from _named(path, container.name, _label(container.name))
+        yield from _named(path, container.name, dns_label(container.name))
 
 
 def _check_container(
@@ -951,7 +957,7 @@ def _check_ports(container: v1.Container, at: Path, host_network: bool) -> Itera
     for index, port in enumerate(container.ports):
         path = (*at, index)
         if port.name:
-            yield from _all((*path, "name"), port.name, _port_name(port.name))
+            yield from _all((*path, "name"), port.name, port_name(port.name))
             if port.name in names:
                 yield duplicate((*path, "name"), port.name)
             names.add(port.name)
@@ -1175,7 +1181,7 @@ def _check_env_from(container: v1.Container, at: Path) -> Iterator[Finding]:
         refs = (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref))
         given = [(name, ref) for name, ref in refs if ref is not None]
         for name, ref in given:
-            yield from _named((*path, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _named((*path, name, "name"), ref.name, dns_subdomain(ref.name))
         if not given:
             detail = "must specify one of: `configMapRef` or `secretRef`"
             yield replace(invalid(at, "", detail), place=path)
@@ -1195,7 +1201,7 @@ def _check_source(variable: v1.EnvVar, source: v1.EnvVarSource, at: Path) -> Ite
         ("secretKeyRef", source.secret_key_ref),
     ):
         if ref is not None:
-            yield from _all((*at, name, "name"), ref.name, _subdomain(ref.name))
+            yield from _all((*at, name, "name"), ref.name, dns_subdomain(ref.name))
             yield from _named((*at, name, "key"), ref.key, _config_key(ref.key))
     if source.file_key_ref is not None:
         file, path = source.file_key_ref, (*at, "fileKeyRef")
@@ -1227,9 +1233,9 @@ def _check_field_ref(
     elif subscripted is not None:
         name, key = subscripted.groups()
         if name == "metadata.labels":
-            yield from _all(path, key, _qualified_name(key))
+            yield from _all(path, key, qualified_name(key))
         elif name == "metadata.annotations":
-            yield from _all(path, key, _qualified_name(key.lower()))
+            yield from _all(path, key, qualified_name(key.lower()))
         else:
             detail = f"field label does not support subscript: {ref.field_path}"
             yield invalid(path, ref.field_path, f"error converting fieldPath: {detail}")
@@ -1280,7 +1286,7 @@ def _check_resources(resources: v1.ResourceRequirements, at: Path) -> Iterator[F
             if place == "requests" and resources.limits.get(name) == text:
                 continue
             path = (*at, place, Key(name))
-            yield from _all(path, name, _qualified_name(name))
+            yield from _all(path, name, qualified_name(name))
             standard = name in _STANDARD_RESOURCES or name.startswith("hugepages-")
             if "/" not in name and not standard:
                 yield invalid(path, name, "must be a standard resource for containers")
@@ -1314,6 +1320,145 @@ def _check_amount(name: str, text: str, path: Path) -> Iterator[Finding]:
             # The classic slip: 128m is 0.128 bytes, 128Mi was meant.
             said_text = f'fractional byte value "{text}" is invalid, must be an integer'
             yield Finding(Type.INVALID, path, said_text, Severity.WARNING)
+
+
+# --- updates -----------------------------------------------------------------------------------
+
+_UPDATES = (
+    "pod updates may not change fields other than `spec.containers[*].image`,"
+    "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only "
+    "additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set "
+    "to 1 if it was previously negative)"
+)
+
+
+def check_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
+    """What forbids to change one pod into the other. Both are defaulted, the old one is valid."""
+    before, after = old.spec, new.spec
+    at: Path = ("spec",)
+    findings = [*check_metadata(new.metadata), *_check_deadline_update(before, after)]
+    findings += _check_images(before, after)
+    known = frozenset(before.tolerations)
+    if not known <= frozenset(after.tolerations):
+        path = (*at, "tolerations")
+        findings.append(forbidden(path, "existing toleration can not be modified except its key"))
+    allowed = replace(
+        before,
+        active_deadline_seconds=after.active_deadline_seconds,
+        containers=_with_images(before.containers, after.containers),
+        init_containers=_with_images(before.init_containers, after.init_containers),
+        tolerations=after.tolerations,
+    )
+    if allowed != after:
+        changed = ", ".join(
+            f"spec.{_wire_name(v1.PodSpec, name)}"
+            for name in v1.PodSpec.__struct_fields__
+            if getattr(allowed, name) != getattr(after, name)
+        )
+        findings.append(forbidden(at, f"{_UPDATES}; changed: {changed}"))
+    return findings
+
+
+def _check_deadline_update(before: v1.PodSpec, after: v1.PodSpec) -> Iterator[Finding]:
+    path: Path = ("spec", "activeDeadlineSeconds")
+    old, new = before.active_deadline_seconds, after.active_deadline_seconds
+    if new is not None and old is not None and new > old:
+        yield invalid(path, new, "must be less than or equal to previous value")
+    elif new is None and old is not None:
+        yield invalid(path, new, "must not update from a positive integer to nil value")
+    else:
+        yield from _between(path, new, 1, MAX_INT32)
+
+
+def _check_images(before: v1.PodSpec, after: v1.PodSpec) -> Iterator[Finding]:
+    known = {container.name: container.image for _, _, container in _containers(before)}
+    for group, index, container in _containers(after):
+        image, at = container.image, ("spec", group, index, "image")
+        if image == known.get(container.name):
+            continue
+        if image != image.strip():
+            yield invalid(at, image, "must not have leading or trailing whitespace")
+        if not image:
+            yield required(at)
+
+
+def _wire_name(model: type[v1.Model], attribute: str) -> str:
+    names = zip(model.__struct_fields__, model.__struct_encode_fields__, strict=True)
+    return dict(names)[attribute]
+
+
+def _with_images(
+    old: tuple[v1.Container, ...], new: tuple[v1.Container, ...]
+) -> tuple[v1.Container, ...]:
+    """The containers as they were, with the images that are asked for."""
+    if len(old) != len(new):
+        return old
+    return tuple(replace(o, image=n.image) for o, n in zip(old, new, strict=True))
+
+
+def check_ephemeral_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
+    """The same of the ephemeral containers: they may come, and then stay as they are."""
+    at: Path = ("spec", "ephemeralContainers")
+    findings: list[Finding] = []
+    there = {c.name: (i, c) for i, c in enumerate(new.spec.ephemeral_containers)}
+    for container in old.spec.ephemeral_containers:
+        index, now = there.get(container.name, (0, None))
+        if now is None:
+            text = f"existing ephemeral containers {container.name!r} may not be removed"
+            findings.append(forbidden(at, text))
+        elif now != container:
+            text = f"existing ephemeral containers {container.name!r} may not be changed"
+            findings.append(forbidden((*at, index), text))
+    others = {c.name for c in (*new.spec.init_containers, *new.spec.containers)}
+    known = {c.name for c in old.spec.ephemeral_containers}
+    seen: set[str] = set()
+    for index, container in enumerate(new.spec.ephemeral_containers):
+        path = (*at, index)
+        if container.name in others or container.name in seen:
+            findings.append(duplicate((*path, "name"), container.name))
+        seen.add(container.name)
+        if container.name not in known:
+            findings += _check_ephemeral(container, others, new.spec, path)
+    return findings
+
+
+_NOT_EPHEMERAL = (
+    "lifecycle",
+    "liveness_probe",
+    "ports",
+    "readiness_probe",
+    "resize_policy",
+    "resources",
+    "restart_policy",
+    "restart_policy_rules",
+    "startup_probe",
+)
+
+
+def _check_ephemeral(
+    container: v1.EphemeralContainer, others: set[str], spec: v1.PodSpec, at: Path
+) -> Iterator[Finding]:
+    if not container.name:
+        yield required((*at, "name"), "")
+    else:
+        yield from _all((*at, "name"), container.name, dns_label(container.name))
+    if container.target_container_name and container.target_container_name not in others:
+        yield not_found((*at, "targetContainerName"), container.target_container_name)
+    nothing = v1.EphemeralContainer()
+    for name in _NOT_EPHEMERAL:
+        if getattr(container, name) != getattr(nothing, name):
+            path = (*at, _wire_name(v1.EphemeralContainer, name))
+            yield forbidden(path, "cannot be set for an Ephemeral Container")
+    volumes = {volume.name for volume in spec.volumes}
+    for number, mount in enumerate(container.volume_mounts):
+        if mount.name not in volumes:
+            yield not_found((*at, "volumeMounts", number, "name"), mount.name)
+        if mount.sub_path or mount.sub_path_expr:
+            path = (*at, "volumeMounts", number, "subPath")
+            yield forbidden(path, "cannot be set for an Ephemeral Container")
+    yield from _check_env(container, (*at, "env"))
+    yield from _check_env_from(container, (*at, "envFrom"))
+    yield from _check_command(container, at)
 
 
 # --- ConfigMaps and Secrets --------------------------------------------------------------------
@@ -1360,7 +1505,7 @@ def admit_secret(data: Any) -> tuple[v1.Secret | None, list[Finding]]:
     """The Secret if nothing is wrong, with its namespace and `stringData` merged into `data`, and
     all findings. No text has a value of the Secret in it, however wrong its type is."""
     read, shown = codec.decode(data, v1.Secret)
-    misread = [_without_value(finding, data) for finding in shown]
+    misread = [without_value(finding, data) for finding in shown]
     meta = _own_metadata(read.metadata)
     read = replace(read, metadata=meta)
     values = {key: unbase64(text) for key, text in read.data.items()}
@@ -1418,7 +1563,7 @@ def _check_object(read: v1.ConfigMap | v1.Secret) -> Iterator[Finding]:
         )
 
 
-def _without_value(finding: Finding, data: Any) -> Finding:
+def without_value(finding: Finding, data: Any) -> Finding:
     """Of a Secret: what is wrong, without what is there."""
     if finding.type is not Type.INVALID:
         return finding

@@ -128,17 +128,26 @@ class Cache:
             found.append(entries[key])
         return found
 
+    def since(self, resource: str, namespace: str, version: int) -> tuple[Change, ...]:
+        """What has changed after a version, oldest first. Raises ApiError (Expired) when that is
+        not remembered any more."""
+        if version < self._oldest:
+            raise expired(f"too old resource version: {version} ({self._oldest})")
+        return tuple(
+            change
+            for change in self._since(version)
+            if change.entry.resource == resource and namespace in ("", change.entry.namespace)
+        )
+
     def watch(self, resource: str, namespace: str, since: int) -> Watch:
         """What has happened since a resourceVersion, and from now on. Use as a context manager.
 
-        Raises ApiError (Expired) when that is not remembered any more.
+        Raises ApiError (Expired) as `since` does.
         """
-        if since < self._oldest:
-            raise expired(f"too old resource version: {since} ({self._oldest})")
+        changes = self.since(resource, namespace, since)
         watch = Watch(resource, namespace, self._watches.setdefault(resource, set()))
-        for change in self._since(since):
-            if change.entry.resource == resource:
-                watch.take(change)
+        for change in changes:
+            watch.take(change)
         return watch
 
     def follow(self, listener: Callable[[Change], None]) -> None:
@@ -167,6 +176,8 @@ class Cache:
 
     def _begin(self, snapshot: Snapshot) -> None:
         for stored in snapshot.pods:
+            if stored.record.forced:
+                continue
             meta = stored.record.pod.metadata
             key = "pods", meta.namespace, meta.name
             self._put(Entry(revised(key, stored.resource_version, stored.pod)))

@@ -149,6 +149,8 @@ class WriteOptions(Struct, frozen=True, kw_only=True):
     field_manager: str = ""
     validation: str = "Warn"  # of unknown and repeated fields: Strict, Warn or Ignore
     force: bool = False  # of an apply: take fields over from other managers
+    # The change is an apply: it gives managedFields itself. Those of all others are noted after.
+    applied: bool = False
 
 
 class DeleteOptions(Struct, frozen=True, kw_only=True):

@@ -198,11 +198,17 @@ RESOURCES: tuple[Resource, ...] = (
 )
 
 _by_name = {(r.group, r.version, r.plural): r for r in RESOURCES}
+_by_key = {r.key: r for r in RESOURCES}
 
 
 def find(group: str, version: str, plural: str) -> Resource | None:
     """The row that a path names: `find("", "v1", "pods")`."""
     return _by_name.get((group, version, plural))
+
+
+def named(key: str) -> Resource:
+    """One that is there, by its name in the store: `leases.coordination.k8s.io`."""
+    return _by_key[key]
 
 
 def groups() -> dict[str, str]:

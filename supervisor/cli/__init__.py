@@ -20,21 +20,60 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from supervisor._version import __version__
-from supervisor.errors import ExitCode, ManifestError, PodvisorError
+from supervisor.cli import completing
+from supervisor.errors import ExitCode, ManifestError, PodvisorError, StatusError
 
 # name -> what it does; the module has the command's name.
 COMMANDS = {
     "run": "Run pods in the foreground, from their first process to their last.",
     "serve": "Run a durable node: containers outlive it, and it takes them on again.",
+    "up": "Have pods run on the project's node in the background.",
+    "down": "Delete pods, and end the node that `up` has started.",
+    "get": "Show objects of a node: pods, events, nodes, configmaps and more.",
+    "describe": "Show all about objects of a node, with events, probes, hooks and ends.",
+    "logs": "Print what containers have written.",
+    "events": "Show what was told about objects, the newest last.",
+    "exec": "Run a command in a container that runs.",
+    "attach": "Show what a container writes, and let it read what we type.",
+    "port-forward": "Let local ports lead to ports of a pod.",
+    "top": "Show how much processor and memory pods and the node use.",
+    "apply": "Create or change objects as manifests say.",
+    "delete": "Delete objects gracefully.",
+    "wait": "Wait until something is so of objects.",
+    "restart": "Replace pods by equal ones.",
+    "condition": "Set conditions of a pod: its readiness gates.",
+    "kubeconfig": "Print the line that has kubectl speak to the node.",
     "status": "Say what a durable node has stored, also when none runs.",
     "validate": "Check manifests and say everything that is wrong with them.",
     "lint": "Say what manifests get wrong about starts, probes and shutdowns, with numbers.",
     "images": "List the images of manifests, and what each stands for here.",
     "fields": "List what each manifest field does here.",
+    "schema": "Print a JSON schema of manifests, for editors.",
     "probe": "Make one probe of a manifest now, and say what the kubelet would conclude.",
     "rehearse": "Delete pods under load, and say what their users would have noticed.",
+    "completion": "Print what makes a shell complete commands, types and names.",
     "doctor": "Say what this machine can do, and what stands in the way.",
 }
+
+
+class Command(TyperCommand):
+    """Reads options as kubectl does, too: `-o=yaml`, `--watch=true`, `--wait=false`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        known = {name: option for option in self.params for name in option.opts}
+        read = [word for arg in args[:at] for word in _as_typer_has_it(arg, known)]
+        return super().parse_args(ctx, read + args[at:])
+
+
+def _as_typer_has_it(arg: str, known: dict[str, Any]) -> list[str]:
+    name, sign, value = arg.partition("=")
+    option = known.get(name) if name.startswith("-") and sign else None
+    if option is not None and option.is_flag and value in ("true", "false"):
+        return [name] if value == "true" else option.secondary_opts[:1]
+    if option is not None and not option.is_flag and not name.startswith("--"):
+        return [name, value]
+    return [arg]
 
 
 class _LazyGroup(TyperGroup):
@@ -46,11 +85,11 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"supervisor.cli.{cmd_name}")
+        module = importlib.import_module("supervisor.cli." + cmd_name.replace("-", "_"))
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(
             cmd_name,
-            cls=getattr(module, "Parser", TyperCommand),
+            cls=getattr(module, "Parser", Command),
             no_args_is_help=getattr(module, "NO_ARGS_IS_HELP", False),
         )(module.command)
         return typer.main.get_command(app)
@@ -113,9 +152,10 @@ def die_silently_on_signals(*, also_of_pipes: bool) -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     ours = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
-    if sys.argv[1:2] not in (["run"], ["serve"], ["rehearse"]) or not {"-h", "--help"}.isdisjoint(
-        ours
-    ):
+    if sys.argv[1:2] not in (["run"], ["serve"], ["up"], ["rehearse"]) or not {
+        "-h",
+        "--help",
+    }.isdisjoint(ours):
         die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # others take them
         gc.enable()
     for stream in (sys.stdout, sys.stderr):
@@ -127,14 +167,17 @@ def main() -> NoReturn:
 
 def _guarded() -> int:
     command: Any = typer.main.get_command(app)
+    if completing.VARIABLE in os.environ:
+        completing.prepare()
     try:
         # Usage errors, --help and typer.Exit leave through SystemExit.
         command(args=sys.argv[1:], prog_name="podvisor")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else ExitCode.USAGE
     except PodvisorError as error:
-        # What is wrong with manifests was told line by line; only the sum is left to say.
-        prefix = "" if isinstance(error, ManifestError) else "podvisor: "
+        # What is wrong with manifests was told line by line; only the sum is left to say. What a
+        # node's API says is said as kubectl says it.
+        prefix = "" if isinstance(error, (ManifestError, StatusError)) else "podvisor: "
         complain(f"{prefix}{error}")
         code = _failure or error.code
     except OSError as error:  # a full disk behind stdout, no descriptors, no processes

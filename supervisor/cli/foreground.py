@@ -69,6 +69,7 @@ class Options(Struct, frozen=True, kw_only=True):
     output: str | None = None  # json, yaml or None
     timestamps: bool = False
     prefix: bool = True
+    shows_logs: bool = True
     pass_env: tuple[str, ...] = ()
     env_file: tuple[str, ...] = ()
     backoff_initial: float | None = None  # seconds
@@ -216,6 +217,7 @@ class Session:
                 logs_to_stderr=self._options.output is not None,
                 timestamps=self._options.timestamps,
                 prefix=self._options.prefix,
+                grown=self._logs_grown,
             )
             self._hint = hints.Once(self._output.say)
             async with anyio.create_task_group() as writing:
@@ -290,7 +292,10 @@ class Session:
         """Until nothing is left to do. Raises NodeError when the runtime was lost."""
         await node.wait()
 
-    def _run(self, node: Node, homes: Iterable[manifests.LoadedPod]) -> None:
+    def _logs_grown(self) -> None:
+        """Nobody but the output shows them."""
+
+    def _run(self, node: Node, homes: Iterable[manifests.LoadedPod]) -> list[PodWorker]:
         """Have pods run that come from manifests."""
         homes = list(homes)
         pods = [home.pod for home in homes]
@@ -303,10 +308,13 @@ class Session:
         for label, pod in zip(labels, pods, strict=True):
             if warning := self._homes.on_disk(pod):
                 self._output.say(label, warning)
+        workers = []
         for home in homes:
             worker = node.run_pod(home.pod, self._homes.policy(home.project, node.policy))
             self._homes.add(worker.pod.metadata.uid, home)
             self._know(worker)
+            workers.append(worker)
+        return workers
 
     def _know(self, worker: PodWorker) -> None:
         self._taken_on.append(worker)
@@ -559,7 +567,7 @@ class Session:
         assert self._node is not None, "events come from it"
         worker = next(w for w in self._taken_on if w.pod.metadata.uid == uid)
         spec = worker.pod.spec
-        container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        container = next(c for c in v1.containers(spec) if c.name == name)
         running = next(c for c in worker.record.containers if c.name == name).running
         probe = probe_of(container, kind)
         if running is not None and probe is not None:
@@ -567,6 +575,8 @@ class Session:
             self._hint(f"{self._labels[uid]}/{name}", text)
 
     def _opened(self, id: ContainerId, label: str, *, from_end: bool = False) -> None:
+        if not self._options.shows_logs:
+            return
         launched = self._homes.specs[id]
         terminal = self._attached(id) if launched.tty else None
         self._output.open(id, label, launched.log_path, from_end=from_end, terminal=terminal)

@@ -11,14 +11,16 @@ from typing import Annotated
 
 import typer
 
-from supervisor.runtime.cri import Isolation
+from supervisor.cli.completing import complete_namespace
 
 
 class IsolationChoice(enum.StrEnum):
+    """`auto`, and what cri.Isolation has; that is not imported, being slow to."""
+
     AUTO = "auto"
-    PIDNS = Isolation.PIDNS
-    PIDNS_ROOTLESS = Isolation.PIDNS_ROOTLESS
-    GROUP = Isolation.GROUP
+    PIDNS = "pidns"
+    PIDNS_ROOTLESS = "pidns-rootless"
+    GROUP = "group"
 
 
 Map = Annotated[
@@ -41,4 +43,29 @@ BackoffInitial = Annotated[
 ]
 BackoffMax = Annotated[
     str | None, typer.Option(metavar="DURATION", help="Longest restart delay (default 5m).")
+]
+StateDir = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="The node's (default: .podvisor, found upwards from here)."),
+]
+Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="Where the objects are.",
+        autocompletion=complete_namespace,
+    ),
+]
+Selector = Annotated[
+    str,
+    typer.Option("--selector", "-l", metavar="SELECTOR", help="Only those with such labels: a=b."),
+]
+AllNamespaces = Annotated[
+    bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces, not of one.")
+]
+FieldSelector = Annotated[
+    str,
+    typer.Option(metavar="SELECTOR", help="Only those with such fields: status.phase=Running."),
 ]

@@ -90,26 +90,11 @@ class _Source:
         return b"".join([b"%b%b\n" % (prefix, x.content) for x in lines])
 
 
-class Output:
-    """Shows logs and says things. `run` is its task; the other methods only queue."""
+class Labels:
+    """Before every line: who it is about, in columns that align and colours of their own."""
 
-    def __init__(
-        self, *, log_event: int, logs_to_stderr: bool, timestamps: bool, prefix: bool
-    ) -> None:
-        self.reader_gone = anyio.Event()  # nobody reads our stdout any more
-        self.hung_up = False  # because the terminal was hung up
-        self._writer = _Writer()
-        self._log_event = log_event
-        self._log_fd = _STDERR if logs_to_stderr else _STDOUT
-        self._timestamps = timestamps
-        self._prefix = prefix
+    def __init__(self) -> None:
         self._colour = {fd: _wants_colour(fd) for fd in (_STDOUT, _STDERR)}
-        self._sources: dict[ContainerId, _Source] = {}
-        self._attached: tuple[ContainerId, Attachment] | None = None  # who has the terminal
-        self._queue: list[_Said | _Opened | _Ended] = []
-        self._wake = anyio.Event()
-        self._closing = False
-        self._scope = anyio.CancelScope()
         self._width = 0
         self._colours: dict[str, str] = {}
 
@@ -117,12 +102,56 @@ class Output:
         """Make room for these labels, so that lines of all containers align."""
         self._width = max([self._width, *map(len, labels)])
 
+    def of_ours(self, label: str) -> str:
+        """Before what we say about a pod or container, on stderr."""
+        mark = f"{label:<{self._width}} * "
+        return f"\x1b[1;{self._colour_of(label)}m{mark}\x1b[0m" if self._colour[_STDERR] else mark
+
+    def of_log(self, label: str, fd: int = _STDOUT) -> str:
+        """Before what a container wrote."""
+        text = f"{label:<{self._width}} | "
+        return f"\x1b[{self._colour_of(label)}m{text}\x1b[0m" if self._colour[fd] else text
+
+    def _colour_of(self, label: str) -> str:
+        return self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+class Output:
+    """Shows logs and says things. `run` is its task; the other methods only queue."""
+
+    def __init__(
+        self,
+        *,
+        log_event: int,
+        logs_to_stderr: bool,
+        timestamps: bool,
+        prefix: bool,
+        grown: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`grown`: somebody else who shows logs; called when they may have grown."""
+        self.reader_gone = anyio.Event()  # nobody reads our stdout any more
+        self.hung_up = False  # because the terminal was hung up
+        self._writer = _Writer()
+        self._log_event = log_event
+        self._grown = grown
+        self._log_fd = _STDERR if logs_to_stderr else _STDOUT
+        self._timestamps = timestamps
+        self._prefix = prefix
+        self._labels = Labels()
+        self._sources: dict[ContainerId, _Source] = {}
+        self._attached: tuple[ContainerId, Attachment] | None = None  # who has the terminal
+        self._queue: list[_Said | _Opened | _Ended] = []
+        self._wake = anyio.Event()
+        self._closing = False
+        self._scope = anyio.CancelScope()
+
+    def reserve(self, labels: list[str]) -> None:
+        """Make room for these labels, so that lines of all containers align."""
+        self._labels.reserve(labels)
+
     def say(self, label: str, text: str) -> None:
         """One line of ours on stderr, about `label` (a pod or pod/container)."""
-        mark = f"{label:<{self._width}} * "
-        if self._colour[_STDERR]:
-            mark = f"\x1b[1;{self._colour_of(label)}m{mark}\x1b[0m"
-        self._put(_Said(f"{mark}{text}\n"))
+        self._put(_Said(f"{self._labels.of_ours(label)}{text}\n"))
 
     def print(self, text: str, *, stdout: bool = False) -> None:
         """Whole lines as they are."""
@@ -197,6 +226,7 @@ class Output:
             except BlockingIOError:
                 continue
             self._wake.set()
+            self._grown()
 
     def _collect(self) -> list[_Chunk]:
         """What is to be written next, in order; about a MiB per container at most."""
@@ -265,13 +295,7 @@ class Output:
     def _log_prefix(self, label: str) -> bytes:
         if not self._prefix:
             return b""
-        text = f"{label:<{self._width}} | "
-        if self._colour[self._log_fd]:
-            text = f"\x1b[{self._colour_of(label)}m{text}\x1b[0m"
-        return text.encode()
-
-    def _colour_of(self, label: str) -> str:
-        return self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+        return self._labels.of_log(label, self._log_fd).encode()
 
     async def _write(self, chunks: list[_Chunk]) -> None:
         if self.reader_gone.is_set():

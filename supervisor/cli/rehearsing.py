@@ -20,13 +20,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor import waterfall
 from supervisor.cli import complain
 from supervisor.cli.foreground import checked
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.embed import PodHandle, Supervisor, Termination
 from supervisor.errors import ExitCode, PodError, PodTimeout, UsageError
-from supervisor.lifecycle import reasons
+from supervisor.lifecycle import reasons, timeline
 from supervisor.lifecycle.timeline import Moment
 from supervisor.project import manifests
 from supervisor.runtime.cri import Isolation
@@ -271,5 +270,5 @@ def _ending(pod: PodHandle, termination: Termination) -> dict[str, Any]:
         "phase": termination.phase,
         "seconds": round(termination.seconds, 3),
         "containers": [msgspec.to_builtins(end) for end in termination.containers],
-        "timeline": waterfall.data(pod.record),
+        "timeline": timeline.plain(pod.record.trail),
     }

@@ -6,12 +6,15 @@ This module reads the command line; what happens then is serving.py.
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from supervisor.cli import options
 from supervisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from supervisor.apiserver.local import DoorOptions
 
 NO_ARGS_IS_HELP = False
 
@@ -51,6 +54,27 @@ def command(
     backoff_initial: options.BackoffInitial = None,
     backoff_max: options.BackoffMax = None,
     strict: options.Strict = False,
+    port: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT|none",
+            help="Of the API for kubectl, on 127.0.0.1 (default: the last one, or a free one).",
+        ),
+    ] = None,
+    insecure_http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Also the API without any protection, as 127.0.0.1:8001: whoever reaches it can "
+            "run programs as you.",
+        ),
+    ] = None,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background", help="As `up` starts it: shows no lines of containers, ends by `down`."
+        ),
+    ] = False,
 ) -> None:
     """Run a durable node: containers outlive it, and its next life takes them on again.
 
@@ -58,6 +82,10 @@ def command(
     pods, a removed one deletes them gracefully, a changed one replaces them, a broken one changes
     nothing. Kill the node with -9 and start it again: the same processes run on, hooks that are
     owed are run, nothing is lost.
+
+    While it runs, kubectl and the other commands of podvisor can ask it: over HTTPS by the file
+    `kubeconfig` in its state folder, and over the socket `api.sock` there. Pods that they bring are
+    left alone by the files.
 
     Examples:
 
@@ -73,6 +101,7 @@ def command(
     chosen = foreground.Options(
         grace_period=grace_period,
         timestamps=timestamps,
+        shows_logs=not background,
         pass_env=manifests.variables("--pass-env", pass_env),
         maps=manifests.parse_maps(maps),
         backoff_initial=manifests.duration("--backoff-initial", backoff_initial),
@@ -83,8 +112,19 @@ def command(
         state_dir,
         isolation.value,
         chosen,
+        doors=_doors(port, insecure_http),
         keep=on_exit is OnExit.KEEP,
         strict=strict,
     )
     if code:
         raise typer.Exit(code)
+
+
+def _doors(port: str | None, insecure_http: str | None) -> DoorOptions:
+    from supervisor.apiserver.local import DoorOptions
+
+    if port == "none":
+        return DoorOptions(https=False, insecure=insecure_http or "")
+    if port is not None and not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise UsageError(f"cannot listen on port {port!r}: --port takes a number, or none")
+    return DoorOptions(port=None if port is None else int(port), insecure=insecure_http or "")

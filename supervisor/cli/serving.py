@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 
@@ -19,12 +20,14 @@ import anyio
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.api.problems import MAX_FINDINGS, Problem
-from supervisor.cli import complain, foreground, placement
+from supervisor.api.problems import MAX_FINDINGS, Finding, Problem, forbidden
+from supervisor.apiserver.contract import ApiError
+from supervisor.apiserver.local import Api, DoorOptions, Doors
+from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
-from supervisor.cli.sources import SOURCE, Sources
-from supervisor.errors import ExitCode, ManifestError
+from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, sourced
+from supervisor.errors import ExitCode, ManifestError, NodeError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
@@ -49,12 +52,14 @@ def serve(
     isolation: str,
     options: Options,
     *,
+    doors: DoorOptions,
     keep: bool,
     strict: bool = False,
 ) -> int:
     """Run a durable node until a signal ends it; return the exit code.
 
-    `keep`: its containers run on then. Raises ManifestError, NodeError.
+    `doors`: where its API is. `keep`: its containers run on then. Raises ManifestError, NodeError,
+    UsageError.
     """
     gc.freeze()
     gc.enable()
@@ -66,18 +71,27 @@ def serve(
         place = state_dir or default_place(paths)
         if manifests.refused(problems) and not os.path.exists(os.path.join(place, DATABASE)):
             raise ManifestError(manifests.summary(problems))
-        with DurableStateDir(place) as state:
+        with DurableStateDir(place) as state, Doors(state.path, doors) as opened:
             signals.hold()
-            state.note_command(["podvisor", *sys.argv[1:]], os.getcwd())
+            state.note_command(["podvisor", *_again(sys.argv[1:])], os.getcwd())
             launcher = connect_launcher(state.path) or spawn_launcher(
                 isolation, durable_in=state.path
             )
             try:
-                session = _Serving(sources, launcher, state, signals, options, isolation, keep=keep)
+                session = _Serving(
+                    sources, launcher, state, signals, options, isolation, opened, keep=keep
+                )
                 return foreground.on_loop(session)
             finally:
                 if not launcher.closed:
                     launcher.leave()
+
+
+def _again(words: list[str]) -> list[str]:
+    """What starts this node again: of one that `up` has started, another `up`."""
+    if background.OPTION not in words:
+        return words
+    return ["up", "-d", *(word for word in words[1:] if word != background.OPTION)]
 
 
 def default_place(paths: list[str]) -> str:
@@ -96,13 +110,17 @@ class _Serving(Session):
         signals: SignalWatch,
         options: Options,
         isolation: str,
+        doors: Doors,
         *,
         keep: bool,
     ) -> None:
         nothing = manifests.Loaded((), (), manifests.Project(root=os.getcwd()))
         super().__init__(nothing, launcher, state, signals, options)
         self._sources = sources
+        self._doors = doors
         self._keep = keep
+        self._api: Api | None = None
+        self._of_api = Configuration()  # what its ConfigMaps and Secrets hold
         self._database = state.database
         self._boot_id = survivors.boot_id()
         self._wished = isolation
@@ -114,7 +132,13 @@ class _Serving(Session):
     async def _run_pods(self, runtime: ProcessRuntime) -> int:
         async with SQLiteStore(self._database) as store:
             self._store = store
+            self._api = api = Api(store, self._doors, self._state.path)
+            await api.follow()
             return await super()._run_pods(runtime)
+
+    def _logs_grown(self) -> None:
+        if self._api is not None:
+            self._api.logs_grown()
 
     async def _start(self, node: Node) -> None:
         warning = placement.warning(placement.look())
@@ -129,7 +153,7 @@ class _Serving(Session):
                 f"{self._wished} only when this node starts with none",
             )
         self._several |= len({home.pod.metadata.namespace for home in self._wanted()}) > 1
-        self._homes.configuration = self._sources.configuration
+        self._homes.configuration = self._merged()
         self._homes.find = self._find_home
         await node.restore(self._restored)
         node.configuration_changed()  # since the last life, perhaps
@@ -140,10 +164,32 @@ class _Serving(Session):
             # Before there was a node to tell. What an earlier life has left is stopped, too.
             self._stop(node, self._options.grace_period)
         self._reconcile(node)
+        await self._open_api(node)
         self._tasks.start_soon(self._follow, node)
+
+    async def _open_api(self, node: Node) -> None:
+        for warning in self._doors.warnings:
+            self._output.say("podvisor", f"warning: {warning}")
+        assert self._api is not None, "there is a store"
+        try:
+            await self._api.start(_ApiPods(self, node), self._homes.info)
+        except ApiError as error:
+            raise NodeError(f"cannot start the API of the node: {error}") from error
+        if self._doors.kubeconfig:
+            where = f"export KUBECONFIG={shlex.quote(self._doors.kubeconfig)}"
+            self._output.say("podvisor", f"API at {self._doors.url} for kubectl: {where}")
 
     async def _wait(self, node: Node) -> None:
         """Until the end is asked for, and then until all pods have ended, unless they are kept."""
+        try:
+            await self._until_ended(node)
+        finally:
+            # While pods end, their end can be watched; and requests are brought to their end.
+            assert self._api is not None, "there is a store"
+            with anyio.CancelScope(shield=True):
+                await self._api.close()
+
+    async def _until_ended(self, node: Node) -> None:
         lost = anyio.Event()
 
         async def watch() -> None:
@@ -181,14 +227,19 @@ class _Serving(Session):
         return list(self._sources.wanted.values())
 
     def _find_home(self, pod: v1.Pod) -> LoadedPod:
-        """Of a pod that an earlier life has left, by its name; or what can be said without."""
+        """Of a pod that an earlier life has left, by its name; or what can be said without.
+
+        A pod of the API is at home where its file is, if it came with one, else with the node.
+        """
         meta = pod.metadata
-        home = self._sources.wanted.get((meta.namespace, meta.name))
+        home = None
+        if is_from_file(pod):
+            home = self._sources.wanted.get((meta.namespace, meta.name))
         if home is None:
             source = meta.annotations.get(SOURCE, "")
-            paths = [source] if source else []
-            project = manifests.project_of(paths, self._options.maps)
-            folder = os.path.dirname(source) or os.getcwd()
+            above, name = os.path.split(self._state.path)
+            folder = os.path.dirname(source) or (above if name == ".podvisor" else os.getcwd())
+            project = manifests.project_of([folder], self._options.maps)
             home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home
 
@@ -218,11 +269,27 @@ class _Serving(Session):
             self._output.look()
             for problem in await self._sources.look_aside():
                 self._output.print(f"{problem}\n")
-            self._configure(node, self._sources.configuration)
+            self._configure(node)
             self._reconcile(node)
 
-    def _configure(self, node: Node, configuration: Configuration) -> None:
+    def _merged(self) -> Configuration:
+        """Of the files and of the API. What stands in a file is so, whoever else says otherwise."""
+        ours, theirs = self._sources.configuration, self._of_api
+        binary = {each for each in theirs.binary_data if each[:2] not in ours.config_maps}
+        return Configuration(
+            config_maps={**theirs.config_maps, **ours.config_maps},
+            secrets={**theirs.secrets, **ours.secrets},
+            binary_data=ours.binary_data | binary,
+        )
+
+    def configure_api(self, node: Node, configuration: Configuration) -> None:
+        """ConfigMaps and Secrets of the API have changed."""
+        self._of_api = configuration
+        self._configure(node)
+
+    def _configure(self, node: Node) -> None:
         """What starts from now on gets this, and what has waited for it starts now."""
+        configuration = self._merged()
         if configuration != self._homes.configuration:
             self._homes.configuration = configuration
             node.configuration_changed()
@@ -256,6 +323,9 @@ class _Serving(Session):
             meta = worker.pod.metadata
             home = wanted.pop((meta.namespace, meta.name), None)
             deleted = worker.record.deletion is not None
+            if not is_from_file(worker.pod):
+                self._say_taken(home)
+                continue
             if home is None:
                 broken = self._sources.is_broken(meta.annotations.get(SOURCE, ""))
                 if not deleted and not broken:
@@ -263,14 +333,24 @@ class _Serving(Session):
                     node.delete(worker)
             elif not deleted and worker.status.reason == reasons.TERMINATED:
                 node.delete(worker)  # it ended with an earlier life of the node, and runs again
-            elif not deleted and not _is_same(worker.pod, home.pod):
+            elif not deleted and not is_same(worker.pod, home.pod):
                 self._output.say(self._name(worker.pod), "its manifest has changed: replacing it")
                 node.delete(worker)
             elif not deleted and not self._goes_on_with(node, worker, home):
                 text = "what podvisor.toml says of it has changed: replacing it"
                 self._output.say(self._name(worker.pod), text)
                 node.delete(worker)
-        self._run(node, [_sourced(home) for home in wanted.values() if self._is_possible(home)])
+        self._run(node, [sourced(home) for home in wanted.values() if self._is_possible(home)])
+
+    def _say_taken(self, home: LoadedPod | None) -> None:
+        """The name that a file wants belongs to a pod that came by the API, and stays its."""
+        if home is not None:
+            meta = home.pod.metadata
+            text = f"pod {meta.namespace}/{meta.name} is not taken: the API has one of that name"
+            problem = f"{home.source}: error: {text}"
+            if problem not in self._refused:
+                self._refused.add(problem)
+                self._output.print(f"{problem}\n")
 
     def _goes_on_with(self, node: Node, worker: PodWorker, home: LoadedPod) -> bool:
         """Whether a pod would be started as it was, also by what podvisor.toml says now."""
@@ -323,6 +403,23 @@ class _Serving(Session):
                 self._output.print(f"{problem}\n")
         return not problems
 
+    # --- what the API wants ---------------------------------------------------------------------
+
+    def admit(self, pod: v1.Pod) -> list[Finding]:
+        """What is wrong with a valid pod here."""
+        home = self._find_home(pod)
+        needs = self._homes.group_problems(home)
+        return [
+            *manifests.unobtainable(pod, home.project),
+            *(forbidden((), f"{place}: {text}") for place, text in needs),
+        ]
+
+    def run_for_api(self, node: Node, pod: v1.Pod) -> PodWorker:
+        home = self._find_home(pod)
+        self._output.say(self._name(pod), "created by the API")
+        (worker,) = self._run(node, [home])
+        return worker
+
     # --- what happens ---------------------------------------------------------------------------
 
     def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
@@ -333,6 +430,23 @@ class _Serving(Session):
 
     def _tell_shutdowns(self, records: Iterable[PodRecord]) -> None:
         """Each was told when it was over."""
+
+
+class _ApiPods:
+    """Fulfils apiserver.contract.Pods."""
+
+    def __init__(self, session: _Serving, node: Node) -> None:
+        self.node = node
+        self._session = session
+
+    def admit(self, pod: v1.Pod) -> list[Finding]:
+        return self._session.admit(pod)
+
+    def run(self, pod: v1.Pod) -> PodWorker:
+        return self._session.run_for_api(self.node, pod)
+
+    def configure(self, configuration: Configuration) -> None:
+        self._session.configure_api(self.node, configuration)
 
 
 def _count(number: int, what: str) -> str:
@@ -350,17 +464,3 @@ def _without(problem: Problem, record: PodRecord | None) -> str:
                 "(CreateContainerConfigError)"
             )
     return "waiting for it"
-
-
-def _sourced(home: LoadedPod) -> LoadedPod:
-    """With the file it came from."""
-    meta = home.pod.metadata
-    annotations = meta.annotations | {SOURCE: os.path.abspath(home.source)}
-    pod = replace(home.pod, metadata=replace(meta, annotations=annotations))
-    return replace(home, pod=pod)
-
-
-def _is_same(known: v1.Pod, wanted: v1.Pod) -> bool:
-    old, new = known.metadata, wanted.metadata
-    annotations = {k: v for k, v in old.annotations.items() if k != SOURCE}
-    return known.spec == wanted.spec and (old.labels, annotations) == (new.labels, new.annotations)

@@ -18,18 +18,28 @@ be asked for during one.
 
 from __future__ import annotations
 
+import hashlib
 import os
+
+import msgspec
+from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.api.problems import Problem, Severity
 from supervisor.kubelet.volumes import on_thread
 from supervisor.project import manifests
+from supervisor.project.homes import NODE_NAME
 from supervisor.project.manifests import Loaded, LoadedPod
 from supervisor.runtime.spec import Configuration
 
 # Which file a pod came from, kept with it: another life of the node must know whether a pod has
 # lost its file or the file is only broken.
 SOURCE = "podvisor/source"
+
+# As the kubelet says where a pod came from, and what it was there: it is replaced when its file
+# says something else, and not when somebody has labelled it.
+CONFIG_SOURCE = "kubernetes.io/config.source"
+CONFIG_HASH = "kubernetes.io/config.hash"
 
 _Stamp = tuple[int, int, int]  # size, time of change in ns, inode
 # Of a file, and by path of the podvisor.toml and the env files that count for it.
@@ -212,6 +222,38 @@ class Sources:
             if file == path or os.path.dirname(file) == path:
                 return index, file
         return len(self.paths), file
+
+
+def is_from_file(pod: v1.Pod) -> bool:
+    """Whether it is for the files to say what becomes of a pod; else it came by the API."""
+    annotations = pod.metadata.annotations
+    return SOURCE in annotations and annotations.get(CONFIG_SOURCE) != "api"
+
+
+def sourced(home: LoadedPod) -> LoadedPod:
+    """With the file it came from, and what it was there."""
+    meta = home.pod.metadata
+    own = {SOURCE: os.path.abspath(home.source), CONFIG_HASH: _digest(home.pod)}
+    meta = replace(meta, annotations=meta.annotations | own)
+    spec = replace(home.pod.spec, node_name=NODE_NAME)
+    return replace(home, pod=replace(home.pod, metadata=meta, spec=spec))
+
+
+def is_same(known: v1.Pod, wanted: v1.Pod) -> bool:
+    """Whether a pod that runs is still what its file says."""
+    old, new = known.metadata, wanted.metadata
+    if old.annotations.get(CONFIG_HASH) == _digest(wanted):
+        return True
+    # Another version of podvisor may have counted otherwise.
+    annotations = {k: v for k, v in old.annotations.items() if k not in (SOURCE, CONFIG_HASH)}
+    spec = replace(known.spec, node_name=wanted.spec.node_name)
+    return spec == wanted.spec and (old.labels, annotations) == (new.labels, new.annotations)
+
+
+def _digest(pod: v1.Pod) -> str:
+    meta = pod.metadata
+    said = msgspec.json.encode((meta.labels, meta.annotations, pod.spec), order="sorted")
+    return hashlib.sha256(said).hexdigest()[:32]
 
 
 def _kind(home: LoadedPod) -> str:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from supervisor.cli import options
+from supervisor.cli.kubeconfig import KUBECONFIG
 from supervisor.cli.run import Output
+from supervisor.client import SOCKET, find_state_dir
 from supervisor.errors import NodeError
 
 if TYPE_CHECKING:
@@ -24,15 +27,14 @@ NO_ARGS_IS_HELP = False
 
 
 def command(
-    state_dir: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="The node's (default .podvisor in this project)."),
-    ] = None,
+    state_dir: options.StateDir = None,
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="The Pod objects as stored.")
     ] = None,
 ) -> None:
     """Say what a durable node has stored: pods, containers, hooks that are owed.
+
+    Of a node that runs it also says for how long, and where its API is.
 
     Exit code 0 when the node runs; 4 when none does: then pods that had not ended are shown as
     Unknown, with the command that starts the node again.
@@ -47,12 +49,11 @@ def command(
 
     from supervisor import narration
     from supervisor.api import codec
-    from supervisor.cli import serving
     from supervisor.kubelet import statedir
     from supervisor.lifecycle import reasons
     from supervisor.store import sqlite
 
-    place = os.path.abspath(state_dir or serving.default_place([]))
+    place = find_state_dir(os.getcwd(), state_dir)
     try:
         pid = statedir.holder(place)
     except FileNotFoundError as error:
@@ -91,7 +92,25 @@ def _print_node(place: str, pid: int | None, committed: Instant | None) -> None:
     age = ""
     if committed is not None:
         age = f", last commit {max(0.0, time.time() - committed.wall):.1f} s ago"
-    print(f"{who} on {place}{age}")
+    since = f", up {_span(pid)}" if pid and _span(pid) else ""
+    print(f"{who} on {place}{since}{age}")
+    door = os.path.join(place, SOCKET)
+    if pid is not None and os.path.exists(door):
+        config = os.path.join(place, KUBECONFIG)
+        also = f", for kubectl by {config}" if os.path.exists(config) else ""
+        print(f"API at {door}{also}")
+
+
+def _span(pid: int) -> str:
+    """How long a process has run; empty where that cannot be seen."""
+    from supervisor import narration
+
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            began = int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return ""
+    return narration.seconds(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
 
 
 def _rows(pod: v1.Pod, record: PodRecord) -> list[tuple[str, ...]]:

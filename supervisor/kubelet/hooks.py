@@ -185,4 +185,4 @@ class HookRunner:
 
     def _container(self, name: str) -> v1.Container:
         spec = self._pod.spec
-        return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        return next(c for c in v1.containers(spec) if c.name == name)

@@ -40,6 +40,7 @@ from supervisor.lifecycle.facts import (
     Fact,
     HookTarget,
     NodeStopping,
+    PodUpdated,
     SandboxDied,
     SandboxLost,
     StartContainer,
@@ -302,16 +303,30 @@ class Node:
                 worker.tell(self._stopping)
 
     def delete(
-        self, worker: PodWorker, grace: int | None = None, *, kill: bool = False
+        self,
+        worker: PodWorker,
+        grace: int | None = None,
+        *,
+        kill: bool = False,
+        force: bool = False,
     ) -> PodWorker:
         """Ask for the deletion of one pod, also of one that has ended; return who sees to it.
 
-        Asking again only shortens.
+        Asking again only shortens. `force`: the object goes at once, its processes in time.
         """
+        at = self.clock.now()
+        return self.tell(worker, DeletionRequested(at=at, grace=grace, kill=kill, force=force))
+
+    def update(self, worker: PodWorker, pod: v1.Pod) -> PodWorker:
+        """Change what may change of a pod; the update is valid. Return who sees to it."""
+        return self.tell(worker, PodUpdated(at=self.clock.now(), pod=pod))
+
+    def tell(self, worker: PodWorker, fact: Fact) -> PodWorker:
+        """Tell a fact about a pod, also about one that has ended; return who sees to it."""
         uid = worker.pod.metadata.uid
         if worker.finished.is_set() and self._workers.get(uid) is worker:
             worker = self._work(PodWorker(self, worker.record))
-        worker.tell(DeletionRequested(at=self.clock.now(), grace=grace, kill=kill))
+        worker.tell(fact)
         return worker
 
     def configuration_changed(self) -> None:
@@ -357,7 +372,7 @@ class Node:
 
     async def launch_spec(self, pod: v1.Pod, id: ContainerId, *, runs: bool = False) -> LaunchSpec:
         spec = pod.spec
-        container = next(c for c in (*spec.init_containers, *spec.containers) if c.name == id.name)
+        container = next(c for c in v1.containers(spec) if c.name == id.name)
         files = None
         if self.volumes is not None:
             files = await self.volumes.read_env_files(pod, container)
@@ -411,6 +426,8 @@ class Node:
                 self._observer.event(event)
 
     def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
+        if self.volumes is not None and _downward(worker.record.pod) != _downward(before.pod):
+            self._tasks.start_soon(self._rewrite, self.volumes, worker.pod)
         if self._observer is not None:
             self._observer.pod_changed(worker, before)
 
@@ -438,6 +455,11 @@ class Node:
             for worker in self._workers.values():
                 worker.lose_containers()
                 worker.tell(DeletionRequested(at=at, kill=True))
+
+
+def _downward(pod: v1.Pod) -> tuple[dict[str, str], dict[str, str]]:
+    """What volumes may show of a pod and what may change."""
+    return pod.metadata.labels, pod.metadata.annotations
 
 
 def _instances(record: PodRecord) -> Iterator[ContainerId]:

@@ -65,6 +65,9 @@ class Prober:
         self._running: dict[tuple[str, ProbeKind], _Running] = {}
         self._bugs_told: set[tuple[str, ProbeKind]] = set()
         self._wanted: Iterable[ProbeTarget] = ()
+        # What each probe gave last. Only for people: what counts of it is in the record, which is
+        # not written at every attempt.
+        self.latest: dict[tuple[str, ProbeKind], ProbeObserved] = {}
 
     @property
     def count(self) -> int:
@@ -96,6 +99,7 @@ class Prober:
                     break
                 fact = await self._attempt(running, target, probe, container)
                 if fact is not None:
+                    self.latest[key] = fact
                     self._tell(fact)
                 # The first tick that is still to come, counted from the first one: no drift.
                 ticks = max(ticks + 1, math.ceil((clock.now().boot - base) / period))
@@ -142,7 +146,7 @@ class Prober:
 
     def _find(self, target: ProbeTarget) -> tuple[v1.Probe, v1.Container]:
         spec = self._pod.spec
-        containers = (*spec.init_containers, *spec.containers)
+        containers = v1.containers(spec)
         container = next(c for c in containers if c.name == target.id.name)
         probe = {
             ProbeKind.STARTUP: container.startup_probe,

@@ -8,6 +8,7 @@ hour after it was told last, as in a cluster.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 
 import msgspec
@@ -86,11 +87,13 @@ class Recorder:
                 known, count=known.count + 1, last_timestamp=stamp, message=message
             )
         else:
+            host = "" if draft.component == "default-scheduler" else self._node_name
             event = v1.Event(
                 metadata=v1.ObjectMeta(
                     name=f"{pod.metadata.name}.{self._own_moment(at):x}",
                     namespace=pod.metadata.namespace,
                     creation_timestamp=stamp,
+                    uid=str(uuid.uuid4()),
                 ),
                 involved_object=v1.ObjectReference(
                     api_version="v1",
@@ -106,11 +109,9 @@ class Recorder:
                 count=1,
                 first_timestamp=stamp,
                 last_timestamp=stamp,
-                source=v1.EventSource(
-                    component=draft.component,
-                    host="" if draft.component == "default-scheduler" else self._node_name,
-                ),
+                source=v1.EventSource(component=draft.component, host=host),
                 reporting_component=draft.component,
+                reporting_instance=host,
             )
         self._events[key] = event
         return event

@@ -218,9 +218,7 @@ def _open(pod: v1.Pod, node: NodeInfo, spec: LaunchSpec) -> LaunchSpec:
     uid = pod.metadata.uid
     hosts_file = mounts.hosts_file(node.state_dir, uid)
     tmp_folder = mounts.tmp_folder(node.state_dir, spec.id)
-    container = next(
-        c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == spec.id.name
-    )
+    container = next(c for c in v1.containers(pod.spec) if c.name == spec.id.name)
     for failure in _restore_memory(pod, container, node):
         raise StartError(reasons.CREATE_CONTAINER_CONFIG_ERROR, failure.error, created=False)
     opened = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 import anyio
@@ -44,6 +44,7 @@ from supervisor.lifecycle.facts import (
     KillContainer,
     KillSent,
     LogsDropped,
+    ProbeObserved,
     RemoveContainers,
     SandboxDied,
     SandboxReady,
@@ -120,7 +121,6 @@ class PodWorker:
     """
 
     def __init__(self, host: Host, record: PodRecord) -> None:
-        self.pod = record.pod
         self.host = host
         self.record = record
         self.finished = anyio.Event()
@@ -132,14 +132,24 @@ class PodWorker:
         self._unwritten = False  # that the store cannot write was told
         self._begun = False  # a first round is committed
         host_ip = record.policy.host_ip
-        self._prober = Prober(self.pod, host_ip, host, self.tell)
-        self._hooks = HookRunner(self.pod, host_ip, host, self.tell, self._settled)
+        self._prober = Prober(record.pod, host_ip, host, self.tell)
+        self._hooks = HookRunner(record.pod, host_ip, host, self.tell, self._settled)
         self._wake_at: float | None = 0.0  # of the plan committed last
+
+    @property
+    def pod(self) -> v1.Pod:
+        """Without its status: as it was taken on, with what was changed since."""
+        return self.record.pod
 
     @property
     def status(self) -> v1.PodStatus:
         """The status last committed."""
         return self.record.status
+
+    @property
+    def latest_probes(self) -> Collection[ProbeObserved]:
+        """What each probe of the pod gave last, in this life of the node."""
+        return self._prober.latest.values()
 
     def tell(self, *facts: Fact) -> None:
         self._mailbox.extend(facts)
@@ -243,7 +253,8 @@ class PodWorker:
                 self._settled(id)
         if plan.done:
             failpoints.hit("after-terminal")
-            if record.deletion is not None:
+            # What finalizers keep stays as an object of which nothing runs.
+            if record.deletion is not None and not record.pod.metadata.finalizers:
                 await self._forget()
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)
@@ -385,7 +396,7 @@ class PodWorker:
 
     def _container(self, name: str) -> v1.Container:
         spec = self.pod.spec
-        return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+        return next(c for c in v1.containers(spec) if c.name == name)
 
 
 _ENDS = (ContainerExited, ContainerLost)

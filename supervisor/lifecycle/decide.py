@@ -220,9 +220,10 @@ def _owed(record: PodRecord) -> tuple[list[ContainerRecord], Cause | None]:
     if record.restarting is not None:
         return [], None
     parts = list(zip(record.containers, specs(record), strict=True))
-    inits = [p for p in parts if p[0].kind is not Kind.APP]
+    inits = [p for p in parts if p[0].kind.is_init]
     apps = [p for p in parts if p[0].kind is Kind.APP]
-    owed: list[ContainerRecord] = []
+    # They wait for nobody, and run once.
+    owed = [c for c, _ in parts if c.kind is Kind.EPHEMERAL and c.attempt < 0]
     past_init = any(c.is_made for c, _ in apps)
     reached = max((i for i, (c, _) in enumerate(inits) if c.is_made), default=-1)
     for container, spec in inits[: reached + 1]:
@@ -509,10 +510,12 @@ def _kill_message(
 ) -> str:
     if kill.cause is KillCause.POST_START:
         return reasons.FAILED_POST_START_HOOK
+    if kill.cause is KillCause.DEFINITION:
+        return reasons.definition_changed(container.name)
     return reasons.probe_kill(
         container.name,
         kill.cause,
-        sidecar=container.kind is not Kind.APP,
+        sidecar=container.kind.is_init,
         again=restart.after_kill(spec, record.pod.spec.restart_policy),
     )
 
@@ -529,7 +532,7 @@ def _stop(agenda: _Agenda, termination: Termination) -> None:
             turns.append((spec, container, running, is_turn))
         elif start is None or start.id.name != container.name:
             continue
-        occupied |= container.kind is not Kind.INIT
+        occupied |= container.kind in (Kind.SIDECAR, Kind.APP)
     for spec, container, running, is_turn in reversed(turns):
         end = _end_with_pod(record, running, termination)
         message = reasons.stopping(container.name)

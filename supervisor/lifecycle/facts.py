@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from supervisor.api import v1
+
 
 class Instant(Struct, frozen=True):
     """One moment on two clocks."""
@@ -271,11 +273,13 @@ class DeletionRequested(Struct, frozen=True, tag_field="fact"):
 
     `grace` in seconds; None means the pod's own. A repeated request can only shorten.
     `kill`: do not wait at all, SIGKILL now (the third Ctrl-C of `podvisor run`).
+    `force`: its object goes at once, and frees its name, while its processes still end.
     """
 
     at: Instant
     grace: int | None = None
     kill: bool = False
+    force: bool = False
 
 
 class NodeStopping(Struct, frozen=True, tag_field="fact"):
@@ -298,6 +302,13 @@ class ConditionSet(Struct, frozen=True, tag_field="fact"):
     status: str  # True, False, Unknown
     reason: str = ""
     message: str = ""
+
+
+class PodUpdated(Struct, frozen=True, tag_field="fact"):
+    """The object was changed from outside. What may change of a pod is taken over from `pod`."""
+
+    at: Instant
+    pod: v1.Pod
 
 
 class ConfigurationChanged(Struct, frozen=True, tag_field="fact"):
@@ -356,6 +367,7 @@ Fact = (
     | DeletionRequested
     | NodeStopping
     | ConditionSet
+    | PodUpdated
     | ConfigurationChanged
     | ActionFailed
     | Adopted

@@ -179,6 +179,10 @@ def probe_kill(container: str, kind: str, *, sidecar: bool, again: bool) -> str:
     return f"Container {container} failed {kind} probe" + (", will be restarted" if again else "")
 
 
+def definition_changed(container: str) -> str:
+    return f"Container {container} definition changed, will be restarted"
+
+
 # Texts of events about hooks say no more on purpose: details may hold secrets (§6.1.3).
 HOOK_FAILED = {
     "postStart": (FAILED_POST_START_HOOK, "PostStartHook failed"),

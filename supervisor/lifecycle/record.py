@@ -67,6 +67,7 @@ from supervisor.lifecycle.facts import (
     KillSent,
     LogsDropped,
     NodeStopping,
+    PodUpdated,
     ProbeObserved,
     ProbeOutcome,
     ProbeTarget,
@@ -110,6 +111,12 @@ class Kind(enum.StrEnum):
     INIT = "init"  # runs to its end before the next one starts
     SIDECAR = "sidecar"  # an init container that goes on beside the app containers
     APP = "app"
+    EPHEMERAL = "ephemeral"  # added to a live pod to look into it, and never run again
+
+    @property
+    def is_init(self) -> bool:
+        """Whether it stands among the init containers."""
+        return self in (Kind.INIT, Kind.SIDECAR)
 
 
 class KillCause(enum.StrEnum):
@@ -118,6 +125,7 @@ class KillCause(enum.StrEnum):
     STARTUP = "startup"  # the probe of that name was not passed
     LIVENESS = "liveness"
     POST_START = "postStart"  # the hook failed
+    DEFINITION = "definition"  # the container was changed
 
 
 class Kill(Struct, frozen=True, kw_only=True):
@@ -179,6 +187,7 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
     refusal: Refusal | None = None
     backoff: restart.Backoff | None = None
     stop_signal: str = ""  # that the image of the newest instance asks for; empty: none
+    image: str | None = None  # that the newest start was decided for; None: none since it is kept
 
     @property
     def is_made(self) -> bool:
@@ -253,14 +262,15 @@ class EventDraft(Struct, frozen=True, kw_only=True):
 class PodRecord(Struct, frozen=True, kw_only=True):
     """All that is known about one pod."""
 
-    pod: v1.Pod  # as taken on; deletion moves only its metadata. Its status is not looked at
+    pod: v1.Pod  # as taken on, with what was changed since. Its status is not looked at
     policy: NodePolicy
     qos_class: str
     created: Instant  # the node took the pod on: status.startTime
     boot_id: str = ""  # of the machine's life to which the boot times in here belong
     sandbox: Sandbox = Sandbox.ABSENT
-    containers: tuple[ContainerRecord, ...]  # init containers, then app containers; spec order
+    containers: tuple[ContainerRecord, ...]  # init, app, ephemeral; each in spec order
     deletion: Instant | None = None  # first asked for
+    forced: bool = False  # the object is gone already; what runs of the pod is still ending
     termination: Termination | None = None
     restarting: Restarting | None = None
     evicted: str = ""  # why, if the pod is ending for that
@@ -332,13 +342,14 @@ def new_record(pod: v1.Pod, at: Instant, policy: NodePolicy, boot_id: str = "") 
 
 def specs(record: PodRecord) -> tuple[v1.Container, ...]:
     """The containers' specs, in the order of `record.containers`."""
-    spec = record.pod.spec
-    return spec.init_containers + spec.containers
+    return v1.containers(record.pod.spec)
 
 
 def field_path(container: ContainerRecord) -> str:
     """Where the container stands in the spec, as events name it (§11.1)."""
     group = "containers" if container.kind is Kind.APP else "initContainers"
+    if container.kind is Kind.EPHEMERAL:
+        group = "ephemeralContainers"
     return f"spec.{group}{{{container.name}}}"
 
 
@@ -433,6 +444,8 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _node_stopping(record, fact)
         case ConditionSet():
             return _condition_set(record, fact)
+        case PodUpdated():
+            return _updated(record, fact)
         case ConfigurationChanged():
             return _configuration_changed(record, fact)
         case ActionFailed():
@@ -564,6 +577,8 @@ def _started(record: PodRecord, fact: ContainerStarted) -> PodRecord:
         refusal=None,
         stop_signal=fact.stop_signal,
     )
+    # It may have been changed while it was being started.
+    container = _outdated(record, container, specs(record)[index], fact.at)
     return _with(record, index, container, *told)
 
 
@@ -665,7 +680,9 @@ def _begun_anew(record: PodRecord) -> PodRecord:
     ):
         return record
     containers = tuple(
-        replace(
+        container
+        if container.kind is Kind.EPHEMERAL
+        else replace(
             container, first=container.attempt + 1, removed=container.attempt >= 0, refusal=None
         )
         for container in record.containers
@@ -689,10 +706,12 @@ def _start_of(container: ContainerRecord, instance: ContainerId) -> Instant | No
 def _is_replaced(record: PodRecord, container: ContainerRecord, index: int) -> bool:
     """Whether the instance that ends now was being stopped to run again."""
     running = container.running
+    if running is None or running.kill is None:
+        return False
+    if running.kill.cause is KillCause.DEFINITION:
+        return True  # whatever the policy (§7.6.2)
     return (
-        running is not None
-        and running.kill is not None
-        and running.kill.cause is not KillCause.POST_START  # that promises nothing
+        running.kill.cause is not KillCause.POST_START  # that promises nothing
         and restart.after_kill(specs(record)[index], record.pod.spec.restart_policy)
     )
 
@@ -888,7 +907,7 @@ _CHANGED = EventDraft(
 
 def _begins_anew(record: PodRecord) -> bool:
     """Whether a pod that has lost its sandbox, and all that ran in it, begins in another one."""
-    known = record.containers
+    known = [c for c in record.containers if c.kind is not Kind.EPHEMERAL]
     policy = record.pod.spec.restart_policy
     made = any(c.is_made for c in known)
     over = (policy == "Never" and made) or (
@@ -989,9 +1008,11 @@ def _deletion_requested(record: PodRecord, fact: DeletionRequested) -> PodRecord
     """The API's side (metadata, §7.1) and the node's side (termination, §7.2)."""
     meta = record.pod.metadata
     over = record.status.phase in reasons.TERMINAL_PHASES
-    asked = 0 if fact.kill or over else fact.grace
+    asked = 0 if fact.kill or fact.force or over else fact.grace
     if asked is not None and asked < 0:
         asked = MINIMUM_GRACE
+    if fact.force and not meta.finalizers:
+        record = replace(record, forced=True)
     in_force = meta.deletion_grace_period_seconds
     if record.deletion is None:
         first, grace = fact.at, spec_grace(record) if asked is None else asked
@@ -1087,6 +1108,66 @@ def _condition_set(record: PodRecord, fact: ConditionSet) -> PodRecord:
     return replace(record, conditions=tuple(conditions))
 
 
+def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
+    """What may change of a pod that is there is changed (§7.6.2, §3.2.8); all else stays."""
+    pod, new = record.pod, fact.pod
+    meta = replace(
+        pod.metadata,
+        annotations=new.metadata.annotations,
+        finalizers=new.metadata.finalizers,
+        labels=new.metadata.labels,
+        managed_fields=new.metadata.managed_fields,
+        owner_references=new.metadata.owner_references,
+    )
+    images = {c.name: c.image for c in (*new.spec.init_containers, *new.spec.containers)}
+    there = {c.name for c in v1.containers(pod.spec)}
+    added = tuple(c for c in new.spec.ephemeral_containers if c.name not in there)
+    spec = replace(
+        pod.spec,
+        active_deadline_seconds=new.spec.active_deadline_seconds,
+        containers=tuple(_with_image(c, images) for c in pod.spec.containers),
+        ephemeral_containers=(*pod.spec.ephemeral_containers, *added),
+        init_containers=tuple(_with_image(c, images) for c in pod.spec.init_containers),
+        termination_grace_period_seconds=new.spec.termination_grace_period_seconds,
+        tolerations=new.spec.tolerations,
+    )
+    if spec != pod.spec:
+        meta = replace(meta, generation=meta.generation + 1)
+    known = zip(v1.containers(pod.spec), v1.containers(spec), strict=False)  # the new ones are last
+    record = replace(
+        record,
+        pod=replace(pod, metadata=meta, spec=spec),
+        containers=(
+            *record.containers,
+            *(ContainerRecord(name=c.name, kind=Kind.EPHEMERAL) for c in added),
+        ),
+    )
+    for index, (old, now) in enumerate(known):
+        if old.image != now.image:
+            container = replace(record.containers[index], backoff=None, refusal=None)
+            record = _with(record, index, _outdated(record, container, now, fact.at))
+    return record
+
+
+def _with_image(container: v1.Container, images: dict[str, str]) -> v1.Container:
+    return replace(container, image=images.get(container.name, container.image))
+
+
+def _outdated(
+    record: PodRecord, container: ContainerRecord, spec: v1.Container, at: Instant
+) -> ContainerRecord:
+    """An instance that was started for another image than the container has now is stopped, and
+    the next one takes its place."""
+    running = container.running
+    if running is None or running.kill is not None or is_stopping(record):
+        return container
+    if container.image is None or container.image == spec.image:
+        return container
+    deadline = at.boot + grace_of(record.pod.spec)
+    kill = Kill(cause=KillCause.DEFINITION, requested=at, deadline=deadline)
+    return replace(container, running=replace(running, kill=kill))
+
+
 def _configuration_changed(record: PodRecord, fact: ConfigurationChanged) -> PodRecord:
     """What could not be made of what there was is tried again at once (§9.1.4, §9.3.1)."""
     now = fact.at.boot
@@ -1175,8 +1256,8 @@ def _committed(record: PodRecord, fact: Committed) -> PodRecord:
     containers = record.containers
     if starts or stopping:
         containers = tuple(
-            _carried_out(c, starts.get(c.name), stopping, fact.at.boot, record.policy)
-            for c in containers
+            _carried_out(c, spec, starts.get(c.name), stopping, fact.at.boot, record.policy)
+            for c, spec in zip(containers, specs(record), strict=True)
         )
     owed = list(record.owed_events)
     for event in plan.events:
@@ -1202,6 +1283,7 @@ def _committed(record: PodRecord, fact: Committed) -> PodRecord:
 
 def _carried_out(
     container: ContainerRecord,
+    spec: v1.Container,
     start: ContainerId | None,
     stopping: dict[str, str],
     now: float,
@@ -1209,6 +1291,8 @@ def _carried_out(
 ) -> ContainerRecord:
     """What committing a plan means for one container."""
     again = container.is_made or container.removed
+    if start is not None:
+        container = replace(container, image=spec.image)
     if start is not None and container.ended is not None and again:
         container = replace(
             container,

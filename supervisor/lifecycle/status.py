@@ -55,9 +55,9 @@ def nothing_runs(record: PodRecord) -> bool:
 def runs_again(record: PodRecord, spec: v1.Container, container: ContainerRecord) -> bool:
     """Whether policy lets a container that ended run again (§3.1)."""
     ended = container.ended
-    if ended is None:
+    if ended is None or container.kind is Kind.EPHEMERAL:
         return False
-    policy, is_init = record.pod.spec.restart_policy, container.kind is not Kind.APP
+    policy, is_init = record.pod.spec.restart_policy, container.kind.is_init
     return (
         record.restarting is not None
         or container.removed
@@ -92,6 +92,7 @@ def project(record: PodRecord, now: Instant, termination: Termination | None) ->
     view = _View.of(record, now, termination)
     containers = _container_statuses(view)
     inits = len(record.pod.spec.init_containers)
+    apps = inits + len(record.pod.spec.containers)
     phase, reason, message = _outcome(view)
     old = record.status
     host_ip = record.policy.host_ip
@@ -106,7 +107,8 @@ def project(record: PodRecord, now: Instant, termination: Termination | None) ->
         pod_ips=(v1.PodIP(ip=host_ip),),
         start_time=rfc3339(record.created),
         init_container_statuses=tuple(containers[:inits]),
-        container_statuses=tuple(sorted(containers[inits:], key=lambda c: c.name)),
+        container_statuses=tuple(sorted(containers[inits:apps], key=lambda c: c.name)),
+        ephemeral_container_statuses=tuple(containers[apps:]),
         qos_class=record.qos_class,
         observed_generation=record.pod.metadata.generation,
     )
@@ -161,6 +163,8 @@ def _phase(view: _View) -> str:
         again = not view.ending and runs_again(record, spec, container)
         if container.removed:
             ended = None  # as if it had never run (§1.1.6)
+        if container.kind is Kind.EPHEMERAL:
+            continue
         if container.kind is Kind.INIT:
             if container.running or ended is None:
                 pending_init += 1
@@ -244,7 +248,7 @@ def _initialized(record: PodRecord, phase: str, statuses: list[v1.ContainerStatu
         if container.kind is Kind.APP and container.attempt >= 0 and not container.removed:
             return _YES
         done = status.ready if container.kind is Kind.INIT else status.started
-        if container.kind is not Kind.APP and not done:
+        if container.kind.is_init and not done:
             missing.append(container.name)
     if missing:
         return False, reasons.CONTAINERS_NOT_INITIALIZED, reasons.incomplete(missing)
@@ -261,7 +265,7 @@ def _containers_ready(
     unready = [
         container.name
         for container, status in zip(record.containers, statuses, strict=True)
-        if container.kind is not Kind.INIT and not status.ready
+        if container.kind in (Kind.SIDECAR, Kind.APP) and not status.ready
     ]
     if unready:
         return False, reasons.CONTAINERS_NOT_READY, reasons.unready(unready)
@@ -363,8 +367,11 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
         else:
             state = _INITIALIZING if has_init else _CREATING
         lifecycle = spec.lifecycle or v1.Lifecycle()
-        started = ready = running is not None and not held
-        if container.kind is Kind.INIT:
+        started: bool | None = running is not None and not held
+        ready = bool(started)
+        if container.kind is Kind.EPHEMERAL:
+            started, ready = None, False  # nobody asks
+        elif container.kind is Kind.INIT:
             is_over = running is None and not container.removed
             ready = is_over and ended is not None and ended.exit_code == 0
         elif running is not None and not held:
@@ -462,7 +469,7 @@ def _never_located(record: PodRecord) -> frozenset[str]:
     In a pod that got as far as its app containers, all those; and of the init containers those
     before the last one that started, but the first one in any case.
     """
-    inits = [c for c in record.containers if c.kind is not Kind.APP]
+    inits = [c for c in record.containers if c.kind.is_init]
     apps = [c for c in record.containers if c.kind is Kind.APP]
     started = max((i for i, c in enumerate(inits) if c.attempt >= 0), default=0)
     names = {c.name for c in inits[: started + 1]}

@@ -18,7 +18,14 @@ from msgspec import Struct
 
 from supervisor.api import v1
 from supervisor.lifecycle import hooks, reasons
-from supervisor.lifecycle.facts import Action, HookKind, Instant, KillContainer, StopContainer
+from supervisor.lifecycle.facts import (
+    Action,
+    HookKind,
+    Instant,
+    KillContainer,
+    StopContainer,
+    rfc3339,
+)
 
 if TYPE_CHECKING:
     from supervisor.lifecycle.record import ContainerRecord, PodRecord
@@ -70,8 +77,9 @@ def trace(
         yield Mark(at=at, moment=Moment.SHORTENED, note=note)
     if gets_traffic(before) and not gets_traffic(after):
         yield Mark(at=at, moment=Moment.ENDPOINTS_OFF)
-    specs = after.pod.spec.init_containers + after.pod.spec.containers
-    for spec, old, new in zip(specs, before.containers, after.containers, strict=True):
+    specs = v1.containers(after.pod.spec)
+    # An ephemeral container that has just been added comes last, and has done nothing yet.
+    for spec, old, new in zip(specs, before.containers, after.containers, strict=False):
         if old is not new or was is None:
             yield from _of_container(spec, old, new, at, is_first=was is None)
     for action in actions:
@@ -79,6 +87,22 @@ def trace(
     over = reasons.TERMINAL_PHASES
     if after.status.phase in over and before.status.phase not in over:
         yield Mark(at=at, moment=Moment.OVER, note=after.status.phase)
+
+
+def plain(trail: tuple[Mark, ...]) -> list[dict[str, object]]:
+    """The marks as plain data: `seconds` since the pod began to end, `time` in RFC 3339."""
+    begin = trail[0].at.boot if trail else 0.0
+    return [
+        {
+            "seconds": round(mark.at.boot - begin, 3),
+            "time": rfc3339(mark.at),
+            "event": str(mark.moment),
+            **({"container": mark.container} if mark.container else {}),
+            **({"pid": mark.pid} if mark.pid else {}),
+            **({"note": mark.note} if mark.note else {}),
+        }
+        for mark in trail
+    ]
 
 
 def gets_traffic(record: PodRecord) -> bool:

@@ -132,18 +132,22 @@ class Homes:
     def needs_namespaces(self, home: LoadedPod) -> list[str]:
         """What is wrong with a pod because in mode group nothing can be mounted for it, and /proc/1
         is not its containers' main."""
+        whose = f"{home.source}: error: pod {home.pod.metadata.name}"
+        return [
+            f"{whose}{', ' if place.startswith('container ') else ': '}{place}: {text}"
+            for place, text in self.group_problems(home)
+        ]
+
+    def group_problems(self, home: LoadedPod) -> list[tuple[str, str]]:
+        """The same as container or field, and what is wrong with it."""
         if self.info.isolation is not Isolation.GROUP:
             return []
         pod = home.pod
-        whose = f"{home.source}: error: pod {pod.metadata.name}"
         return [
-            f"{whose}, container {c.name}: {problem}"
+            (f"container {c.name}", problem)
             for c in (*pod.spec.init_containers, *pod.spec.containers)
             if (problem := spec.group_problem(c, home.project.images)) is not None
-        ] + [
-            f"{whose}: {path}: {problem}"
-            for path, problem in mounts.group_problems(pod, private_tmp=home.project.private_tmp)
-        ]
+        ] + list(mounts.group_problems(pod, private_tmp=home.project.private_tmp))
 
 
 def node_info(isolation: Isolation, state_dir: str, memory_dir: str = "") -> spec.NodeInfo:

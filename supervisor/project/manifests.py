@@ -616,6 +616,12 @@ def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
 # --- what this user cannot have ----------------------------------------------------------------
 
 
+def unobtainable(pod: v1.Pod, project: Project) -> list[Finding]:
+    """What a valid pod that came from no file cannot have here."""
+    ids = _own_ids()
+    return [*unobtainable_ids(pod, ids), *unusable_images(pod, project.images, ids)]
+
+
 def unobtainable_ids(pod: v1.Pod, ids: Ids) -> Iterator[Finding]:
     """Fields that ask for users or groups that only root can take."""
     if ids.uid == 0:

@@ -235,13 +235,32 @@ class Follower:
             self._end_of_file(records)
         return records
 
-    def skip(self) -> None:
-        """Before the first read: give out only what is written from now on."""
-        try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # nothing is written yet
-            return
-        os.lseek(self._fd, 0, os.SEEK_END)
+    def skip(self, but: int = 0) -> None:
+        """Before the first read: give out only the last `but` records, and what is written from
+        now on."""
+        for _ in range(_PATIENCE):
+            if self._skip(but):
+                return
+
+    def _skip(self, but: int) -> bool:
+        """False where another file had the name that was looked for."""
+        files = self.files()
+        for index, (inode, name) in reversed(list(enumerate(files))):
+            try:
+                fd = os.open(os.path.join(self._directory, name), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            start, lines = _start_of_last(fd, but)
+            but -= lines
+            is_it = os.fstat(fd).st_ino == inode
+            if is_it and (but == 0 or index == 0):
+                os.lseek(fd, start, os.SEEK_SET)
+                self._fd = fd
+                return True
+            os.close(fd)
+            if not is_it:
+                return False
+        return True  # nothing is written yet
 
     def close(self) -> None:
         """Give the descriptor back. Closing twice is harmless."""
@@ -355,24 +374,30 @@ class Follower:
 
 def _last_lines(fd: int, count: int) -> bytes:
     """The last `count` lines of a file; a last one without a newline counts too."""
-    end = os.fstat(fd).st_size
-    blocks: list[bytes] = []
-    newlines = 0
-    while end > 0 and newlines <= count:
-        start = max(0, end - 65536)
-        block = os.pread(fd, end - start, start)
-        if not blocks and block.endswith(b"\n"):
-            newlines -= 1  # ends the last line, begins none
-        newlines += block.count(b"\n")
-        blocks.append(block)
-        end = start
-    data = b"".join(reversed(blocks))
-    cut = len(data) - data.endswith(b"\n")
-    for _ in range(count):
-        cut = data.rfind(b"\n", 0, cut)
-        if cut < 0:
-            return data
-    return data[cut + 1 :]
+    start, _ = _start_of_last(fd, count)
+    return os.pread(fd, os.fstat(fd).st_size - start, start)
+
+
+def _start_of_last(fd: int, count: int) -> tuple[int, int]:
+    """Where the last `count` lines of a file begin, and how many these are if there are fewer.
+
+    A last one without a newline counts too.
+    """
+    end = size = os.fstat(fd).st_size
+    if not count or not size:
+        return size, 0
+    found = 0
+    while end > 0:
+        begin = max(0, end - 65536)
+        block = os.pread(fd, end - begin, begin)
+        # The newline at the very end ends the last line, and begins none.
+        cut = len(block) - (end == size and block.endswith(b"\n"))
+        while (cut := block.rfind(b"\n", 0, cut)) >= 0:
+            found += 1
+            if found == count:
+                return begin + cut + 1, count
+        end = begin
+    return 0, found + 1
 
 
 def _read_end(path: str, size: int) -> bytes:

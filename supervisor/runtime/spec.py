@@ -360,7 +360,7 @@ def resource_value(
 ) -> str:
     """What a resourceFieldRef says, of this container unless it names one. Raises StartError."""
     if ref.container_name:
-        containers = (*pod.spec.init_containers, *pod.spec.containers)
+        containers = v1.containers(pod.spec)
         named = [other for other in containers if other.name == ref.container_name]
         if not named:
             raise _refused(f"container {ref.container_name} not found")

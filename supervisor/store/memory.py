@@ -50,13 +50,16 @@ class MemoryStore:
         if record is None:
             self._pods.pop(change.uid, None)
             version = self._next()
-            if known is not None:
+            if known is not None and not known.record.forced:
                 revisions.append(_of_pod(known, version, gone=True))
         else:
             stored = Stored(record, known.resource_version if known else 0)
-            if known is None or stored.pod != known.pod:
+            if known is None or stored.pod != known.pod or record.forced != known.record.forced:
                 stored = Stored(record, self._next())
-                revisions.append(_of_pod(stored, stored.resource_version))
+                if not record.forced:
+                    revisions.append(_of_pod(stored, stored.resource_version))
+                elif known is not None and not known.record.forced:
+                    revisions.append(_of_pod(stored, stored.resource_version, gone=True))
             self._pods[change.uid] = stored
             version = stored.resource_version
         self._end(change.at, revisions)

@@ -106,6 +106,8 @@ def _other_objects(db: sqlite3.Connection) -> None:
         " name TEXT NOT NULL, resource_version INTEGER NOT NULL, object TEXT NOT NULL,"
         " PRIMARY KEY (resource, namespace, name))"
     )
+    # Of a pod whose deletion was forced: its object is gone, its record is still needed.
+    db.execute("ALTER TABLE pods ADD COLUMN forced INTEGER NOT NULL DEFAULT 0")
 
 
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _other_objects)
@@ -618,15 +620,20 @@ class SQLiteStore:
         db, uid = self._db, commit.uid
         version = self._store_events(commit, commit.events, version)
         if commit.pod is None:
-            known = db.execute("SELECT namespace, name FROM pods WHERE uid = ?", (uid,)).fetchone()
+            known = db.execute(
+                "SELECT namespace, name FROM pods WHERE uid = ? AND NOT forced", (uid,)
+            ).fetchone()
             db.execute("DELETE FROM pods WHERE uid = ?", (uid,))
             version = commit.version = version + 1
             if known is not None:
                 commit.revisions.append(revised(("pods", *known), version, None))
             return version
         namespace, name, pod, rest = commit.pod
+        assert commit.record is not None
+        forced = commit.record.forced
         known = db.execute(
-            "SELECT resource_version, object = ? FROM pods WHERE uid = ?", (pod, uid)
+            "SELECT resource_version, object = ? AND forced = ?, forced FROM pods WHERE uid = ?",
+            (pod, forced, uid),
         ).fetchone()
         if known is not None and known[1]:
             db.execute("UPDATE pods SET record = ? WHERE uid = ?", (rest, uid))
@@ -635,18 +642,22 @@ class SQLiteStore:
         version = commit.version = version + 1
         if known is not None:
             db.execute(
-                "UPDATE pods SET resource_version = ?, object = ?, record = ? WHERE uid = ?",
-                (version, pod, rest, uid),
+                "UPDATE pods SET resource_version = ?, object = ?, record = ?, forced = ?"
+                " WHERE uid = ?",
+                (version, pod, rest, forced, uid),
             )
         else:
             db.execute(
-                "INSERT INTO pods (uid, namespace, name, resource_version, object, record)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (uid, namespace, name, version, pod, rest),
+                "INSERT INTO pods (uid, namespace, name, resource_version, object, record, forced)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (uid, namespace, name, version, pod, rest, forced),
             )
-        assert commit.record is not None
-        shown = Stored(commit.record, version).pod
-        commit.revisions.append(revised(("pods", namespace, name), version, shown))
+        key = "pods", namespace, name
+        if not forced:
+            shown = Stored(commit.record, version).pod
+            commit.revisions.append(revised(key, version, shown))
+        elif known is not None and not known[2]:
+            commit.revisions.append(revised(key, version, None))
         return version
 
     def _store_events(self, write: _Write, events: list[_EventRow], version: int) -> int:

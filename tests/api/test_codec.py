@@ -1,6 +1,7 @@
 """Text becomes data with places, data becomes pods or findings, and nothing is a traceback."""
 
 import json
+import re
 import textwrap
 import time
 from typing import Any
@@ -134,7 +135,7 @@ def test_a_flow_mapping_is_not_taken_for_broken_json() -> None:
             id="deep JSON",
         ),
         pytest.param(
-            '{"a": 1,\n "a": 2}', 'pod.yaml:2:2: error: key "a" already set in line 1',
+            '{"a": 1,\n "a": 2}', 'pod.yaml:2:2: error: a: key "a" already set in line 1',
             id="a key twice in JSON",
         ),
         pytest.param(
@@ -590,3 +591,45 @@ def test_a_message_is_one_line_that_cannot_steer_a_terminal() -> None:
         rf"x\x1b.json:1:49: error: metadata.{'n' * 491}…: Unknown field",
     ]
     assert str(findings[0]) == r"metadata.\x1b[2Jname\n\u202e\x9b: Unknown field"
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ('{"spec": {"a": 1, "b": {"a": 2}}}', ()),
+        ('{"spec": {"a": 1, "a": 2}}', ("spec.a",)),
+        ('{"l": [{"a": 1}, {"b": [1, 2], "a": 1, "b": []}], "l": 1}', ("l[1].b", "l")),
+        ('[{"op": "remove", "op": "add"}]', ("[0].op",)),
+    ],
+)
+def test_a_body_is_one_value_and_the_paths_of_its_repeated_keys(
+    form: str, text: str, repeated: tuple[str, ...]
+) -> None:
+    data, found = codec.read_body(text.encode(), form)
+    assert data == json.loads(text)
+    assert found == repeated
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "said"),
+    [
+        ("json", b"", "no value in the text"),
+        ("json", b"{} {}", "more than one value in the text"),
+        ("yaml", b"a: 1\n---\nb: 1\n", "more than one value in the text"),
+        ("json", b"a: 1", "line 1, column 1: not JSON: expecting value"),
+        ("json", b'{"a": NaN}', "line 1, column 1: not JSON: NaN is not JSON"),
+        ("json", b'{"a": "\xff"}', "line 1, column 8: cannot read: not UTF-8"),
+        ("json", b"[" * 200, "line 1, column 101: cannot read: nested deeper than 100 levels"),
+        (
+            "yaml",
+            b"a: {{",
+            "line 1, column 6: not YAML: while parsing a flow node, did not find expected "
+            "node content",
+        ),
+        ("json", b" " * (codec.MAX_BYTES + 1), "cannot read: larger than 3 MiB"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_where(form: str, text: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        codec.read_body(text, form)

@@ -74,8 +74,8 @@ def warnings(data: object) -> list[str]:
         ),
         pytest.param(
             pod(metadata={"generateName": "web-"}),
-            ["metadata.generateName is refused: not yet: give the pod a name"],
-            id="names are not generated yet",
+            ["metadata.generateName is refused: names are made by an API server: give the pod a name"],
+            id="names are made by an API server",
         ),
         pytest.param(
             pod(metadata={"name": "web", "namespace": "a.b"}),

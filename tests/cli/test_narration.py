@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from math import inf
 
+import msgspec
 import pytest
 from msgspec import Struct
 
 from supervisor import narration
+from supervisor.api import v1
 from supervisor.lifecycle import facts
 from supervisor.lifecycle.facts import ContainerId, HookKind
 from supervisor.lifecycle.record import observe
@@ -114,3 +116,120 @@ def test_the_last_words_of_a_container_are_said_however_it_ended(code: int, said
     words = said.rpartition(": ")[2]
     gone = facts.ContainerExited(at(12), ContainerId(UID, "app", 0), code, message=f"{words}\n")
     assert said in [line.text for line in narration.changes(before, observe(before, gone))]
+
+
+# --- where only objects are known ----------------------------------------------------------------
+
+
+def status(number: int, *, ready: bool = False, last: int | None = None, **state: object) -> object:
+    """Of the container `app`, whose instance `last` ended with that exit code."""
+    made = {"name": "app", "image": "", "imageID": "", "ready": ready, "restartCount": number}
+    ended = {} if last is None else {"lastState": {"terminated": end(last)}}
+    return {**made, "state": state, **ended}
+
+
+def end(code: int, reason: str = "Error") -> dict[str, object]:
+    times = {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:07Z"}
+    return {"exitCode": code, "reason": reason, **times}
+
+
+def seen(status: object | None, phase: str = "Running", *, ready: str = "False") -> v1.Pod:
+    probe = {"readinessProbe": {"tcpSocket": {"port": 1}}}
+    return msgspec.convert(
+        {
+            "metadata": {"name": "web"},
+            "spec": {"containers": [{"name": "app", **probe}]},
+            "status": {
+                "phase": phase,
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [] if status is None else [status],
+            },
+        },
+        v1.Pod,
+    )
+
+
+RUNS: dict[str, object] = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+BACK_OFF: dict[str, object] = {
+    "waiting": {
+        "reason": "CrashLoopBackOff",
+        "message": "back-off 10s restarting failed container=app pod=web",
+    }
+}
+SEEN: dict[str, tuple[v1.Pod | None, v1.Pod, list[tuple[str, int | None, int | None]]]] = {
+    "a first start": (
+        seen(None, "Pending"),
+        seen(status(0, **RUNS)),
+        [("started", 0, None), ("Running", None, None)],
+    ),
+    "a pod that is new and over": (
+        None,
+        seen(status(0, terminated=end(0, "Completed")), "Succeeded"),
+        [
+            ("started", 0, None),
+            ("exited with code 0 after 7 s", None, 0),
+            ("Succeeded", None, None),
+        ],
+    ),
+    "an end": (
+        seen(status(0, **RUNS)),
+        seen(status(0, terminated=end(137, "OOMKilled"))),
+        [("exited with code 137 (SIGKILL) after 7 s (OOMKilled)", None, 0)],
+    ),
+    "an end that was waited out already": (
+        seen(status(0, **RUNS)),
+        seen(status(0, last=1, **BACK_OFF)),
+        [
+            ("exited with code 1 after 7 s", None, 0),
+            ("CrashLoopBackOff: back-off 10s restarting", None, None),
+        ],
+    ),
+    "a restart after it": (
+        seen(status(0, last=1, **BACK_OFF)),
+        seen(status(1, last=1, **RUNS)),
+        [("started, restart 1", 1, None)],
+    ),
+    "an end and the start after it at once": (
+        seen(status(0, **RUNS)),
+        seen(status(1, last=1, **RUNS)),
+        [("exited with code 1 after 7 s", None, 0), ("started, restart 1", 1, None)],
+    ),
+    "instances that came and went unseen": (
+        seen(status(0, **RUNS)),
+        seen(status(3, last=2, **RUNS)),
+        [
+            ("started, restart 2", 2, None),
+            ("exited with code 2 after 7 s", None, 2),
+            ("started, restart 3", 3, None),
+        ],
+    ),
+    "a start that failed": (
+        seen(None),
+        seen(status(0, terminated={**end(128, "StartError"), "message": "no such file"})),
+        [("cannot start: no such file", None, 0)],
+    ),
+    "what it waits for": (
+        seen(status(0, waiting={"reason": "ContainerCreating"})),
+        seen(status(0, waiting={"reason": "CreateContainerConfigError", "message": "no secret"})),
+        [("CreateContainerConfigError: no secret", None, None)],
+    ),
+    "ready": (
+        seen(status(0, **RUNS)),
+        seen(status(0, ready=True, **RUNS), ready="True"),
+        [("ready", None, None), ("Ready", None, None)],
+    ),
+    "not ready any more": (
+        seen(status(0, ready=True, **RUNS), ready="True"),
+        seen(status(0, **RUNS)),
+        [("not ready", None, None)],
+    ),
+    "nothing": (seen(status(0, **RUNS)), seen(status(0, **RUNS)), []),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "told"), SEEN.values(), ids=SEEN)
+def test_what_happened_between_two_objects_of_a_pod(
+    before: v1.Pod | None, after: v1.Pod, told: list[tuple[str, int | None, int | None]]
+) -> None:
+    lines = narration.seen(before, after)
+    assert [(line.text, line.opens, line.closes) for line in lines] == told

@@ -8,16 +8,18 @@ import pytest
 import typer
 
 from supervisor.cli import COMMANDS, app
+from supervisor.cli.options import IsolationChoice
+from supervisor.runtime.cri import Isolation
 
 
 @pytest.mark.parametrize(
     ("option", "commands"),
     [
-        ("--map", "run serve validate lint images probe rehearse"),
-        ("--strict", "run serve validate probe"),
-        ("--timestamps", "run serve"),
-        ("--isolation", "run serve rehearse"),
-        ("--pass-env", "run serve rehearse"),
+        ("--map", "run serve up validate lint images probe rehearse"),
+        ("--strict", "run serve up validate probe"),
+        ("--timestamps", "run serve up logs"),
+        ("--isolation", "run serve up rehearse"),
+        ("--pass-env", "run serve up rehearse"),
         ("--backoff-initial", "run serve"),
         ("--backoff-max", "run serve"),
     ],
@@ -31,3 +33,7 @@ def test_an_option_of_several_commands_is_the_same_in_each(option: str, commands
                 told[name] = (param.metavar, param.help, param.default, param.opts)
     assert " ".join(told) == commands
     assert len(set(map(str, told.values()))) == 1
+
+
+def test_every_mode_of_isolation_can_be_chosen() -> None:
+    assert [choice.value for choice in IsolationChoice] == ["auto", *Isolation]

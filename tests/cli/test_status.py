@@ -169,9 +169,9 @@ def test_a_running_node_and_the_same_node_killed(node: Durable) -> None:
     place = node.place
     alive = place.podvisor("status").wait(0, keeps=True)
     lines = alive.out.splitlines()
-    head = rf"node, pid {session.pid} on {node.state}, last commit [0-9.]+ s ago"
+    head = rf"node, pid {session.pid} on {node.state}, up [0-9.]+ s, last commit [0-9.]+ s ago"
     assert re.fullmatch(head, lines[0])
-    assert [re.split("  +", line) for line in lines[2:]] == [
+    assert [re.split("  +", line) for line in lines[-2:]] == [
         ["default/web", "Running", "app", "running", "0", "yes", "-"],
         ["default/job", "Failed", "job", "Error (3)", "0", "no", "-"],
     ]

@@ -263,6 +263,25 @@ def observations(draw: st.DrawFn, now: float) -> Fact:
 
 
 @st.composite
+def changed(draw: st.DrawFn) -> v1.Pod:
+    """What somebody wants a pod to be from now on."""
+    images = st.sampled_from(["", "one", "two"])
+    return v1.Pod(
+        metadata=v1.ObjectMeta(labels={"a": draw(images)}),
+        spec=v1.PodSpec(
+            active_deadline_seconds=draw(st.sampled_from([None, None, 500])),
+            containers=tuple(container(draw(names), image=draw(images)) for _ in range(2)),
+            ephemeral_containers=tuple(
+                v1.EphemeralContainer(name=name) for name in draw(st.sets(debugging, max_size=2))
+            ),
+        ),
+    )
+
+
+debugging = st.sampled_from(["dbg", "dbg2"])
+
+
+@st.composite
 def nonsense(draw: st.DrawFn, now: float) -> Fact:
     who = ContainerId(draw(st.sampled_from([UID, UID, UID, "other"])), draw(names), draw(attempts))
     when = at(now)
@@ -312,6 +331,8 @@ def nonsense(draw: st.DrawFn, now: float) -> Fact:
                     facts.VolumeOverLimit(when, "v", "1Mi"),
                     facts.DeletionRequested(when, draw(st.sampled_from([None, 0, 3, 40, -1]))),
                     facts.DeletionRequested(when, kill=True),
+                    facts.DeletionRequested(when, force=True),
+                    facts.PodUpdated(when, draw(changed())),
                 ]
             )
         ),

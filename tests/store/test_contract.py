@@ -244,3 +244,33 @@ async def test_who_follows_is_told_each_revision_in_order_before_its_writer(reop
     versions = [r.resource_version for r in heard]
     assert versions == sorted(set(versions))
     assert found.resource_version == versions[-1]
+
+
+async def test_a_pod_whose_deletion_was_forced_is_shown_as_gone_and_its_record_kept(
+    reopen: Open,
+) -> None:
+    heard: list[Revision] = []
+    known = record()
+    forced = replace(known, forced=True)
+    async with reopen() as store:
+        store.follow(heard.append)
+        await store.commit(change(known))
+        await store.commit(change(forced, 1))
+        other = record("u-2")
+        await store.commit(change(other, 2))
+        status = v1.PodStatus(phase="Failed")
+        await store.commit(change(replace(forced, status=status), 3))
+    async with reopen() as store:
+        store.follow(heard.append)
+        assert [s.record.forced for s in (await store.load()).pods] == [True, False]
+        await store.commit(gone("u-1", 4))
+    assert [r.object and r.object.metadata.uid for r in heard] == ["u-1", None, "u-2"]  # type: ignore[union-attr]
+
+
+async def test_a_pod_that_was_never_shown_is_not_told_to_be_gone(reopen: Open) -> None:
+    heard: list[Revision] = []
+    async with reopen() as store:
+        store.follow(heard.append)
+        await store.commit(change(replace(record(), forced=True)))
+        await store.commit(gone())
+    assert heard == []

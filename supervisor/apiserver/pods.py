@@ -1,0 +1,348 @@
+"""Pods, as far as the API has a say in them: the node runs them and tells what becomes of them.
+
+A pod is never written to the store from here. What a client asks for is checked as a manifest is,
+handed to the node, and awaited in the cache: whoever was answered that a pod is there can read it,
+and finds it again after a crash. The registry holds the lock of the name and knows the namespace.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from supervisor.api import codec, kinds, v1, validation
+from supervisor.api.problems import Finding, not_supported
+from supervisor.apiserver import apply, metadata, reading
+from supervisor.apiserver.cache import Cache, Entry
+from supervisor.apiserver.contract import (
+    Answer,
+    ApiError,
+    DeleteOptions,
+    Json,
+    Pods,
+    Resource,
+    WriteOptions,
+    bad_request,
+    conflict,
+    forbidden,
+    not_found,
+)
+from supervisor.kubelet.worker import PodWorker
+from supervisor.lifecycle import reasons
+from supervisor.lifecycle.facts import ConditionSet, Instant, rfc3339
+
+_STATUSES = ("False", "True", "Unknown")
+_SOON = 30.0  # seconds in which the node has stored what it was asked for, unless its disk is full
+
+
+class PodStorage:
+    """Creates, changes and deletes the pods of one node."""
+
+    def __init__(self, cache: Cache, pods: Pods) -> None:
+        self._cache = cache
+        self._pods = pods
+        self._node = pods.node
+
+    async def create(
+        self, resource: Resource, namespace: str, name: str, body: Json, options: WriteOptions
+    ) -> Answer:
+        """`body` has its name and place. There is no pod of this name."""
+        asked = {key: value for key, value in body.items() if key != "status"}
+        pod, warnings = reading.typed(v1.Pod, asked, options.validation)
+        here = self._node.policy.node_name
+        judged, findings = self._judge(pod, here)
+        refused = metadata.errors(findings)
+        if refused:
+            raise metadata.invalid(resource, name, refused)
+        self._check_schedulable(resource, name, pod)
+        judged = self._admitted(resource, pod, judged, options)
+        warnings += metadata.warnings(findings)
+        if options.dry_run:
+            return Answer(object=self._imagined(judged), created=True, warnings=warnings)
+        worker = self._pods.run(judged)
+        uid = worker.pod.metadata.uid
+        await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
+        entry = self._cache.get("pods", namespace, name)
+        made = entry.object if entry is not None else codec.to_plain(worker.pod)
+        return Answer(object=made, created=True, warnings=warnings)
+
+    def _judge(self, pod: v1.Pod, here: str) -> tuple[v1.Pod, list[Finding]]:
+        """The pod with its defaults, and what is wrong with it here."""
+        # What is so already needs no warning, and the name was made by the server.
+        spec = pod.spec
+        asked = replace(
+            pod,
+            metadata=replace(
+                pod.metadata, generate_name="", managed_fields=(), resource_version="", uid=""
+            ),
+            spec=replace(spec, node_name="") if spec.node_name == here else spec,
+        )
+        judged, findings = validation.check(asked)
+        if spec.node_name not in ("", here):
+            path = ("spec", "nodeName")
+            findings = [f for f in findings if f.path != path]
+            findings.append(not_supported(path, spec.node_name, [here]))
+        if not metadata.errors(findings):
+            findings = findings + self._pods.admit(judged)
+        return judged, findings
+
+    def _admitted(
+        self, resource: Resource, asked: v1.Pod, judged: v1.Pod, options: WriteOptions
+    ) -> v1.Pod:
+        """With what the server and a scheduler add to a valid pod."""
+        given = asked.metadata
+        meta = replace(
+            judged.metadata,
+            generate_name=given.generate_name,
+            managed_fields=given.managed_fields,
+        )
+        spec = replace(judged.spec, **_account(judged.spec))
+        stamp = rfc3339(self._node.clock.now())
+        plain = codec.to_plain(replace(judged, metadata=meta, spec=spec))
+        noted = metadata.noted(None, plain, resource, options, stamp)
+        managed = tuple(noted["metadata"].get("managedFields") or ())
+        return replace(
+            judged,
+            metadata=replace(meta, managed_fields=managed),
+            spec=replace(spec, node_name=self._node.policy.node_name),
+        )
+
+    def _check_schedulable(self, resource: Resource, name: str, pod: v1.Pod) -> None:
+        here = self._node.policy.node_name
+        node = self._cache.get("nodes", "", here)
+        cordoned = node is not None and (node.object.get("spec") or {}).get("unschedulable")
+        # Who names the node asks no scheduler.
+        if cordoned and pod.spec.node_name != here:
+            why = f"node {here} is cordoned, and there is no other: kubectl uncordon {here}"
+            raise forbidden(resource, name, why)
+
+    def _imagined(self, pod: v1.Pod) -> Json:
+        """As it would be, if it were not only asked what if."""
+        plain = codec.to_plain(replace(pod, status=v1.PodStatus(phase="Pending")))
+        stamp = rfc3339(self._node.clock.now())
+        return metadata.begun(plain, str(uuid.uuid4()), stamp, generation=1)
+
+    # --- changes --------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        resource: Resource,
+        entry: Entry,
+        wanted: Json,
+        options: WriteOptions,
+        subresource: str,
+    ) -> Answer:
+        """Of the pod itself, or of its ephemeral containers and nothing else."""
+        old = entry.object
+        if subresource:
+            asked = (wanted.get("spec") or {}).get("ephemeralContainers") or []
+            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked}}
+        wanted = metadata.carried_over(old, wanted) | {"status": old.get("status") or {}}
+        pod, warnings = reading.typed(v1.Pod, wanted, options.validation)
+        known, _ = reading.typed(v1.Pod, old, "Ignore")
+        pod = replace(
+            validation.with_defaults(pod),
+            metadata=pod.metadata,
+            spec=replace(validation.with_defaults(pod).spec, node_name=pod.spec.node_name),
+            status=known.status,
+        )
+        findings = (
+            validation.check_ephemeral_update(known, pod)
+            if subresource
+            else validation.check_update(known, pod)
+        )
+        if metadata.errors(findings):
+            raise metadata.invalid(resource, entry.name, findings)
+        stamp = rfc3339(self._node.clock.now())
+        new = codec.to_plain(pod)
+        new = metadata.noted(old, new, resource, options, stamp, subresource)
+        if apply.unchanged(old, new):
+            return Answer(object=old, warnings=warnings)
+        if new["spec"] != old["spec"]:
+            count = old["metadata"].get("generation", 0) + 1
+            new = new | {"metadata": new["metadata"] | {"generation": count}}
+        worker = self._worker(entry)
+        if options.dry_run or worker is None:
+            return Answer(object=new, warnings=warnings)
+        pod, _ = reading.typed(v1.Pod, new, "Ignore")
+        self._node.update(worker, pod)
+
+        def is_so(now: Entry | None) -> bool:
+            if now is None or now.uid != entry.uid:
+                return True
+            there = now.object
+            return there["spec"] == new["spec"] and _of_clients(there) == _of_clients(new)
+
+        await self._until(resource, entry.namespace, entry.name, is_so)
+        now = self._cache.get("pods", entry.namespace, entry.name)
+        done = now is not None and now.uid == entry.uid
+        return Answer(object=now.object if now is not None and done else new, warnings=warnings)
+
+    # --- status -----------------------------------------------------------------------------------
+
+    async def set_status(
+        self, resource: Resource, entry: Entry, wanted: Json, options: WriteOptions
+    ) -> Answer:
+        """The conditions that the node does not own are set. All else is answered as it was asked
+        for, and stays as the node knows it to be."""
+        body = entry.object | {"status": wanted.get("status") or {}}
+        asked, warnings = reading.typed(v1.Pod, body, options.validation)
+        answer = codec.to_plain(asked)
+        known = _conditions(entry)
+        new: list[v1.PodCondition] = []
+        for index, condition in enumerate(asked.status.conditions):
+            if condition.status not in _STATUSES:
+                path = ("status", "conditions", index, "status")
+                wrong = not_supported(path, condition.status, _STATUSES)
+                raise metadata.invalid(resource, entry.name, [wrong])
+            if known.get(condition.type) == _says(condition):
+                continue
+            name = reasons.CONDITION_ALIASES.get(condition.type, condition.type)
+            if name in reasons.OWN_CONDITIONS:
+                warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
+            else:
+                new.append(condition)
+        worker = self._worker(entry)
+        if options.dry_run or worker is None or not new:
+            return Answer(object=answer, warnings=warnings)
+        at = self._node.clock.now()
+        for condition in new:
+            worker = self._node.tell(worker, _condition_set(condition, at))
+
+        def is_so(now: Entry | None) -> bool:
+            if now is None or now.uid != entry.uid:
+                return True
+            there = _conditions(now)
+            return all(there.get(condition.type) == _says(condition) for condition in new)
+
+        await self._until(resource, entry.namespace, entry.name, is_so)
+        now = self._cache.get("pods", entry.namespace, entry.name) or entry
+        return Answer(object=now.object | {"status": answer["status"]}, warnings=warnings)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions
+    ) -> Answer:
+        entry = self._cache.get("pods", namespace, name)
+        worker = self._worker(entry)
+        if entry is None or worker is None:
+            raise not_found(resource, name)
+        check_preconditions(resource, entry, options)
+        if options.dry_run:
+            return Answer(object=entry.object)
+        grace = options.grace
+        if grace is not None and grace < 0:
+            grace = 1
+        self._node.delete(worker, grace, force=grace == 0)
+        uid = entry.uid
+
+        def is_going(now: Entry | None) -> bool:
+            if now is None or now.uid != uid:
+                return True
+            meta = now.object["metadata"]
+            if "deletionTimestamp" not in meta:
+                return False
+            # Asking again only shortens: what is shorter already stays.
+            return grace is None or meta.get("deletionGracePeriodSeconds", 0) <= max(grace, 1)
+
+        await self._until(resource, namespace, name, is_going)
+        now = self._cache.get("pods", namespace, name)
+        return Answer(object=now.object if now is not None and now.uid == uid else entry.object)
+
+    async def evict(self, resource: Resource, namespace: str, name: str, body: Json) -> Answer:
+        """A deletion that a budget might forbid, if there were any."""
+        eviction, _ = reading.typed(kinds.Eviction, body, "Ignore")
+        if eviction.metadata.name not in ("", name):
+            raise bad_request("name in URL does not match name in Eviction object")
+        asked = eviction.delete_options or kinds.DeleteOptions()
+        wanted = asked.preconditions or kinds.Preconditions()
+        options = DeleteOptions(
+            grace=asked.grace_period_seconds,
+            uid=wanted.uid or "",
+            resource_version=wanted.resource_version or "",
+            dry_run=bool(asked.dry_run),
+        )
+        await self.delete(resource, namespace, name, options)
+        done = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "code": 201,
+        }
+        return Answer(object=done, created=True)
+
+    # --- what they share ------------------------------------------------------------------------
+
+    def _worker(self, entry: Entry | None) -> PodWorker | None:
+        if entry is None:
+            return None
+        uid = entry.uid
+        return next((w for w in self._node.workers if w.pod.metadata.uid == uid), None)
+
+    async def _until(
+        self, resource: Resource, namespace: str, name: str, test: Callable[[Entry | None], bool]
+    ) -> None:
+        if not await self._cache.until("pods", namespace, name, test, _SOON):
+            raise ApiError(
+                504,
+                "Timeout",
+                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s and goes '
+                "on trying: is there room on its disk?",
+                name=name,
+                kind=resource.plural,
+            )
+
+
+def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions) -> None:
+    """Raises ApiError (Conflict) unless the object is the one that is meant."""
+    for what, wanted, there in (
+        ("UID", options.uid, entry.uid),
+        ("ResourceVersion", options.resource_version, str(entry.version)),
+    ):
+        if wanted and wanted != there:
+            why = (
+                f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: "
+                f"{there}"
+            )
+            raise conflict(resource, entry.name, why)
+
+
+def _of_clients(pod: Json) -> list[Any]:
+    """What of the metadata clients have a say in."""
+    names = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
+    return [pod["metadata"].get(name) for name in names]
+
+
+_Said = tuple[str, str, str]  # status, reason and message
+
+
+def _says(condition: v1.PodCondition) -> _Said:
+    return condition.status, condition.reason, condition.message
+
+
+def _conditions(entry: Entry) -> dict[str, _Said]:
+    listed = (entry.object.get("status") or {}).get("conditions") or []
+    return {
+        each["type"]: (each["status"], each.get("reason", ""), each.get("message", ""))
+        for each in listed
+    }
+
+
+def _condition_set(condition: v1.PodCondition, at: Instant) -> ConditionSet:
+    return ConditionSet(
+        at=at,
+        type=condition.type,
+        status=condition.status,
+        reason=condition.reason,
+        message=condition.message,
+    )
+
+
+def _account(spec: v1.PodSpec) -> dict[str, str]:
+    account = spec.service_account_name or "default"
+    return {"service_account": account, "service_account_name": account}

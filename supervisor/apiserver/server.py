@@ -1,0 +1,710 @@
+"""The API over HTTP: connections, paths, negotiation, and who does what is asked for.
+
+`Server` answers the requests of any number of doors (auth.py says who may come in by which). It
+knows no kind by itself: paths are read by the table of resources.py, reads are answered from the
+cache, writes are the registry's, lists and watches are listing.py's, logs are logs.py's. What a
+request may cost is bounded here: the size of its head and body, how many connections there are,
+and how many of them may stay open for watches, logs and streams.
+
+Every refusal is a Status object. An error of our own is one, too, is reported to the node as a bug,
+and costs the one request. A write that has begun is brought to its end, even if its client hangs
+up; what a client only listens to ends with the client.
+
+This runs on asyncio, as aiohttp does. It starts with `open` and ends with `close`: then nobody is
+let in any more, watches and logs end as after a timeout, and what is being written is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import socket
+import ssl
+import time
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from email.utils import formatdate
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import anyio
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
+from supervisor.apiserver.auth import Gate
+from supervisor.apiserver.bodies import Writer
+from supervisor.apiserver.cache import Cache, Entry
+from supervisor.apiserver.contract import (
+    Answer,
+    ApiError,
+    DeleteOptions,
+    Json,
+    Registry,
+    Resource,
+    WriteOptions,
+    bad_request,
+    not_found,
+)
+from supervisor.apiserver.listing import ListOptions, Watching
+from supervisor.apiserver.negotiation import (
+    JSON,
+    Query,
+    View,
+    delete_options,
+    indented,
+    view,
+    warning,
+    write_options,
+)
+from supervisor.apiserver.resources import find, groups, named
+from supervisor.kubelet.node import Node
+from supervisor.lifecycle.facts import rfc3339
+
+T = TypeVar("T")
+
+BODY_MAX = 3 << 20
+_LINE_MAX = 1 << 20  # the words of an exec are in its first line
+_HEADER_MAX = 64 << 10
+CONNECTIONS = 2000  # at one door
+LISTENERS = 1000  # watches, logs and streams in all
+_HANDSHAKE = 10.0  # seconds that TLS may take to begin
+_YEAR = 365 * 86400.0
+_ENDING = 2.0  # seconds that requests have to end in, when the server does
+
+_PODS = named("pods")
+_TEXT = "text/plain; charset=utf-8"
+_HEALTH = ("healthz", "livez", "readyz")
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+_encode = msgspec.json.encode
+_quiet = logging.getLogger("podvisor.apiserver")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False  # a client that sends nonsense is told so, nobody else
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A request, as far as it was understood."""
+
+    request: web.BaseRequest
+    resource: Resource
+    namespace: str  # empty: of no namespace, or of all
+    name: str = ""  # empty: about all of them
+    subresource: str = ""
+    rest: str = ""  # of the path, behind `proxy`, as it was sent
+    query: Query
+
+    @property
+    def verb(self) -> str:
+        method = self.request.method
+        if method in ("GET", "HEAD"):
+            if not self.name:
+                return "watch" if self.query.flag("watch") else "list"
+            return "get"
+        if method == "DELETE" and not self.name:
+            return "deletecollection"
+        return _VERBS.get(method, "")
+
+
+# Who serves exec, attach, portforward and proxy. Raises ApiError before it has answered.
+Streams = Callable[[Call], Awaitable[web.StreamResponse]]
+# A kind that is made when it is asked for (metrics): the objects in a namespace.
+Made = Callable[[str], Awaitable[list[Json]]]
+
+
+class Server:
+    """The API of one node."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        registry: Registry,
+        logs: logs.Logs,
+        *,
+        node: Node,
+        streams: Streams | None = None,
+        made: dict[str, Made] | None = None,
+    ) -> None:
+        self._cache = cache
+        self._registry = registry
+        self._logs = logs
+        self._node = node
+        self._streams = streams
+        self._made = made or {}
+        self._doors: list[tuple[asyncio.AbstractServer, web.Server]] = []
+        self._listening: set[anyio.CancelScope] = set()
+        self._writing: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    # --- connections ----------------------------------------------------------------------------
+
+    async def open(
+        self, listener: socket.socket, gate: Gate, context: ssl.SSLContext | None = None
+    ) -> None:
+        """Answer at one more door, from now on. The socket is ours then."""
+        server = web.Server(
+            partial(self._handle, gate),
+            request_factory=_make_request,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_quiet,
+            max_line_size=_LINE_MAX,
+            max_field_size=_HEADER_MAX,
+            # Bodies are small and taken as they are: what is packed may be of any size.
+            auto_decompress=False,
+        )
+
+        def connect() -> asyncio.BaseProtocol:
+            return server() if len(server.connections) < CONNECTIONS else _Refusal()
+
+        loop = asyncio.get_running_loop()
+        if listener.family == socket.AF_UNIX:
+            door: asyncio.AbstractServer = await loop.create_unix_server(connect, sock=listener)
+        else:
+            door = await loop.create_server(
+                connect,
+                sock=listener,
+                ssl=context,
+                ssl_handshake_timeout=_HANDSHAKE if context is not None else None,
+            )
+        self._doors.append((door, server))
+
+    async def close(self) -> None:
+        self._closing = True
+        for door, _ in self._doors:
+            door.close()
+        for scope in tuple(self._listening):
+            scope.cancel()
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=_ENDING)
+        await asyncio.gather(*(server.shutdown(_ENDING) for _, server in self._doors))
+        self._doors.clear()
+
+    # --- one request ----------------------------------------------------------------------------
+
+    async def _handle(self, gate: Gate, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            transport = request.transport
+            peer = transport.get_extra_info("socket") if transport is not None else None
+            gate.check(request.headers, peer)
+            return await self._answer(request)
+        except ApiError as error:
+            return _refused(request, error)
+        except web.HTTPRequestEntityTooLarge:
+            return _refused(request, _too_large())
+        except (ConnectionError, web.HTTPException):
+            raise  # it has gone away, or speaks no HTTP
+        except Exception:
+            # Not the query: it may hold what only the client should know.
+            where = f"{request.method} {request.rel_url.raw_path}"
+            self._node.report_bug(where, traceback.format_exc())
+            text = "Internal error occurred: a bug of podvisor's own; it was reported to the node"
+            return _refused(request, ApiError(500, "InternalError", text))
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        parts = [unquote(part, errors="replace") for part in path.strip("/").split("/")]
+        match parts:
+            case ["api", "v1", _, *_]:
+                return await self._about_objects(request, "", "v1", parts[2:])
+            case ["apis", group, version, _, *_]:
+                return await self._about_objects(request, group, version, parts[3:])
+            case ["podvisor", "v1", "namespaces", namespace, "pods", name]:
+                return self._record(request, namespace, name)
+        if request.method not in ("GET", "HEAD"):
+            raise _no_such_path() if parts[0] not in ("api", "apis") else _not_allowed()
+        if parts[0] in _HEALTH and len(parts) <= 2:
+            return _health(request, parts)
+        accept = _accept(request)
+        if parts[0] == "openapi":
+            return _openapi(request, "/".join(parts[1:]), accept)
+        document, media = self._document(parts, accept, request.headers.get("Host", ""))
+        if document is None:
+            raise _no_such_path()
+        response = _json(request, document if isinstance(document, bytes) else _encode(document))
+        if media:
+            response.headers["Content-Type"] = media
+        return response
+
+    def _document(
+        self, parts: list[str], accept: str, host: str
+    ) -> tuple[Json | bytes | None, str]:
+        """What tells of the server itself, and its media type if that is a special one."""
+        match parts:
+            case [""]:
+                paths = ["/api", "/api/v1", "/apis", *(f"/{each}" for each in _HEALTH)]
+                paths += [f"/apis/{g}{v}" for g, n in groups().items() for v in ("", f"/{n}")]
+                return {"paths": [*paths, "/openapi/v2", "/openapi/v3", "/version"]}, ""
+            case ["version"]:
+                return discovery.version(), ""
+            case ["api" | "apis" as root]:
+                if version := discovery.aggregated_version(accept):
+                    return discovery.aggregated(root, version), discovery.aggregated_type(version)
+                plain = discovery.api_versions(host) if root == "api" else discovery.api_groups()
+                return plain, ""
+            case ["api", version]:
+                return discovery.api_resources("", version), ""
+            case ["apis", group]:
+                return discovery.api_group(group), ""
+            case ["apis", group, version]:
+                return discovery.api_resources(group, version), ""
+        return None, ""
+
+    async def _about_objects(
+        self, request: web.BaseRequest, group: str, version: str, parts: list[str]
+    ) -> web.StreamResponse:
+        call = _call(request, group, version, parts)
+        if call.subresource:
+            return await self._about_subresource(call)
+        verb = call.verb
+        # One object can be watched, too.
+        watches = verb == "get" and call.query.flag("watch")
+        if (verb := "watch" if watches else verb) not in call.resource.verbs:
+            raise _not_allowed()
+        match verb:
+            case "get":
+                return await self._get(call)
+            case "list":
+                asked = listing.options(call.resource, call.query)
+                return _json(request, await self._list(call, asked, view(_accept(request))))
+            case "watch":
+                return await self._watch(call)
+            case "create":
+                if call.name:
+                    raise _not_allowed()
+                return await self._create(call)
+            case "update" | "patch":
+                if not call.name:
+                    raise _not_allowed()
+                return await self._change(call)
+            case "delete":
+                return await self._delete(call)
+            case "deletecollection":
+                return await self._delete_collection(call)
+        raise _not_allowed()
+
+    async def _about_subresource(self, call: Call) -> web.StreamResponse:
+        found = call.resource.subresources.get(call.subresource)
+        if found is None:
+            raise _no_such_path()
+        if call.verb not in found[3]:
+            raise _not_allowed()
+        match call.subresource, call.verb:
+            case "log", _:
+                return await self._log(call)
+            case (("exec" | "attach" | "portforward" | "proxy"), _):
+                if self._streams is None:
+                    raise _no_such_path()
+                return await self._stream(self._streams, call)
+            case _, "get":
+                return await self._get(call)
+            case _, "create":
+                return await self._post(call)
+            case _:
+                return await self._change(call)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    async def _get(self, call: Call) -> web.StreamResponse:
+        shows = view(_accept(call.request))
+        listing.check_version(self._cache, call.query.version())
+        make = self._made.get(call.resource.key)
+        if make is not None:
+            made = await make(call.namespace)
+            found = (o for o in made if o["metadata"]["name"] == call.name)
+            object = next(found, None)
+            if object is None:
+                raise not_found(call.resource, call.name)
+            return _json(call.request, listing.shown(call.resource, object, shows))
+        entry = self._entry(call)
+        if not shows.kind:
+            return _json(call.request, entry.raw)
+        include = listing.options(call.resource, call.query).include
+        return _json(call.request, listing.shown(call.resource, entry.object, shows, include))
+
+    def _entry(self, call: Call) -> Entry:
+        entry = self._cache.get(call.resource.key, call.namespace, call.name)
+        if entry is None:
+            raise not_found(call.resource, call.name)
+        return entry
+
+    async def _list(self, call: Call, asked: ListOptions, shows: View) -> bytes:
+        make = self._made.get(call.resource.key)
+        if make is None:
+            return listing.list_objects(self._cache, call.resource, call.namespace, asked, shows)
+        objects = [o for o in await make(call.namespace) if asked.selector.matches(o)]
+        metadata = {"resourceVersion": str(self._cache.version)}
+        return listing.shown_objects(call.resource, objects, metadata, asked, shows)
+
+    def _record(self, request: web.BaseRequest, namespace: str, name: str) -> web.StreamResponse:
+        """What the node knows beyond the object (records.py)."""
+        if request.method not in ("GET", "HEAD"):
+            raise _not_allowed()
+        for worker in self._node.workers:
+            meta = worker.pod.metadata
+            if (meta.namespace, meta.name) == (namespace, name):
+                found = records.plain(worker.record, worker.latest_probes)
+                return _json(request, _encode(found))
+        raise not_found(_PODS, name)
+
+    async def _watch(self, call: Call) -> web.StreamResponse:
+        asked = listing.options(call.resource, call.query, name=call.name)
+        watching = Watching(
+            self._cache, call.resource, call.namespace, asked, view(_accept(call.request))
+        )
+        return await self._streamed(call.request, JSON, watching.blocks(), asked.timeout)
+
+    async def _log(self, call: Call) -> web.StreamResponse:
+        asked, entry = logs.options(call.query, call.name), self._entry(call)
+        id = logs.instance(entry.object, asked)
+        blocks = self._logs.blocks(entry, id, asked)
+        if call.request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._over_websocket(call.request, blocks)
+        return await self._streamed(call.request, "text/plain", blocks)
+
+    # --- answers that go on ---------------------------------------------------------------------
+
+    async def _stream(self, streams: Streams, call: Call) -> web.StreamResponse:
+        with self._listener():
+            return await streams(call)
+        # The server has ended meanwhile, and nothing more can be said.
+        return web.Response(status=503)
+
+    async def _streamed(
+        self,
+        request: web.BaseRequest,
+        media: str,
+        blocks: AsyncGenerator[bytes, None],
+        timeout: float | None = None,
+    ) -> web.StreamResponse:
+        """What comes is sent at once."""
+        response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache"})
+        response.enable_chunked_encoding()
+        with self._listener() as scope:
+            if timeout is not None:  # they end by themselves, unless nobody reads them
+                scope.deadline = anyio.current_time() + timeout + _ENDING
+            async with contextlib.aclosing(blocks):
+                await response.prepare(request)
+                async for block in blocks:
+                    await response.write(block)
+        return response
+
+    async def _over_websocket(
+        self, request: web.BaseRequest, blocks: AsyncGenerator[bytes, None]
+    ) -> web.StreamResponse:
+        """Each block is a message; what the client says is not listened to."""
+        response = web.WebSocketResponse(protocols=("binary.k8s.io", "base64.binary.k8s.io"))
+        with self._listener():
+            async with contextlib.aclosing(blocks):
+                await response.prepare(request)
+                as_text = response.ws_protocol == "base64.binary.k8s.io"
+                listening = asyncio.ensure_future(_until_closed(response))
+                sending = asyncio.ensure_future(_send(response, blocks, as_text=as_text))
+                try:
+                    await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in (listening, sending):
+                        task.cancel()
+                    await asyncio.gather(listening, sending, return_exceptions=True)
+        await response.close()
+        return response
+
+    def _listener(self) -> _Listener:
+        """One who stays for a while, but not longer than the server. Raises ApiError 429."""
+        if self._closing or len(self._listening) >= LISTENERS:
+            text = f"Too many requests: {len(self._listening)} clients are watching already"
+            raise ApiError(429, "TooManyRequests", text, retry_after=1)
+        return _Listener(self._listening)
+
+    # --- writing --------------------------------------------------------------------------------
+
+    async def _create(self, call: Call) -> web.StreamResponse:
+        body, warnings, options = await self._body_and_options(call)
+        if call.resource.verbs == ("create",):  # it is asked, and not stored
+            work = self._registry.post(call.resource, call.namespace, "", "", body)
+        else:
+            work = self._registry.create(call.resource, call.namespace, body, options)
+        return self._answered(call, await self._to_its_end(work), warnings)
+
+    def _writer(self, call: Call, manager: str) -> Writer:
+        return Writer(
+            resource=call.resource,
+            name=call.name,
+            subresource=call.subresource,
+            manager=manager,
+            now=rfc3339(self._node.clock.now()),
+        )
+
+    async def _post(self, call: Call) -> web.StreamResponse:
+        body, warnings, _ = await self._body_and_options(call)
+        work = self._registry.post(call.resource, call.namespace, call.name, call.subresource, body)
+        return self._answered(call, await self._to_its_end(work), warnings)
+
+    async def _change(self, call: Call) -> web.StreamResponse:
+        media, applies = _media(call.request), False
+        warnings: tuple[str, ...] = ()
+        options = _write_options(call)
+        writer = self._writer(call, options.field_manager)
+        if call.request.method == "PUT":
+            body, warnings, _ = await self._body_and_options(call)
+            change = writer.replaced(body)
+        elif media == bodies.APPLY:
+            applies = True
+            body, warnings, _ = await self._body_and_options(call)
+            writer = self._writer(call, call.query.text("fieldManager"))
+            options = msgspec.structs.replace(options, applied=True)
+            change = writer.applied(body, force=options.force)
+        else:
+            if "force" in call.query:
+                raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
+            change = writer.patched(media, await call.request.read())
+        work = self._registry.update(
+            call.resource,
+            call.namespace,
+            call.name,
+            change,
+            options,
+            subresource=call.subresource,
+            upsert=applies,
+        )
+        return self._answered(call, await self._to_its_end(work), warnings)
+
+    async def _delete(self, call: Call) -> web.StreamResponse:
+        options = await self._delete_options(call)
+        work = self._registry.delete(call.resource, call.namespace, call.name, options)
+        return self._answered(call, await self._to_its_end(work), ())
+
+    async def _delete_collection(self, call: Call) -> web.StreamResponse:
+        options = await self._delete_options(call)
+        asked = listing.options(call.resource, call.query)
+        entries = self._cache.list(call.resource.key, call.namespace)
+        chosen = [each for each in entries if asked.selector.matches(each.object)]
+
+        async def delete_all() -> None:
+            for entry in chosen:
+                with contextlib.suppress(_GoneError):
+                    await self._delete_one(call.resource, entry, options)
+
+        await self._to_its_end(delete_all())
+        metadata = {"resourceVersion": str(self._cache.version)}
+        shown = listing.shown_list(call.resource, chosen, metadata, asked, View())
+        return _json(call.request, shown)
+
+    async def _delete_one(self, resource: Resource, entry: Entry, options: DeleteOptions) -> None:
+        try:
+            await self._registry.delete(resource, entry.namespace, entry.name, options)
+        except ApiError as error:
+            if error.reason == "NotFound":
+                raise _GoneError from error
+            raise
+
+    async def _delete_options(self, call: Call) -> DeleteOptions:
+        raw = await call.request.read()
+        body = bodies.decode(_media(call.request), raw).body if raw.strip() else {}
+        return delete_options(call.query, body)
+
+    async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], WriteOptions]:
+        options = _write_options(call)
+        decoded = bodies.decode(_media(call.request), await call.request.read())
+        return decoded.body, decoded.judged(options.validation), options
+
+    def _answered(
+        self, call: Call, answer: Answer, warnings: tuple[str, ...]
+    ) -> web.StreamResponse:
+        shows = view(_accept(call.request))
+        if answer.object.get("kind") == "Status" or call.subresource in ("eviction", "binding"):
+            raw = _encode(answer.object)
+        else:
+            raw = listing.shown(call.resource, answer.object, shows)
+        response = _json(call.request, raw, 201 if answer.created else 200)
+        for text in dict.fromkeys((*warnings, *answer.warnings)):
+            response.headers.add("Warning", warning(text))
+        return response
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Whoever hangs up meanwhile does not leave half of it behind."""
+        task = asyncio.ensure_future(work)
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+        return await asyncio.shield(task)
+
+    def _written(self, task: asyncio.Task[Any]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # is told to who waits for it, if anybody does
+
+
+class _Listener:
+    """A scope that is cancelled when the server ends: what is in it is left then."""
+
+    def __init__(self, among: set[anyio.CancelScope]) -> None:
+        self._among = among
+        self._scope = anyio.CancelScope()
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._among.add(self._scope)
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._among.discard(self._scope)
+        return self._scope.__exit__(kind, error, trace)
+
+
+class _GoneError(Exception):
+    """Somebody else has deleted it."""
+
+
+class _Refusal(asyncio.Protocol):
+    """There are too many connections: this one ends at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _make_request(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) -> Call:
+    """Raises ApiError where there is no such path."""
+    query = _query(request)
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 2 and find(group, version, parts[2]):
+        _, namespace, *parts = parts
+        if not namespace:
+            raise _no_such_path()
+    resource = find(group, version, parts[0])
+    name = parts[1] if len(parts) > 1 else ""
+    subresource = parts[2] if len(parts) > 2 else ""
+    if resource is None or bool(namespace) > resource.namespaced or (len(parts) > 1 and not name):
+        raise _no_such_path()
+    rest = ""
+    if subresource == "proxy":
+        # As it was sent: what is percent-encoded in it is the other side's matter.
+        rest = request.rel_url.raw_path.partition("/proxy")[2]
+    elif len(parts) > 3:
+        raise _no_such_path()
+    call = Call(
+        request=request,
+        resource=resource,
+        namespace=namespace,
+        name=name,
+        subresource=subresource,
+        rest=rest,
+        query=query,
+    )
+    # All namespaces can be read at once, and nothing else.
+    if resource.namespaced and not namespace and (name or call.verb not in ("list", "watch")):
+        if resource.verbs == ("create",) or (call.verb == "create" and not name):
+            text = "an empty namespace may not be set during creation"
+            raise bad_request(text)
+        raise _no_such_path() if name else _not_allowed()
+    return call
+
+
+def _write_options(call: Call) -> WriteOptions:
+    return write_options(call.query, call.request.headers.get("User-Agent", ""))
+
+
+def _query(request: web.BaseRequest) -> Query:
+    given = request.rel_url.query
+    return Query(given, {name: given.getall(name) for name in given})
+
+
+def _accept(request: web.BaseRequest) -> str:
+    return ",".join(request.headers.getall("Accept", ()))
+
+
+def _media(request: web.BaseRequest) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def _json(request: web.BaseRequest, raw: bytes, status: int = 200) -> web.Response:
+    if request.query_string and _query(request).flag("pretty"):
+        raw = indented(raw)
+    headers = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
+    return web.Response(body=raw, status=status, headers=headers)
+
+
+def _openapi(request: web.BaseRequest, path: str, accept: str) -> web.Response:
+    found = openapi.document(path, accept)
+    if found is None:
+        raise _no_such_path()
+    headers = {"Content-Type": found.content_type, "ETag": found.etag}
+    if request.rel_url.query.get("hash") == found.hash:
+        # Whoever names what he wants to see need not ask again: that is what kubectl keeps.
+        headers["Cache-Control"] = "public, immutable"
+        headers["Expires"] = formatdate(time.time() + _YEAR, usegmt=True)
+    if request.headers.get("If-None-Match") == headers["ETag"]:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=found.body, headers=headers)
+
+
+def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
+    response = web.Response(
+        body=_encode(error.status()), status=error.code, headers={"Content-Type": JSON}
+    )
+    if error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if error.code in (401, 403, 413) and request.can_read_body:
+        response.force_close()  # what else is coming is not read
+    return response
+
+
+async def _until_closed(response: web.WebSocketResponse) -> None:
+    async for _ in response:
+        pass
+
+
+async def _send(
+    response: web.WebSocketResponse, blocks: AsyncGenerator[bytes, None], *, as_text: bool
+) -> None:
+    async for block in blocks:
+        if as_text:
+            await response.send_str(base64.b64encode(block).decode())
+        else:
+            await response.send_bytes(block)
+
+
+def _health(request: web.BaseRequest, parts: list[str]) -> web.Response:
+    what = parts[0]
+    if len(parts) == 2 and parts[1] != "ping":
+        raise _no_such_path()
+    text = "ok"
+    if len(parts) == 1 and "verbose" in request.rel_url.query:
+        text = f"[+]ping ok\n{what} check passed\n"
+    return web.Response(text=text, headers={"Content-Type": _TEXT})
+
+
+def _no_such_path() -> ApiError:
+    return ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+def _not_allowed() -> ApiError:
+    text = "the server does not allow this method on the requested resource"
+    return ApiError(405, "MethodNotAllowed", text)
+
+
+def _too_large() -> ApiError:
+    text = f"Request entity is too large: limit is {BODY_MAX} bytes"
+    return ApiError(413, "RequestEntityTooLarge", text)

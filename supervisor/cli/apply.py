@@ -1,0 +1,144 @@
+"""`podvisor apply`: objects as manifests say."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from supervisor.cli import options
+from supervisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from supervisor.api.codec import Document
+    from supervisor.client import Client
+
+NO_ARGS_IS_HELP = True
+
+
+class DryRun(enum.StrEnum):
+    NONE = "none"
+    CLIENT = "client"
+    SERVER = "server"
+
+
+_SAID = {DryRun.NONE: "", DryRun.CLIENT: " (dry run)", DryRun.SERVER: " (server dry run)"}
+
+
+def command(
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="Manifests, YAML or JSON."),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-R", help="Also what lies in folders of a DIR.")
+    ] = False,
+    dry_run: Annotated[
+        DryRun,
+        typer.Option(help="Say what would happen: by what is there, or by asking the node."),
+    ] = DryRun.NONE,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option("--force-conflicts", help="Take over fields that others have set."),
+    ] = False,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NAME", help="Of what names none.")
+    ] = "default",
+    state_dir: options.StateDir = None,
+) -> None:
+    """Create or change objects of a running node as manifests say, field by field (server-side
+    apply): fields that others have set stay.
+
+    A pod can be changed only where Kubernetes allows it; `up` replaces it where not, starts a node
+    if none runs, and makes pods of Deployments and other workloads.
+
+    Examples:
+
+      podvisor apply -f pod.yaml
+
+      kustomize build overlays/dev | podvisor apply -f -
+
+      podvisor apply -R -f deploy/ --dry-run=server
+    """
+    if not filename:
+        raise UsageError("cannot apply nothing: name a file, a folder or - with -f")
+
+    from supervisor.cli import complain, written
+    from supervisor.cli.reach import client
+    from supervisor.errors import ExitCode, StatusError
+
+    documents = written.read(filename, recursive=recursive)
+    node = client(state_dir)
+    code = ExitCode.OK
+    for document in documents:
+        try:
+            done = _apply(node, document, namespace, dry_run, force=force_conflicts)
+        except StatusError as error:
+            complain(f"{document.source}: {_told(error)}")
+            refused = error.reason in ("Invalid", "BadRequest")
+            code = max(code, ExitCode.REFUSED if refused else error.code)
+        except UsageError as error:
+            complain(f"{document.source}: error: {error}{_hint(document.data)}")
+            code = ExitCode.REFUSED
+        else:
+            print(f"{done}{_SAID[dry_run]}", flush=True)
+    if code:
+        raise typer.Exit(code)
+
+
+def _apply(
+    node: Client, document: Document, namespace: str, dry_run: DryRun, *, force: bool
+) -> str:
+    """What was done, in kubectl's words. Raises StatusError, UsageError, NodeError."""
+    from supervisor.cli.bringing import FROM_API
+    from supervisor.cli.sources import CONFIG_SOURCE, SOURCE
+    from supervisor.client import PODS
+    from supervisor.project.manifests import STDIN
+
+    kind = node.kind_of(document.data)
+    meta = dict(document.data["metadata"])
+    name = meta.get("name")
+    if not name:
+        raise UsageError("cannot apply what has only a generateName: it needs a name")
+    if kind is PODS and document.source != STDIN:
+        # So that the podvisor.toml beside the file counts, as it does for `up`.
+        source = {SOURCE: os.path.abspath(document.source), CONFIG_SOURCE: FROM_API}
+        meta["annotations"] = source | (meta.get("annotations") or {})
+    where = str(meta.get("namespace") or namespace) if kind.namespaced else ""
+    before = node.find(kind, where, name)
+    if dry_run is DryRun.CLIENT:
+        return f"{kind.named(name)} {'created' if before is None else 'configured'}"
+    body, asks = {**document.data, "metadata": meta}, dry_run is DryRun.SERVER
+    after, _ = node.apply(kind, where, name, body, force=force, dry_run=asks)
+    return f"{kind.named(name)} {_outcome(before, after, dry=asks)}"
+
+
+def _outcome(before: dict[str, Any] | None, after: dict[str, Any], *, dry: bool) -> str:
+    from supervisor.cli.bringing import outcome
+
+    if before is None or not dry:
+        return outcome(before, after)
+    # Nothing was stored, so no version tells them apart; who wrote what does not matter.
+    left, right = (
+        {**each, "metadata": {k: v for k, v in each["metadata"].items() if k not in _VOLATILE}}
+        for each in (before, after)
+    )
+    return "unchanged" if left == right else "configured"
+
+
+_VOLATILE = ("managedFields", "resourceVersion", "generation")
+
+
+def _told(error: Any) -> str:
+    text = str(error)
+    if any(c.get("reason") == "FieldManagerConflict" for c in error.details.get("causes") or ()):
+        text = f"error: {error.status['message']}; --force-conflicts takes these fields over"
+    return text
+
+
+def _hint(data: dict[str, Any]) -> str:
+    from supervisor.api import workloads
+
+    return "; `podvisor up` makes a pod of it" if workloads.is_workload(data) else ""

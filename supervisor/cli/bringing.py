@@ -1,0 +1,612 @@
+"""The session behind `podvisor up`: manifests in, pods of a background node out.
+
+It asks the node's API like any other client, so it may die at any time: pods that were created go
+on. What the manifests want is compared with what is there by a digest that each pod carries in an
+annotation: it covers the manifest, and what podvisor.toml says about that pod. What is the same
+stays, what differs is deleted gracefully and created again, as is what has ended.
+
+The session is one thread that takes news (watching.py) and writes; nothing else asks or writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from supervisor import narration
+from supervisor.api import codec, v1
+from supervisor.cli import background, complain
+from supervisor.cli.output import Labels
+from supervisor.cli.signals import ENDING, SignalWatch
+from supervisor.cli.sources import CONFIG_SOURCE, SOURCE, is_from_file
+from supervisor.cli.watching import (
+    EventTold,
+    Failed,
+    Instance,
+    Lines,
+    PodChanged,
+    Signalled,
+    Watching,
+)
+from supervisor.client import PODS, Client, Json, Kind
+from supervisor.errors import (
+    ExitCode,
+    ManifestError,
+    NodeError,
+    PodTimeout,
+    StatusError,
+    UsageError,
+)
+from supervisor.lifecycle import reasons
+from supervisor.project import manifests
+from supervisor.project.manifests import Loaded, LoadedPod
+
+NAMESPACES = Kind("namespaces", "namespace", "Namespace", namespaced=False)
+CONFIG_MAPS = Kind("configmaps", "configmap", "ConfigMap")
+SECRETS = Kind("secrets", "secret", "Secret")
+
+DIGEST = "podvisor/digest"
+FROM_API = "api"
+
+# Waiting for these, a container does not come up by itself, or not soon.
+_STUCK = frozenset(
+    {
+        reasons.CRASH_LOOP_BACK_OFF,
+        reasons.CREATE_CONTAINER_CONFIG_ERROR,
+        reasons.CREATE_CONTAINER_ERROR,
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+    }
+)
+# Reasons of events that the lines about containers tell already.
+_TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
+_DRAIN = 2.0  # seconds that the end of a container waits for the last lines of its log
+_LAST_RESORT = 3.0  # seconds that a kill is waited for
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    detach: bool = False
+    timeout: float | None = None  # seconds until all are ready, if detached
+    timestamps: bool = False
+    prefix: bool = True
+
+
+class _Pod:
+    """One pod that is wanted, and what is known of the one that is there."""
+
+    def __init__(self, home: LoadedPod, label: str) -> None:
+        self.home = home
+        self.label = label
+        self.body = _body(home)
+        self.uid = ""  # of the one that is followed; empty: there is none yet, or none any more
+        self.awaited = ""  # uid of another one that must be gone before
+        self.gone = False  # the one that was followed
+        self.known: v1.Pod | None = None
+        self.began = False  # whether it was there when we came: then its log is shown from now on
+        self.unhealthy: set[str] = set()  # what was said
+        self.pending: deque[tuple[narration.Line, float]] = deque()  # and until when each waits
+        self.open: set[Instance] = set()  # whose logs are being read
+
+    @property
+    def key(self) -> tuple[str, str]:
+        meta = self.home.pod.metadata
+        return meta.namespace, meta.name
+
+    @property
+    def is_over(self) -> bool:
+        if self.known is None or not self.uid:
+            return self.gone
+        return self.known.status.phase in reasons.TERMINAL_PHASES
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self.known is not None and self.uid and is_up(self.known))
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not come up, if that is so."""
+        if self.gone:
+            return "was deleted"
+        if self.known is None or not self.uid:
+            return ""
+        return trouble(self.known)
+
+
+def is_up(pod: v1.Pod) -> bool:
+    return narration.is_ready(pod) or pod.status.phase == reasons.SUCCEEDED
+
+
+def trouble(pod: v1.Pod) -> str:
+    """Why a pod does not come up; empty where it may yet."""
+    if pod.status.phase == reasons.FAILED:
+        return reasons.FAILED
+    for status in _statuses(pod):
+        waiting = status.state.waiting
+        if waiting is not None and waiting.reason in _STUCK:
+            return f"{status.name} is in {waiting.reason}"
+    return ""
+
+
+def _body(home: LoadedPod) -> Json:
+    """What is sent for a pod, with its digest."""
+    body = {key: value for key, value in codec.to_plain(home.pod).items() if key != "status"}
+    project, containers = home.project, (*home.pod.spec.init_containers, *home.pod.spec.containers)
+    images = [repr(project.images.find(c.image)) for c in containers]
+    of_project = [home.directory, project.pass_env, project.given, project.private_tmp, images]
+    digest = hashlib.sha256(msgspec.json.encode([body, of_project], order="sorted"))
+    annotations = {
+        **body["metadata"].get("annotations", {}),
+        SOURCE: os.path.abspath(home.source),
+        CONFIG_SOURCE: FROM_API,
+        DIGEST: digest.hexdigest()[:32],
+    }
+    return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
+
+
+def checked(loaded: Loaded) -> Loaded:
+    """What was loaded, after saying what is wrong with it. Raises ManifestError."""
+    for problem in loaded.problems:
+        complain(str(problem))
+    if manifests.refused(loaded.problems):
+        raise ManifestError(manifests.summary(loaded.problems))
+    if not (loaded.pods or loaded.config_maps or loaded.secrets):
+        raise ManifestError("nothing to bring up: the input has no pod to start")
+    return loaded
+
+
+def labels(homes: Iterable[LoadedPod]) -> dict[tuple[str, str], str]:
+    """What pods are called: with their namespaces where there are several."""
+    keys = [(home.pod.metadata.namespace, home.pod.metadata.name) for home in homes]
+    several = len({namespace for namespace, _ in keys}) > 1
+    return {key: "/".join(key) if several else key[1] for key in keys}
+
+
+def convert(object: Json) -> v1.Pod:
+    return msgspec.convert(object, v1.Pod)
+
+
+class Session:
+    """One `podvisor up`. `started`: it has started the node, which may end with its pods."""
+
+    def __init__(
+        self,
+        client: Client,
+        loaded: Loaded,
+        options: Options,
+        signals: SignalWatch,
+        *,
+        started: bool,
+    ) -> None:
+        self._client = client
+        self._loaded = loaded
+        self._options = options
+        self._signals = signals
+        self._started = started
+        self._watching = Watching(client)
+        self._labels = Labels()
+        names = labels(loaded.pods)
+        self._pods = {key: _Pod(home, names[key]) for home in loaded.pods for key in [_key(home)]}
+        self._asked = 0  # how often the end was asked for
+        self._code: ExitCode | None = None  # decided by a signal or a vanished reader
+        self._leaves = False  # the pods to themselves
+        self._give_up = 0.0  # when nothing more is waited for
+        self._drained: set[Instance] = set()
+
+    def run(self) -> int:
+        """Return the exit code. Raises ManifestError, NodeError, StatusError, PodTimeout."""
+        self._labels.reserve(
+            [
+                f"{pod.label}/{container.name}"
+                for pod in self._pods.values()
+                for container in (
+                    *pod.home.pod.spec.init_containers,
+                    *pod.home.pod.spec.containers,
+                )
+            ]
+        )
+        try:
+            if self._started:
+                self._say("podvisor", f"node started, state in {self._client.state_dir}")
+            self._prepare()
+        except (ManifestError, StatusError, UsageError):
+            self._end_node()
+            raise
+        self._watching.signals(self._signals)
+        namespaces = sorted({namespace for namespace, _ in self._pods})
+        for namespace in namespaces:
+            # Before anything is done: what comes of it must not be missed.
+            self._watching.events(namespace)
+            self._watching.pods(namespace)
+        for pod in self._pods.values():
+            self._begin(pod)
+        self._follow()
+        return self._conclude()
+
+    # --- before anything starts -----------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """What pods need, once all of them are known to be right."""
+        client, loaded = self._client, self._loaded
+        others = [
+            *((CONFIG_MAPS, each.metadata, codec.to_plain(each)) for each in loaded.config_maps),
+            *((SECRETS, each.metadata, codec.to_plain(each)) for each in loaded.secrets),
+        ]
+        wanted = {namespace for namespace, _ in self._pods}
+        for namespace in sorted(wanted | {meta.namespace for _, meta, _ in others}):
+            if client.find(NAMESPACES, "", namespace) is None:
+                body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+                client.create(NAMESPACES, "", body)
+                self._say("podvisor", f"namespace {namespace} created")
+        self._refuse_pods_of_files()
+        refused: list[StatusError] = []
+        for pod in self._pods.values():
+            # Under another name: the one that is there may have to go first.
+            named = {**pod.body["metadata"], "generateName": f"{pod.key[1]}-"}
+            body = {**pod.body, "metadata": {k: v for k, v in named.items() if k != "name"}}
+            refused += self._try(
+                lambda n=pod.key[0], b=body: client.create(PODS, n, b, dry_run=True)
+            )
+        for kind, meta, body in others:
+            args = kind, meta.namespace, meta.name, body
+            refused += self._try(lambda a=args: client.apply(*a, force=True, dry_run=True))
+        if refused:
+            for error in refused:
+                complain(str(error))
+            count = f"{len(refused)} error{'s' if len(refused) > 1 else ''}"
+            raise ManifestError(f"{count}; nothing was started")
+        for kind, meta, body in others:
+            before = client.find(kind, meta.namespace, meta.name)
+            after, _ = client.apply(kind, meta.namespace, meta.name, body, force=True)
+            self._say(kind.named(meta.name), outcome(before, after))
+        self._warn_of_missing()
+
+    def _refuse_pods_of_files(self) -> None:
+        """Raises UsageError where the node's own files have pods of these names."""
+        for pod in self._pods.values():
+            there = self._client.find(PODS, *pod.key)
+            if there is not None and is_from_file(convert(there)):
+                file = there["metadata"]["annotations"][SOURCE]
+                raise UsageError(
+                    f"cannot bring up {pod.label}: `serve` has a pod of that name from {file}, "
+                    "which it watches"
+                )
+
+    def _try(self, ask: Any) -> list[StatusError]:
+        try:
+            ask()
+        except StatusError as error:
+            return [error]
+        return []
+
+    def _warn_of_missing(self) -> None:
+        """ConfigMaps and Secrets that pods refer to and that are not there."""
+        client = self._client
+        if not manifests.unconfigured(self._loaded.pods, self._loaded.configuration()):
+            return
+        namespaces = sorted({namespace for namespace, _ in self._pods})
+        maps = [o for n in namespaces for o in client.list(CONFIG_MAPS, n)["items"]]
+        hidden = [o for n in namespaces for o in client.list(SECRETS, n)["items"]]
+        there = manifests.configuration(
+            msgspec.convert(maps, list[v1.ConfigMap]), msgspec.convert(hidden, list[v1.Secret])
+        )
+        for problem in manifests.as_warnings(manifests.unconfigured(self._loaded.pods, there)):
+            complain(f"{problem}; waiting for it")
+
+    def _begin(self, pod: _Pod) -> None:
+        """Have one pod as it is wanted, now or once another one is gone."""
+        pod.awaited = ""
+        there = self._client.find(PODS, *pod.key)
+        if there is None:
+            self._create(pod)
+            return
+        meta = there["metadata"]
+        over = there["status"].get("phase") in reasons.TERMINAL_PHASES
+        digest = meta.get("annotations", {}).get(DIGEST)
+        if meta.get("deletionTimestamp"):
+            self._say(pod.label, "is being deleted: waiting for its end")
+        elif digest == pod.body["metadata"]["annotations"][DIGEST] and not over:
+            self._say(pod.label, "unchanged")
+            pod.uid, pod.began = meta["uid"], True
+            return
+        else:
+            grace = there["spec"].get("terminationGracePeriodSeconds")
+            why = f"has changed: replacing it; the old one is stopping, grace {grace} s"
+            self._say(pod.label, "has ended: running it again" if over else why)
+            try:
+                self._client.delete(PODS, *pod.key, uid=meta["uid"])
+            except StatusError as error:
+                if error.reason != "NotFound":
+                    raise
+                self._create(pod)  # it has gone by itself
+                return
+        pod.awaited = meta["uid"]
+
+    def _create(self, pod: _Pod) -> None:
+        try:
+            created = self._client.create(PODS, pod.key[0], pod.body)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            self._begin(pod)  # another `up` was quicker, perhaps with the same
+            return
+        pod.uid, pod.awaited = created["metadata"]["uid"], ""
+        self._say(pod.label, "created")
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Until there is nothing more to wait for."""
+        limit = self._options.timeout
+        end = None if limit is None else time.monotonic() + limit
+        while not self._is_done():
+            news = self._watching.take(self._wake_at(end))
+            match news:
+                case PodChanged(object=object, gone=gone):
+                    self._pod_changed(object, gone=gone)
+                case EventTold(object=object):
+                    self._event(object)
+                case Lines():
+                    self._show(news)
+                case Signalled():
+                    for received in self._signals.take():
+                        self._signalled(received)
+                case Failed(error=error):
+                    raise self._lost(error)
+            for pod in self._pods.values():
+                self._tell(pod)
+            now = time.monotonic()
+            if end is not None and now >= end and not self._asked:
+                waited = ", ".join(p.label for p in self._pods.values() if not p.is_up)
+                raise PodTimeout(f"not ready after {limit:.0f} s, and still coming up: {waited}")
+
+    def _lost(self, error: Exception) -> NodeError:
+        if isinstance(error, NodeError):
+            return NodeError(f"the node has ended, its containers run on: {error}")
+        raise error
+
+    def _wake_at(self, end: float | None) -> float | None:
+        times = [until for pod in self._pods.values() for _, until in list(pod.pending)[:1]]
+        times += [end] if end is not None else []
+        times += [self._give_up] if self._give_up else []
+        return min(times, default=None)
+
+    def _is_done(self) -> bool:
+        pods = self._pods.values()
+        if self._leaves or (self._give_up and time.monotonic() >= self._give_up):
+            return True
+        if any(pod.pending for pod in pods):
+            return False
+        if self._asked:
+            return all(not pod.uid and not pod.awaited for pod in pods)
+        if any(pod.awaited for pod in pods):
+            return False
+        if self._options.detach:
+            return all(pod.is_up or pod.trouble for pod in pods)
+        return all(pod.is_over for pod in pods)
+
+    def _pod_changed(self, object: Json, *, gone: bool) -> None:
+        meta = object["metadata"]
+        pod = self._pods.get((meta["namespace"], meta["name"]))
+        if pod is None:
+            return
+        if gone and meta["uid"] == pod.awaited:
+            pod.awaited = ""
+            if not self._asked:
+                self._create(pod)
+            return
+        if meta["uid"] != pod.uid:
+            return
+        before, after = pod.known, convert(object)
+        if before is None and pod.began:
+            for instance in _running(after):
+                self._open(pod, object, instance, from_end=True)
+        else:
+            until = time.monotonic() + _DRAIN
+            for line in narration.seen(before, after):
+                if line.opens is not None:
+                    instance = Instance(pod.uid, line.container, line.opens)
+                    newest = _numbers(after)[line.container]
+                    self._open(pod, object, instance, previous=line.opens < newest)
+                pod.pending.append((line, until))
+        pod.known = after
+        if gone:
+            pod.pending.append((narration.Line(text="deleted"), time.monotonic() + _DRAIN))
+            pod.uid, pod.gone = "", True
+
+    def _open(
+        self,
+        pod: _Pod,
+        object: Json,
+        instance: Instance,
+        *,
+        from_end: bool = False,
+        previous: bool = False,
+    ) -> None:
+        if self._options.detach:
+            return
+        pod.open.add(instance)
+        self._watching.log(
+            object,
+            instance,
+            from_end=from_end,
+            previous=previous,
+            timestamps=self._options.timestamps,
+        )
+
+    def _tell(self, pod: _Pod) -> None:
+        """What has happened, each end of a container after the last line of its log."""
+        while pod.pending:
+            line, until = pod.pending[0]
+            ended = [
+                i for i in pod.open if (i.container, i.number) == (line.container, line.closes)
+            ]
+            if ended and time.monotonic() < until:
+                return
+            pod.pending.popleft()
+            label = f"{pod.label}/{line.container}" if line.container else pod.label
+            self._say(label, line.text)
+
+    def _show(self, news: Lines) -> None:
+        for pod in self._pods.values():
+            if news.instance in pod.open:
+                break
+        else:
+            return
+        label = f"{pod.label}/{news.instance.container}"
+        if news.error:
+            self._say(label, news.error)
+        elif not news.lines:
+            pod.open.discard(news.instance)
+        prefix = self._labels.of_log(label).encode() if self._options.prefix else b""
+        if news.lines:
+            self._write(b"".join([b"%b%b\n" % (prefix, line) for line in news.lines]))
+
+    def _event(self, event: Json) -> None:
+        involved = event.get("involvedObject", {})
+        key = involved.get("namespace", ""), involved.get("name", "")
+        pod = self._pods.get(key)
+        if pod is None or event.get("type") != reasons.WARNING or event["reason"] in _TOLD:
+            return
+        if involved.get("uid") != pod.uid:
+            return
+        container = involved.get("fieldPath", "").partition("{")[2].rstrip("}")
+        message = event.get("message", "").rpartition("similar events): ")[2]
+        text = f"{event['reason']}: {narration.first_words(message)}"
+        if f"{container} {text}" not in pod.unhealthy:
+            pod.unhealthy.add(f"{container} {text}")
+            until = time.monotonic() + _DRAIN
+            pod.pending.append((narration.Line(container=container, text=text), until))
+
+    # --- asked to end ---------------------------------------------------------------------------
+
+    def _signalled(self, received: signal.Signals) -> None:
+        if received is signal.SIGHUP or self._options.detach:
+            if not self._asked:
+                self._leave(ENDING[received])
+            return
+        self._asked += 1
+        self._code = self._code or ENDING[received]
+        if self._asked == 1:
+            self._stop(None)
+        elif self._asked == 2:
+            self._say("podvisor", "grace shortened to 1 s; once more kills")
+            self._stop(1)
+        else:
+            self._say("podvisor", "killing")
+            self._stop(0)
+            self._give_up = time.monotonic() + _LAST_RESORT
+
+    def _stop(self, grace: int | None) -> None:
+        for pod in self._pods.values():
+            if pod.uid:
+                try:
+                    self._client.delete(PODS, *pod.key, uid=pod.uid, grace=grace)
+                except StatusError as error:
+                    if error.reason not in ("NotFound", "Conflict"):
+                        raise
+                    pod.uid = ""
+
+    def _leave(self, code: ExitCode) -> None:
+        """Without the pods: they go on."""
+        self._code, self._leaves = code, True
+
+    def _conclude(self) -> int:
+        if not self._options.detach and not self._leaves:
+            rows = [row for pod in self._pods.values() for row in _rows(pod)]
+            if rows:
+                heading = ("CONTAINER", "RESTARTS", "EXIT", "REASON", "DURATION")
+                complain("\n" + narration.table([heading, *rows]).rstrip())
+        if self._asked:
+            self._end_node()
+        elif self._leaves:
+            self._say("podvisor", "the pods run on; `podvisor down` ends them")
+        if self._code is not None:
+            return self._code
+        trouble = [(pod.label, pod.trouble) for pod in self._pods.values() if pod.trouble]
+        failed = [each for each in trouble if not self._is_plain_end(each[1])]
+        if self._options.detach:
+            for label, why in failed:
+                self._say(label, f"does not come up: {why}")
+        return ExitCode.NEGATIVE if failed else ExitCode.OK
+
+    def _is_plain_end(self, why: str) -> bool:
+        return why == "was deleted" and not self._options.detach
+
+    def _end_node(self) -> None:
+        """The node that was started for these pods, if it has no others."""
+        if self._started and not self._client.list(PODS)["items"]:
+            background.stop(self._client)
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _say(self, label: str, text: str) -> None:
+        complain(f"{self._labels.of_ours(label)}{text}")
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(sys.stdout.fileno(), view) :]
+        except OSError:
+            if not self._asked:
+                self._leave(ExitCode.BROKEN_PIPE)
+
+
+def outcome(before: Json | None, after: Json) -> str:
+    """In kubectl's words."""
+    if before is None:
+        return "created"
+    versions = [each["metadata"].get("resourceVersion") for each in (before, after)]
+    return "unchanged" if versions[0] == versions[1] else "configured"
+
+
+def _key(home: LoadedPod) -> tuple[str, str]:
+    return home.pod.metadata.namespace, home.pod.metadata.name
+
+
+def _statuses(pod: v1.Pod) -> tuple[v1.ContainerStatus, ...]:
+    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
+
+
+def _numbers(pod: v1.Pod) -> dict[str, int]:
+    """Of the newest instance of each container."""
+    return {status.name: status.restart_count for status in _statuses(pod)}
+
+
+def _running(pod: v1.Pod) -> list[Instance]:
+    uid = pod.metadata.uid
+    return [
+        Instance(uid, status.name, status.restart_count)
+        for status in _statuses(pod)
+        if status.state.running is not None
+    ]
+
+
+def _rows(pod: _Pod) -> list[tuple[str, ...]]:
+    if pod.known is None:
+        return []
+    rows: list[tuple[str, ...]] = []
+    for status in _statuses(pod.known):
+        label, restarts = f"{pod.label}/{status.name}", str(status.restart_count)
+        state = status.state
+        ended = state.terminated or (status.last_state.terminated if state.waiting else None)
+        if ended is not None:
+            span = narration.seen_span(ended)
+            took = "-" if span is None else f"{span} s"
+            rows.append((label, restarts, str(ended.exit_code), ended.reason, took))
+        else:
+            rows.append(
+                (label, restarts, "-", state.waiting.reason if state.waiting else "running", "-")
+            )
+    return rows

@@ -1,0 +1,106 @@
+"""Deleting objects and waiting for their end, as `podvisor delete` and `podvisor down` do it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from supervisor.client import Client, Json, Kind
+from supervisor.errors import PodTimeout, StatusError
+
+_EXPIRED = 410
+
+
+class Target(NamedTuple):
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str = ""  # only that one; empty: whichever has the name
+
+    @property
+    def shown(self) -> str:
+        group = f".{self.kind.group}" if self.kind.group else ""
+        return f'{self.kind.singular}{group} "{self.name}"'
+
+
+def target(kind: Kind, object: Json) -> Target:
+    meta = object["metadata"]
+    return Target(kind, meta.get("namespace", ""), meta["name"], meta.get("uid", ""))
+
+
+def remove(
+    client: Client,
+    targets: Iterable[Target],
+    *,
+    grace: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    ignore_missing: bool = False,
+    wait: bool = True,
+    timeout: float | None = None,
+    propagation: str = "Background",
+    names_only: bool = False,
+) -> list[StatusError]:
+    """Delete them all, then wait until all are gone; what was refused is returned.
+
+    Raises PodTimeout where they are not gone in time.
+    """
+    going: list[Target] = []
+    refused: list[StatusError] = []
+    how = "force deleted" if force else "deleted"
+    for each in dict.fromkeys(targets):
+        try:
+            answer = client.delete(
+                each.kind,
+                each.namespace,
+                each.name,
+                grace=grace,
+                propagation=propagation,
+                dry_run=dry_run,
+            )
+        except StatusError as error:
+            if error.reason != "NotFound" or not ignore_missing:
+                refused.append(error)
+            continue
+        if names_only:
+            print(each.kind.named(each.name), flush=True)
+        else:
+            print(f"{each.shown} {how}{' (server dry run)' if dry_run else ''}", flush=True)
+        # Of a Pod the answer is the pod, of other kinds a Status.
+        meta = answer["metadata"] if answer.get("kind") == each.kind.kind else {}
+        uid = meta.get("uid") or answer.get("details", {}).get("uid", "")
+        going.append(each._replace(uid=uid or each.uid))
+    if wait and not dry_run:
+        end = None if timeout is None else time.monotonic() + timeout
+        for each in going:
+            await_end(client, each, end)
+    return refused
+
+
+def await_end(client: Client, each: Target, end: float | None = None) -> None:
+    """Until an object is gone, or there is another one of its name. `end` is of the monotonic
+    clock. Raises PodTimeout."""
+    while True:
+        fields = f"metadata.name={each.name}"
+        listed = client.list(each.kind, each.namespace, fields=fields)
+        if not any(_is_that(each, object) for object in listed["items"]):
+            return
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            raise PodTimeout(
+                f"timed out waiting for the condition on {each.kind.plural}/{each.name}"
+            )
+        since = listed["metadata"]["resourceVersion"]
+        watch = client.watch(each.kind, each.namespace, name=each.name, since=since, timeout=left)
+        try:
+            for event in watch:
+                if event["type"] == "DELETED" and _is_that(each, event["object"]):
+                    return
+        except StatusError as error:
+            if error.http != _EXPIRED:
+                raise
+
+
+def _is_that(each: Target, object: Json) -> bool:
+    return not each.uid or object["metadata"]["uid"] == each.uid

@@ -1,0 +1,104 @@
+"""`podvisor up`: pods on a node in the background.
+
+This module reads the command line; background.py starts the node, bringing.py has the pods there.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import Annotated
+
+import typer
+
+from supervisor.cli import options
+from supervisor.errors import UsageError
+
+NO_ARGS_IS_HELP = True
+
+
+def command(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE|DIR|-]...",
+            help="Manifests, YAML or JSON; none with -d: only the node.",
+            show_default=False,
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once all pods are Ready, or one fails.")
+    ] = False,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="With -d: how long to wait for that.")
+    ] = None,
+    timestamps: options.Timestamps = False,
+    no_prefix: Annotated[
+        bool, typer.Option("--no-prefix", help="Lines as the containers wrote them.")
+    ] = False,
+    state_dir: options.StateDir = None,
+    isolation: options.IsolationMode = options.IsolationChoice.AUTO,
+    pass_env: options.PassEnv = None,
+    maps: options.Map = None,
+    strict: options.Strict = False,
+) -> None:
+    """Have the pods of manifests run on the project's node, which is started if none runs.
+
+    Pods that are there and unchanged stay, others are created; what has changed or has ended is
+    deleted gracefully and created again. Then the containers' lines are shown until all pods have
+    ended. Ctrl-C deletes the pods of these files, changed or not; a second one shortens the grace
+    to 1 s, a third kills. If `up` ends in any other way (closed terminal, broken pipe, kill -9),
+    its pods run on.
+
+    With -d it returns when all pods are Ready or have succeeded: exit code 1 if one has failed or
+    does not come up (CrashLoopBackOff), which leaves it there to be looked at.
+
+    Examples:
+
+      podvisor up pod.yaml
+
+      podvisor up -d deploy/ --timeout 1m
+
+      podvisor up -d
+    """
+    from supervisor.cli import background, bringing
+    from supervisor.cli.reach import client
+    from supervisor.cli.signals import SignalWatch
+    from supervisor.client import find_state_dir
+    from supervisor.project import manifests
+
+    if not files and not detach:
+        raise UsageError(
+            "cannot bring up nothing: name a FILE, a folder or -; with -d only the node is started"
+        )
+    if timeout is not None and not detach:
+        raise UsageError("cannot use --timeout without -d")
+    limit = manifests.duration("--timeout", timeout)
+    parsed = manifests.parse_maps(maps)
+    manifests.variables("--pass-env", pass_env)
+    words = [word for each in maps or () for word in ("--map", each)]
+    words += [word for each in pass_env or () for word in ("--pass-env", each)]
+    if isolation is not options.IsolationChoice.AUTO:
+        words += ["--isolation", isolation.value]
+    gc.enable()
+    with SignalWatch() as signals:
+        loaded = None
+        if files:
+            loaded = bringing.checked(manifests.load(files, maps=parsed, strict=strict))
+        place = state_dir
+        if place is None:
+            found = loaded is not None and loaded.project.found
+            root = loaded.project.root if loaded is not None and found else os.getcwd()
+            place = find_state_dir(root)
+        node = client(place)
+        started = background.ensure(node, words)
+        if loaded is None:
+            typer.echo(f"node {'started' if started else 'runs'}, state in {node.state_dir}")
+            return
+        signals.hold()
+        chosen = bringing.Options(
+            detach=detach, timeout=limit, timestamps=timestamps, prefix=not no_prefix
+        )
+        code = bringing.Session(node, loaded, chosen, signals, started=started).run()
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,186 @@
+"""`podvisor wait`: until something is so of objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from supervisor.cli import options
+from supervisor.cli.completing import complete_objects
+from supervisor.errors import ExitCode, PodTimeout, UsageError
+
+if TYPE_CHECKING:
+    from supervisor.client import Client, Kind
+
+NO_ARGS_IS_HELP = True
+
+_EXPIRED = 410
+_A_WEEK = 7 * 24 * 3600.0
+
+
+def command(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TYPE[/NAME] [NAME]...",
+            help="Which objects.",
+            autocompletion=complete_objects,
+        ),
+    ],
+    condition: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="condition=TYPE[=STATUS]|jsonpath={.PATH}[=VALUE]|create|delete",
+            help="What is waited for.",
+        ),
+    ],
+    timeout: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long; 0 looks once, -1s is a week."),
+    ] = "30s",
+    selector: options.Selector = "",
+    field_selector: options.FieldSelector = "",
+    all: Annotated[bool, typer.Option("--all", help="All objects of the TYPE.")] = False,
+    namespace: options.Namespace = "default",
+    all_namespaces: options.AllNamespaces = False,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Wait until something is so of each of these objects; exit code 1 when it is not in time.
+
+    Examples:
+
+      podvisor wait pod/web --for=condition=Ready
+
+      podvisor wait pod web db --for=delete --timeout 1m
+
+      podvisor wait pod/job --for=jsonpath='{.status.phase}'=Succeeded
+
+      podvisor wait pods -l app=web --for=condition=Ready=False
+    """
+    given = bool(selector or field_selector)
+    if all and given:
+        raise UsageError("cannot use --all together with a selector")
+    is_so = _read(condition)
+    seconds = _seconds(timeout)
+
+    from supervisor.cli import complain
+    from supervisor.cli.asking import targets
+    from supervisor.cli.reach import client
+
+    node = client(state_dir)
+    found: list[tuple[Kind, str, str]] = []
+    for kind, name in targets(what, node):
+        if name:
+            found.append((kind, namespace if kind.namespaced else "", name))
+        elif all or given:
+            where = "" if all_namespaces else namespace
+            for each in node.list(kind, where, labels=selector, fields=field_selector)["items"]:
+                meta = each["metadata"]
+                found.append((kind, meta.get("namespace", ""), meta["name"]))
+        else:
+            raise UsageError(f"cannot tell which {kind.plural} are meant: name them, or use -l")
+    if not found and condition != "delete":
+        complain("error: no matching resources found")
+        raise typer.Exit(ExitCode.NEGATIVE)
+    end = time.monotonic() + seconds
+    late: list[PodTimeout] = []
+    for kind, where, name in found:
+        try:
+            _wait(node, kind, where, name, condition, is_so, end)
+        except PodTimeout as error:
+            late.append(error)
+        else:
+            print(f"{kind.named(name)} condition met", flush=True)
+    for each_late in late:
+        complain(f"error: {each_late}")
+    if late:
+        raise typer.Exit(ExitCode.NEGATIVE)
+
+
+def _wait(
+    node: Client,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    condition: str,
+    is_so: Callable[[Any], bool],
+    end: float,
+) -> None:
+    """Raises PodTimeout; StatusError where there is no such object, or not any more."""
+    from supervisor.cli.removing import Target, await_end
+    from supervisor.errors import StatusError
+
+    if condition == "delete":
+        there = node.find(kind, namespace, name)
+        if there is not None:
+            await_end(node, Target(kind, namespace, name, there["metadata"]["uid"]), end)
+        return
+    while True:
+        listed = node.list(kind, namespace, fields=f"metadata.name={name}")
+        if any(is_so(each) for each in listed["items"]):
+            return
+        if not listed["items"] and condition != "create":
+            node.get(kind, namespace, name)  # says that there is none
+        left = end - time.monotonic()
+        if left <= 0:
+            raise PodTimeout(f"timed out waiting for the condition on {kind.plural}/{name}")
+        since = listed["metadata"]["resourceVersion"]
+        try:
+            for event in node.watch(kind, namespace, name=name, since=since, timeout=left):
+                if event["type"] == "DELETED":
+                    break
+                if event["type"] != "BOOKMARK" and is_so(event["object"]):
+                    return
+        except StatusError as error:
+            if error.http != _EXPIRED:
+                raise
+
+
+def _read(condition: str) -> Callable[[Any], bool]:
+    """What --for asks of an object. Raises UsageError."""
+    if condition in ("delete", "create"):
+        return bool
+    what, _, rest = condition.partition("=")
+    if what == "condition" and rest:
+        type, _, status = rest.partition("=")
+        wanted = type.lower(), (status or "true").lower()
+        return lambda it: wanted in _conditions(it)
+    if what == "jsonpath" and rest:
+        return _read_path(rest)
+    raise UsageError(
+        f"cannot wait for {condition!r}: say condition=TYPE, jsonpath={{.PATH}}=VALUE, create or "
+        "delete"
+    )
+
+
+def _conditions(it: Any) -> list[tuple[str, str]]:
+    conditions = (it.get("status") or {}).get("conditions") or ()
+    return [(c["type"].lower(), c["status"].lower()) for c in conditions]
+
+
+def _read_path(text: str) -> Callable[[Any], bool]:
+    from supervisor.cli import jsonpath
+
+    # A filter in the path has signs of equality, too.
+    path, brace, rest = text.rpartition("}")
+    if not brace:
+        path, equals, rest = text.partition("=")
+        rest = equals + rest
+    found = jsonpath.JSONPath(f"{path}{brace}")
+    if not rest:
+        return lambda it: bool(found.find(it))
+    wanted = rest.removeprefix("=").strip("\"'")
+    return lambda it: [jsonpath.text(value) for value in found.find(it)] == [wanted]
+
+
+def _seconds(text: str) -> float:
+    """Raises UsageError."""
+    from supervisor.project import manifests
+
+    if text.startswith("-"):
+        return _A_WEEK
+    return 0.0 if text.rstrip("smh") == "0" else manifests.duration("--timeout", text) or 0.0

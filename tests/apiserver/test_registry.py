@@ -1,0 +1,559 @@
+"""What requests to write do: to objects that are stored, and to pods, which the node runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from supervisor.api.problems import Severity, required, said
+from supervisor.apiserver.contract import Json, WriteOptions
+from supervisor.kubelet.clock import Clock
+from supervisor.store.contract import Edit
+from supervisor.store.memory import MemoryStore
+from tests.apiserver.worlds import (
+    DRY,
+    PLAIN,
+    STRICT,
+    _resource,
+    api,
+    config_map,
+    pod,
+    refusal,
+)
+from tests.kubelet.conftest import Program, anyio_backend, fake_clock
+
+__all__ = ["anyio_backend", "fake_clock"]
+pytestmark = pytest.mark.anyio
+
+
+# --- stored kinds ------------------------------------------------------------------------------
+
+
+async def test_what_was_created_can_be_read_back_with_what_the_server_adds(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        answer = await a.create("configmaps", config_map())
+        assert answer.created
+        found = a.get("configmaps", "settings")
+        assert found == answer.object
+        meta = found["metadata"]
+        assert meta["namespace"] == "default"
+        assert meta["uid"]
+        assert meta["creationTimestamp"] == "2023-11-14T22:13:20Z"
+        assert meta["resourceVersion"] == str(a.cache.version)
+        assert (found["apiVersion"], found["kind"]) == ("v1", "ConfigMap")
+
+
+async def test_the_client_has_no_say_in_what_is_the_servers(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        body = config_map()
+        body["metadata"] |= {
+            "uid": "mine",
+            "creationTimestamp": "1999-01-01T00:00:00Z",
+            "deletionTimestamp": "1999-01-01T00:00:00Z",
+            "generation": 100,
+            "selfLink": "/me",
+        }
+        made = (await a.create("configmaps", body)).object
+        assert made["metadata"]["uid"] != "mine"
+        assert made["metadata"]["creationTimestamp"] != "1999-01-01T00:00:00Z"
+        assert not {"deletionTimestamp", "generation", "selfLink"} & set(made["metadata"])
+        body["data"] = {"key": "other"}
+        body["metadata"]["uid"] = made["metadata"]["uid"]
+        changed = (await a.replace("configmaps", "settings", body)).object
+        kept = ("uid", "creationTimestamp")
+        assert [changed["metadata"][k] for k in kept] == [made["metadata"][k] for k in kept]
+        assert changed["data"] == {"key": "other"}
+
+
+async def test_who_changes_nothing_gets_the_same_resource_version(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        made = (await a.create("configmaps", config_map())).object
+        same = await a.change("configmaps", "settings", {"data": {"key": "value"}})
+        assert same.object["metadata"] == made["metadata"]
+        assert a.cache.version == int(made["metadata"]["resourceVersion"])
+
+
+async def test_a_stale_change_is_a_conflict_and_one_without_a_version_is_not(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        old = (await a.create("configmaps", config_map())).object
+        await a.change("configmaps", "settings", {"data": {"key": "1"}})
+        error = await refusal(a.replace("configmaps", "settings", old))
+        assert (error.code, error.reason) == (409, "Conflict")
+        assert error.message.startswith(
+            'Operation cannot be fulfilled on configmaps "settings": the object has been modified'
+        )
+        await a.replace("configmaps", "settings", config_map())
+        found = a.get("configmaps", "settings")
+        assert found is not None
+        assert found["data"] == {"key": "value"}
+        other = config_map()
+        other["metadata"]["uid"] = "of an earlier one"
+        error = await refusal(a.replace("configmaps", "settings", other))
+        assert error.code == 409
+        assert "Precondition failed: UID" in error.message
+
+
+async def test_changes_of_a_spec_are_counted_where_the_kind_has_a_generation(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        await a.create("podtemplates", {"metadata": {"name": "x"}, "template": pod("")})
+        labels = await a.change("podtemplates", "x", {"metadata": {"labels": {"a": "b"}}})
+        assert labels.object["metadata"]["generation"] == 1
+        for generation in (2, 3):
+            spec = {"activeDeadlineSeconds": generation}
+            changed = await a.change("podtemplates", "x", {"template": {"spec": spec}})
+            assert changed.object["metadata"]["generation"] == generation
+
+
+async def test_a_dry_run_says_what_would_be_and_stores_nothing(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        before = a.cache.version
+        made = await a.create("configmaps", config_map(), options=DRY)
+        assert made.object["metadata"]["uid"]
+        assert a.get("configmaps", "settings") is None
+        error = await refusal(a.create("configmaps", config_map("No"), options=DRY))
+        assert error.code == 422
+        assert (await a.create("pods", pod(), options=DRY)).object["spec"]["nodeName"] == "here"
+        assert a.world.node.workers == ()
+        assert a.cache.version == before
+
+
+BAD: dict[str, tuple[Json, int, str]] = {
+    "another kind": ({"kind": "Secret"}, 400, "cannot be handled as a ConfigMap"),
+    "another version": ({"apiVersion": "v2"}, 400, "does not match the expected API version (v1)"),
+    "another namespace": (
+        {"metadata": {"name": "x", "namespace": "other"}},
+        400,
+        "the namespace of the provided object (other) does not match the namespace sent on the "
+        "request (default)",
+    ),
+    "no name": ({"metadata": {}}, 422, "metadata.name: Required value"),
+    "a path for a name": ({"metadata": {"name": "../x"}}, 422, "metadata.name: Invalid value"),
+    "metadata that is a list": ({"metadata": []}, 400, "metadata: must be a mapping"),
+    "a name that is a number": ({"metadata": {"name": 1}}, 400, "metadata.name: must be a string"),
+    "a resourceVersion": (
+        {"metadata": {"name": "x", "resourceVersion": "1"}},
+        400,
+        "resourceVersion should not be set",
+    ),
+    "a wrong type": ({"data": {"a": 1}}, 400, "data[a]"),
+    "a wrong label": (
+        {"metadata": {"name": "x", "labels": {"a b": ""}}},
+        422,
+        "metadata.labels: Invalid value",
+    ),
+    "a wrong key": ({"data": {"a b": ""}}, 422, "data[a b]: Invalid value"),
+    "too much": ({"data": {"a": "x" * (1024 * 1024 + 1)}}, 422, "Too long"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_what_is_refused_names_the_field(fake_clock: Clock, case: str) -> None:
+    changes, code, text = BAD[case]
+    async with api(fake_clock) as a:
+        error = await refusal(a.create("configmaps", config_map("x") | changes))
+        assert error.code == code
+        assert text in error.message
+        assert a.cache.list("configmaps") == []
+
+
+async def test_unknown_fields_are_refused_told_or_dropped(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        body = config_map() | {"dota": 1, "spec": {}}
+        error = await refusal(a.create("configmaps", body, options=STRICT))
+        assert error.code == 400
+        assert error.message == (
+            'strict decoding error: unknown field "dota", unknown field "spec"'
+        )
+        made = await a.create("configmaps", body)
+        assert made.warnings == ('unknown field "dota"', 'unknown field "spec"')
+        assert "dota" not in made.object
+        quiet = WriteOptions(validation="Ignore")
+        assert not (await a.create("configmaps", body | config_map("b"), options=quiet)).warnings
+
+
+async def test_names_are_made_up_where_only_their_beginning_is_given(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        body = {"metadata": {"generateName": "web-"}}
+        names = {(await a.create("configmaps", body)).object["metadata"]["name"] for _ in range(20)}
+        assert len(names) == 20
+        assert all(len(name) == 9 and name.startswith("web-") for name in names)
+        made = (await a.create("pods", pod() | {"metadata": {"generateName": "web-"}})).object
+        assert made["metadata"]["generateName"] == "web-"
+        assert made["metadata"]["name"].startswith("web-")
+
+
+async def test_nothing_comes_into_a_namespace_that_is_not_there_or_is_going(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        error = await refusal(a.create("pods", pod(), "nowhere"))
+        assert (error.code, error.message) == (404, 'namespaces "nowhere" not found')
+        await a.create("namespaces", {"metadata": {"name": "going"}})
+        gone = await a.delete("namespaces", "going")
+        assert gone["status"]["phase"] == "Terminating"
+        error = await refusal(a.create("configmaps", config_map(), "going"))
+        assert (error.code, error.reason) == (403, "Forbidden")
+        assert "because it is being terminated" in error.message
+
+
+async def test_a_second_object_of_a_name_already_exists(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        for plural, body in (("configmaps", config_map()), ("pods", pod())):
+            await a.create(plural, body)
+            error = await refusal(a.create(plural, body))
+            assert (error.code, error.reason) == (409, "AlreadyExists")
+
+
+class SlowStore(MemoryStore):
+    """Others have their turn while it writes."""
+
+    async def edit(self, *edits: Edit) -> int:
+        await anyio.sleep(0.01)
+        return await super().edit(*edits)
+
+
+async def test_many_writers_of_one_object_lose_nothing(fake_clock: Clock) -> None:
+    async with api(fake_clock, store=SlowStore()) as a:
+        await a.create("configmaps", config_map(data={}))
+        async with anyio.create_task_group() as tasks:
+            for n in range(20):
+                tasks.start_soon(a.change, "configmaps", "settings", {"data": {f"k{n}": "v"}})
+        found = a.get("configmaps", "settings")
+        assert found is not None
+        assert len(found["data"]) == 20
+
+
+async def test_an_apply_makes_what_is_not_there(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+
+        async def apply(body: Json) -> bool:
+            resource = _resource("configmaps")
+            answer = await a.registry.update(
+                resource, "default", "settings", lambda _: body, PLAIN, upsert=True
+            )
+            return answer.created
+
+        assert await apply(config_map())
+        assert not await apply(config_map(data={"a": "b"}))
+
+
+async def test_a_deleted_object_is_gone_and_its_preconditions_are_kept(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        made = (await a.create("configmaps", config_map())).object
+        uid = made["metadata"]["uid"]
+        error = await refusal(a.delete("configmaps", "settings", uid="other"))
+        assert error.code == 409
+        assert "Precondition failed: UID" in error.message
+        error = await refusal(a.delete("configmaps", "settings", resource_version="1"))
+        assert error.code == 409
+        assert (await a.delete("configmaps", "settings", dry_run=True))["status"] == "Success"
+        status = await a.delete("configmaps", "settings", uid=uid, propagation="Foreground")
+        assert status["status"] == "Success"
+        assert status["details"] == {"name": "settings", "kind": "configmaps", "uid": uid}
+        assert a.get("configmaps", "settings") is None
+        error = await refusal(a.delete("configmaps", "settings"))
+        assert (error.code, error.message) == (404, 'configmaps "settings" not found')
+
+
+async def test_finalizers_keep_an_object_until_they_are_removed(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        body = config_map()
+        body["metadata"]["finalizers"] = ["example.com/wait"]
+        await a.create("configmaps", body)
+        going = await a.delete("configmaps", "settings")
+        assert going["metadata"]["deletionTimestamp"]
+        again = await a.delete("configmaps", "settings")
+        assert again["metadata"]["resourceVersion"] == going["metadata"]["resourceVersion"]
+        await a.change("configmaps", "settings", {"metadata": {"finalizers": None}})
+        assert a.get("configmaps", "settings") is None
+
+
+IMMUTABLE: dict[str, tuple[str, Json, Json, str]] = {
+    "data of an immutable ConfigMap": (
+        "configmaps",
+        {"immutable": True, "data": {"a": "b"}},
+        {"data": {"a": "c"}},
+        "data: Forbidden: field is immutable when `immutable` is set",
+    ),
+    "the mark itself": (
+        "configmaps",
+        {"immutable": True},
+        {"immutable": None},
+        "immutable: Forbidden: field is immutable when `immutable` is set",
+    ),
+    "data of an immutable Secret": (
+        "secrets",
+        {"immutable": True},
+        {"stringData": {"a": "hidden"}},
+        "data: Forbidden: field is immutable when `immutable` is set",
+    ),
+    "the type of a Secret": ("secrets", {}, {"type": "x"}, "type: Invalid value"),
+    "the address of a Service": (
+        "services",
+        {"spec": {"ports": [{"port": 80}]}},
+        {"spec": {"clusterIP": "None"}},
+        "spec.clusterIP: Invalid value",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMMUTABLE)
+async def test_what_is_fixed_stays(fake_clock: Clock, case: str) -> None:
+    plural, body, changes, text = IMMUTABLE[case]
+    async with api(fake_clock) as a:
+        await a.create(plural, {"metadata": {"name": "x"}} | body)
+        error = await refusal(a.change(plural, "x", changes))
+        assert error.code == 422
+        assert text in error.message
+        assert "hidden" not in error.message
+        await a.change(plural, "x", {"metadata": {"labels": {"still": "possible"}}})
+
+
+async def test_a_secret_is_stored_as_data_and_said_in_no_error(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        body = {"metadata": {"name": "x"}, "stringData": {"a": "b"}}
+        made = (await a.create("secrets", body)).object
+        assert (made["data"], made["type"]) == ({"a": "Yg=="}, "Opaque")
+        assert "stringData" not in made
+        for wrong in ({"data": {"a": "hidden!"}}, {"data": {"a": ["hidden!"]}}):
+            error = await refusal(a.create("secrets", {"metadata": {"name": "y"}} | wrong))
+            assert error.code in (400, 422)
+            assert "hidden" not in error.message
+
+
+async def test_a_service_is_stored_with_an_address_and_says_what_nobody_does(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        body: Json = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+        made = await a.create("services", body)
+        assert made.object["spec"]["clusterIP"] == "127.0.0.1"
+        assert made.object["spec"]["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
+        assert not made.warnings
+        body = {"metadata": {"name": "b"}, "spec": {"ports": [{"port": 80, "targetPort": 8080}]}}
+        (warning,) = (await a.create("services", body)).warnings
+        assert "nothing forwards port 80" in warning
+        error = await refusal(a.create("services", {"metadata": {"name": "9"}, "spec": {}}))
+        assert "DNS-1035" in error.message
+        assert "spec.ports: Required value" in error.message
+
+
+async def test_status_is_changed_only_by_itself(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        await a.create("services", {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}})
+        status = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
+        await a.change("services", "x", {"status": status, "metadata": {"labels": {"a": "b"}}})
+        found = a.get("services", "x")
+        assert found is not None
+        assert found["status"] == {"loadBalancer": {}}
+        labels: Json = {"metadata": {"labels": {"a": "c"}}, "spec": {"type": "NodePort"}}
+        changed = await a.change("services", "x", labels | {"status": status}, subresource="status")
+        assert changed.object["status"] == status
+        assert changed.object["metadata"]["labels"] == {"a": "b"}
+        assert changed.object["spec"]["type"] == "ClusterIP"
+
+
+async def test_a_full_disk_is_an_error_and_nothing_is_changed(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock) as a:
+
+        async def full(*_: Any) -> int:
+            raise OSError(28, "no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.store, "edit", full)
+            error = await refusal(a.create("configmaps", config_map()))
+        assert error.code == 500
+        assert 'cannot store configmaps "settings": no room' in error.message
+        await a.create("configmaps", config_map())
+
+
+async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        made = (await a.create("configmaps", config_map())).object
+        [entry] = made["metadata"]["managedFields"]
+        assert (entry["manager"], entry["operation"]) == ("test", "Update")
+        assert entry["fieldsV1"] == {"f:data": {"f:key": {}}}
+        other = WriteOptions(field_manager="other")
+        changed = await a.change("configmaps", "settings", {"data": {"b": "c"}}, options=other)
+        managers = {
+            entry["manager"]: entry["fieldsV1"]
+            for entry in changed.object["metadata"]["managedFields"]
+        }
+        assert managers["other"] == {"f:data": {"f:b": {}}}
+        pods = (await a.create("pods", pod())).object["metadata"]["managedFields"]
+        assert "f:nodeName" not in pods[0]["fieldsV1"]["f:spec"]
+        # An apply has seen to it itself.
+        applied = WriteOptions(field_manager="x", applied=True)
+        await a.change("configmaps", "settings", {"data": {"b": "d"}}, options=applied)
+        found = a.get("configmaps", "settings")
+        assert found is not None
+        assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"test", "other"}
+
+
+# --- pods --------------------------------------------------------------------------------------
+
+
+async def test_a_created_pod_is_stored_before_the_answer_and_runs(fake_clock: Clock) -> None:
+    async with api(fake_clock, {"a": Program(runs=5.0)}) as a:
+        body = pod(restartPolicy="Never")
+        body["metadata"] |= {"generation": 100, "uid": "mine", "labels": {"app": "web"}}
+        answer = await a.create("pods", body)
+        assert answer.created
+        assert not answer.warnings
+        made = answer.object
+        assert made["metadata"]["generation"] == 1
+        assert made["metadata"]["uid"] not in ("", "mine")
+        assert made["metadata"]["labels"] == {"app": "web"}
+        assert made["spec"]["nodeName"] == "here"
+        assert made["spec"]["serviceAccountName"] == "default"
+        assert made["spec"]["terminationGracePeriodSeconds"] == 30
+        assert made["status"]["phase"] == "Pending"
+        [stored] = (await a.store.load()).pods
+        assert stored.pod.metadata.uid == made["metadata"]["uid"]
+        await a.world.node.wait()
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["status"]["phase"] == "Succeeded"
+
+
+async def test_a_pod_is_refused_with_every_reason(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        body = pod(restartPolicy="Sometimes", nodeName="elsewhere")
+        body["spec"]["containers"][0]["name"] = "A"
+        error = await refusal(a.create("pods", body))
+        status = error.status()
+        assert (status["code"], status["reason"]) == (422, "Invalid")
+        assert status["message"].startswith('Pod "web" is invalid: [')
+        fields = {cause["field"]: cause for cause in status["details"]["causes"]}
+        assert set(fields) == {"spec.containers[0].name", "spec.restartPolicy", "spec.nodeName"}
+        cause = fields["spec.restartPolicy"]
+        assert cause["reason"] == "FieldValueNotSupported"
+        assert cause["message"].startswith('Unsupported value: "Sometimes"')
+        a.pods.findings = [required(("spec", "x")), said(("spec", "y"), "hm", Severity.WARNING)]
+        error = await refusal(a.create("pods", pod()))
+        assert error.message == 'Pod "web" is invalid: spec.x: Required value'
+        assert a.world.node.workers == ()
+
+
+async def test_what_is_not_done_with_a_pod_is_a_warning(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        made = await a.create("pods", pod(nodeName="here", nodeSelector={"a": "b"}))
+        (warning,) = made.warnings
+        assert warning.startswith("spec.nodeSelector is ignored")
+
+
+async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> None:
+    """§7.1.1, §7.1.3"""
+    async with api(fake_clock, {"a": Program(term=5.0)}) as a:
+        uid = (await a.create("pods", pod())).object["metadata"]["uid"]
+        await a.clock.sleep(1)
+        error = await refusal(a.delete("pods", "web", uid="other"))
+        assert error.code == 409
+        going = await a.delete("pods", "web", grace=20)
+        assert going["metadata"]["deletionGracePeriodSeconds"] == 20
+        assert going["metadata"]["deletionTimestamp"]
+        longer = await a.delete("pods", "web", grace=25)
+        assert longer["metadata"]["deletionGracePeriodSeconds"] == 20
+        shorter = await a.delete("pods", "web", grace=10)
+        assert shorter["metadata"]["deletionGracePeriodSeconds"] == 10
+        least = await a.delete("pods", "web", grace=-5)
+        assert least["metadata"]["deletionGracePeriodSeconds"] == 1
+        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        [change] = [c for c in a.cache._since(0) if c.type == "DELETED"]
+        assert change.entry.uid == uid
+
+
+async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> None:
+    async with api(fake_clock, {"a": Program(term=None)}) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        body = {"metadata": {"name": "web"}, "deleteOptions": {"gracePeriodSeconds": 3}}
+        status = await a.post("pods", "web", "eviction", body)
+        assert (status["kind"], status["status"], status["code"]) == ("Status", "Success", 201)
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["deletionGracePeriodSeconds"] == 3
+        error = await refusal(a.post("pods", "nothing", "eviction", {}))
+        assert error.code == 404
+
+
+async def test_a_pod_is_bound_already(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        error = await refusal(a.post("pods", "web", "binding", {"target": {"name": "here"}}))
+        assert error.code == 409
+        assert "is already assigned to node" in error.message
+
+
+async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_are_not(
+    fake_clock: Clock,
+) -> None:
+    """§1.2.8"""
+    async with api(fake_clock) as a:
+        await a.create("pods", pod(readinessGates=[{"conditionType": "example.com/one"}]))
+        await a.clock.sleep(1)
+
+        def ready() -> str:
+            found = a.get("pods", "web")
+            assert found is not None
+            conditions = {c["type"]: c["status"] for c in found["status"]["conditions"]}
+            return str(conditions["Ready"])
+
+        assert ready() == "False"
+        gate = {"type": "example.com/one", "status": "True", "reason": "Asked"}
+        changes = {"status": {"conditions": [gate], "message": "hello"}}
+        await a.change("pods", "web", changes, subresource="status", options=DRY)
+        assert ready() == "False"
+        answer = await a.change("pods", "web", changes, subresource="status")
+        assert answer.object["status"]["message"] == "hello"
+        assert ready() == "True"
+        found = a.get("pods", "web")
+        assert found is not None
+        assert "message" not in found["status"]
+        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        answer = await a.change("pods", "web", own, subresource="status")
+        assert answer.object["status"]["conditions"][0]["status"] == "False"
+        assert answer.warnings == (
+            "status.conditions[Ready] is set by the node, which overwrites it",
+        )
+        await a.clock.sleep(1)
+        assert ready() == "True"
+        wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
+        error = await refusal(a.change("pods", "web", wrong, subresource="status"))
+        assert error.code == 422
+        assert "status.conditions[0].status: Unsupported value" in error.message
+
+
+REVIEWS: dict[str, tuple[Json, Json]] = {
+    "selfsubjectaccessreviews.authorization.k8s.io": (
+        {"resourceAttributes": {"verb": "get", "resource": "pods"}},
+        {"allowed": True},
+    ),
+    "selfsubjectrulesreviews.authorization.k8s.io": ({"namespace": "x"}, {"incomplete": False}),
+    "selfsubjectreviews.authentication.k8s.io": ({}, {}),
+    "tokenreviews.authentication.k8s.io": ({"token": "no"}, {"authenticated": False}),
+}
+
+
+@pytest.mark.parametrize("plural", REVIEWS)
+async def test_reviews_are_answered(fake_clock: Clock, plural: str) -> None:
+    spec, status = REVIEWS[plural]
+    async with api(fake_clock) as a:
+        answer = await a.post(plural, "", "", {"spec": spec})
+        assert status.items() <= answer["status"].items()
+        assert answer["kind"] == _resource(plural).kind
+        if plural.startswith("selfsubjectreviews"):
+            assert answer["status"]["userInfo"]["username"] == "me"
+        if plural.startswith("tokenreviews"):
+            mine = await a.post(plural, "", "", {"spec": {"token": "mine"}})
+            assert mine["status"]["authenticated"] is True

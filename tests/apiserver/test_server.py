@@ -1,0 +1,440 @@
+"""Requests over real sockets: paths, lists, watches, negotiation, refusals, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from supervisor.apiserver import server as servers
+from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
+from tests.apiserver.served import Served, edit, served
+from tests.runtime.conftest import _warm_loops, nothing_left, until
+
+__all__ = ["_warm_loops", "nothing_left"]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+PARTIAL = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def api(nothing_left: None) -> AsyncIterator[Served]:
+    async with served() as api:
+        yield api
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+
+async def test_a_server_tells_of_itself_with_and_without_a_trailing_slash(api: Served) -> None:
+    for path in ("/version", "/version/"):
+        assert (await api.ask(path)).json["major"] == "1"
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping"):
+        reply = await api.ask(path)
+        assert (reply.code, reply.text) == (200, "ok")
+    assert "readyz check passed" in (await api.ask("/readyz?verbose")).text
+    assert (await api.ask("/api/")).json["versions"] == ["v1"]
+    assert (await api.ask("/apis")).json["kind"] == "APIGroupList"
+    kinds = [r["name"] for r in (await api.ask("/api/v1")).json["resources"]]
+    assert "pods/log" in kinds
+    accept = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    found = await api.ask("/apis", headers=accept)
+    assert found.json["kind"] == "APIGroupDiscoveryList"
+    assert found.headers["Content-Type"] == accept["Accept"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "reason"),
+    [
+        ("GET", "/nowhere", 404, "NotFound"),
+        ("GET", "/api/v2", 404, "NotFound"),
+        ("GET", "/api/v1/gadgets", 404, "NotFound"),
+        ("GET", "/apis/batch/v1/jobs", 404, "NotFound"),
+        ("GET", f"{MAPS}/a/status", 404, "NotFound"),
+        ("GET", f"{MAPS}/..%2f..%2fpasswd", 404, "NotFound"),
+        ("GET", "/api/v1/namespaces/default/nodes", 404, "NotFound"),
+        ("GET", "/api/v1/pods/a", 404, "NotFound"),
+        ("POST", "/version", 404, "NotFound"),
+        ("POST", "/api/v1", 405, "MethodNotAllowed"),
+        ("POST", "/api/v1/configmaps", 400, "BadRequest"),
+        ("PUT", MAPS, 405, "MethodNotAllowed"),
+        ("POST", f"{MAPS}/a", 405, "MethodNotAllowed"),
+        ("POST", "/apis/apps/v1/namespaces/default/deployments", 405, "MethodNotAllowed"),
+        ("OPTIONS", f"{MAPS}/a", 405, "MethodNotAllowed"),
+        ("GET", f"{MAPS}?limit=many", 400, "BadRequest"),
+        ("GET", f"{MAPS}?watch=perhaps", 400, "BadRequest"),
+        ("GET", f"{MAPS}?fieldSelector=data.key=1", 400, "BadRequest"),
+        ("GET", f"{MAPS}?continue=garbage", 400, "BadRequest"),
+        ("GET", f"{MAPS}?resourceVersionMatch=Exact", 422, "Invalid"),
+        ("GET", f"{MAPS}?watch=1&sendInitialEvents=true", 422, "Invalid"),
+        ("GET", f"{MAPS}?resourceVersion=999", 504, "Timeout"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_a_status(
+    api: Served, method: str, path: str, code: int, reason: str
+) -> None:
+    reply = await api.ask(path, method)
+    assert reply.refusal[:2] == (code, reason)
+
+
+async def test_refusals_speak_as_kubectl_expects(api: Served) -> None:
+    message = "the server could not find the requested resource"
+    assert (await api.ask("/nowhere")).refusal[2] == message
+    message = "the server does not allow this method on the requested resource"
+    assert (await api.ask(f"{MAPS}/a", "POST")).refusal[2] == message
+    assert (await api.ask(f"{MAPS}/a")).refusal[2] == 'configmaps "a" not found'
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+async def test_an_object_is_shown_as_it_is_asked_for(api: Served) -> None:
+    version = await api.config_map("a", app="web")
+    found = await api.ask(f"{MAPS}/a")
+    assert found.headers["Content-Type"] == "application/json"
+    assert found.json["data"] == {"key": "1"}
+    assert found.json["metadata"]["resourceVersion"] == str(version)
+    table = (await api.ask(f"{MAPS}/a", headers={"Accept": TABLE})).json
+    assert table["kind"] == "Table"
+    assert table["rows"][0]["cells"][0] == "a"
+    assert table["rows"][0]["object"]["metadata"]["labels"] == {"app": "web"}
+    some = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+    partial = (await api.ask(f"{MAPS}/a", headers=some)).json
+    assert (partial["kind"], "data" in partial) == ("PartialObjectMetadata", False)
+    assert b"\n  " in (await api.ask(f"{MAPS}/a?pretty=true")).content
+    typed = {"Accept": "application/vnd.kubernetes.protobuf, application/json"}
+    assert (await api.ask(f"{MAPS}/a", headers=typed)).json["kind"] == "ConfigMap"
+    only = {"Accept": "application/vnd.kubernetes.protobuf"}
+    assert (await api.ask(f"{MAPS}/a", headers=only)).refusal[:2] == (406, "NotAcceptable")
+
+
+async def test_lists_are_chosen_from_and_shown_in_every_form(api: Served) -> None:
+    for name, app in (("a", "web"), ("b", "db"), ("c", "web")):
+        await api.config_map(name, app=app)
+    whole = (await api.ask("/api/v1/configmaps")).json
+    assert (whole["kind"], whole["metadata"]["resourceVersion"]) == ("ConfigMapList", "3")
+    assert [o["metadata"]["name"] for o in whole["items"]] == ["a", "b", "c"]
+    web = (await api.ask(f"{MAPS}?labelSelector=app%3Dweb")).json
+    assert [o["metadata"]["name"] for o in web["items"]] == ["a", "c"]
+    named = (await api.ask(f"{MAPS}?fieldSelector=metadata.name%3Db")).json
+    assert [o["metadata"]["name"] for o in named["items"]] == ["b"]
+    table = (await api.ask(f"{MAPS}?includeObject=Object", headers={"Accept": TABLE})).json
+    assert [row["object"]["kind"] for row in table["rows"]] == ["ConfigMap"] * 3
+    assert table["metadata"]["resourceVersion"] == "3"
+    partial = (await api.ask(MAPS, headers={"Accept": PARTIAL})).json
+    assert partial["kind"] == "PartialObjectMetadataList"
+    empty = (await api.ask("/apis/apps/v1/deployments?limit=500")).json
+    assert (empty["kind"], empty["items"]) == ("DeploymentList", [])
+
+
+async def test_pages_of_one_list_fit_together_whatever_changes_meanwhile(api: Served) -> None:
+    for name in "abcde":
+        await api.config_map(name)
+    first = (await api.ask(f"{MAPS}?limit=2")).json
+    assert first["metadata"]["remainingItemCount"] == 3
+    await api.store.edit(edit("configmaps", "c", None))
+    await api.config_map("d", "changed")
+    await api.config_map("bb")
+    found, token = first["items"], first["metadata"]["continue"]
+    while token:
+        page = (await api.ask(f"{MAPS}?limit=2&continue={token}")).json
+        assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+        found += page["items"]
+        token = page["metadata"].get("continue")
+    assert [(o["metadata"]["name"], o["data"]["key"]) for o in found] == [(n, "1") for n in "abcde"]
+
+
+async def test_a_list_can_be_of_an_earlier_version(api: Served) -> None:
+    then = await api.config_map("a")
+    await api.config_map("a", "2")
+    exact = await api.ask(f"{MAPS}?resourceVersion={then}&resourceVersionMatch=Exact")
+    assert [o["data"]["key"] for o in exact.json["items"]] == ["1"]
+    newer = await api.ask(f"{MAPS}?resourceVersion={then}&resourceVersionMatch=NotOlderThan")
+    assert [o["data"]["key"] for o in newer.json["items"]] == ["2"]
+    anything = await api.ask(f"{MAPS}?resourceVersion=0")
+    assert [o["data"]["key"] for o in anything.json["items"]] == ["2"]
+
+
+# --- watches --------------------------------------------------------------------------------------
+
+
+async def test_a_watch_replays_from_a_version_and_goes_on(api: Served) -> None:
+    since = await api.config_map("a")
+    await api.config_map("a", "2")
+    async with api.watch(f"{MAPS}?watch=True&resourceVersion={since}") as watch:
+        assert await watch.told(1) == ["MODIFIED a"]
+        await api.config_map("b")
+        gone = await api.store.edit(edit("configmaps", "a", None))
+        assert await watch.told(1) == ["ADDED b"]
+        event = await watch.next()
+        assert event["type"] == "DELETED"
+        assert event["object"]["metadata"]["resourceVersion"] == str(gone)
+
+
+@pytest.mark.parametrize("version", ["", "&resourceVersion=0"])
+async def test_a_watch_without_a_version_begins_with_what_is_there(
+    api: Served, version: str
+) -> None:
+    await api.config_map("a")
+    async with api.watch(f"{MAPS}?watch=1{version}") as watch:
+        await api.config_map("b")
+        assert await watch.told(2) == ["ADDED a", "ADDED b"]
+
+
+async def test_initial_events_end_with_a_bookmark(api: Served) -> None:
+    version = await api.config_map("a")
+    query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    async with api.watch(f"{MAPS}?watch=1&{query}") as watch:
+        assert await watch.told(1) == ["ADDED a"]
+        event = await watch.next()
+    assert event["type"] == "BOOKMARK"
+    meta = event["object"]["metadata"]
+    assert meta["resourceVersion"] == str(version)
+    assert meta["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_a_watch_without_initial_events_begins_now(api: Served) -> None:
+    await api.config_map("a")
+    query = "sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
+    async with api.watch(f"{MAPS}?watch=1&{query}") as watch:
+        await api.config_map("b")
+        assert await watch.told(1) == ["ADDED b"]
+
+
+async def test_what_stops_being_chosen_is_told_as_deleted_and_what_begins_as_added(
+    api: Served,
+) -> None:
+    await api.config_map("a", app="web")
+    async with api.watch(f"{MAPS}?watch=1&labelSelector=app%3Dweb") as watch:
+        assert await watch.told(1) == ["ADDED a"]
+        left = await api.config_map("a", "2", app="db")
+        await api.config_map("a", "3", app="db")
+        await api.config_map("a", "4", app="web")
+        await api.config_map("a", "5", app="web")
+        event = await watch.next()
+        assert (event["type"], event["object"]["data"]["key"]) == ("DELETED", "1")
+        assert event["object"]["metadata"]["resourceVersion"] == str(left)
+        assert await watch.told(2) == ["ADDED a", "MODIFIED a"]
+
+
+async def test_a_watch_ends_in_time_and_says_up_to_where_it_told_all(api: Served) -> None:
+    version = await api.config_map("a")
+    query = "watch=1&timeoutSeconds=1&allowWatchBookmarks=1&resourceVersion=1"
+    async with api.watch(f"{MAPS}?{query}") as watch:
+        event = await watch.next()
+        assert event["type"] == "BOOKMARK"
+        assert event["object"]["metadata"]["resourceVersion"] == str(version)
+        assert await watch.next() is None
+
+
+async def test_who_comes_too_late_is_told_in_the_stream(api: Served) -> None:
+    await api.config_map("a")
+    async with api.watch(f"{MAPS}?watch=1&resourceVersion=999") as watch:
+        event = await watch.next()
+        assert event["type"] == "ERROR"
+        assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
+        assert await watch.next() is None
+
+
+async def test_one_object_can_be_watched_and_rows_of_tables_too(api: Served) -> None:
+    await api.config_map("a")
+    await api.config_map("b")
+    async with api.watch(f"{MAPS}/a?watch=1", headers={"Accept": TABLE}) as watch:
+        await api.config_map("b", "2")
+        await api.config_map("a", "2")
+        events = [await watch.next() for _ in range(2)]
+    assert [e["object"]["rows"][0]["cells"][0] for e in events] == ["a", "a"]
+    assert [bool(e["object"]["columnDefinitions"]) for e in events] == [True, False]
+
+
+async def test_watches_end_with_the_server_and_leave_when_their_client_does(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "LISTENERS", 1)
+    async with api.watch(f"{MAPS}?watch=1"):
+        await until(lambda: api.server._listening, "the watch to begin")
+        reply = await api.ask(f"{MAPS}?watch=1")
+        assert reply.refusal[:2] == (429, "TooManyRequests")
+        assert reply.headers["Retry-After"] == "1"
+    await until(lambda: not api.server._listening, "the watch to be forgotten")
+    async with api.watch(f"{MAPS}?watch=1") as watch:
+        ending = asyncio.ensure_future(api.server.close())
+        assert await watch.next() is None
+        await ending
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def config(name: str = "a", **data: str) -> dict[str, Any]:
+    return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}, "data": data}
+
+
+async def test_objects_are_created_replaced_and_deleted(api: Served) -> None:
+    made = await api.ask(MAPS, "POST", json=config(key="1"))
+    assert (made.code, made.json["data"]) == (201, {"key": "1"})
+    assert (await api.ask(MAPS, "POST", json=config())).refusal[:2] == (409, "AlreadyExists")
+    put = await api.ask(f"{MAPS}/a", "PUT", json=config(key="2"))
+    assert (put.code, put.json["data"]) == (200, {"key": "2"})
+    deleted = await api.ask(f"{MAPS}/a", "DELETE")
+    assert deleted.code == 200
+    assert (await api.ask(f"{MAPS}/a", "DELETE")).refusal[:2] == (404, "NotFound")
+
+
+async def test_a_collection_is_deleted_as_far_as_it_is_chosen(api: Served) -> None:
+    for name, app in (("a", "web"), ("b", "db"), ("c", "web")):
+        await api.config_map(name, app=app)
+    gone = await api.ask(f"{MAPS}?labelSelector=app%3Dweb", "DELETE")
+    assert [o["metadata"]["name"] for o in gone.json["items"]] == ["a", "c"]
+    assert [e.name for e in api.cache.list("configmaps")] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("media", "patch"),
+    [
+        ("application/json-patch+json", [{"op": "add", "path": "/data/b", "value": "2"}]),
+        ("application/merge-patch+json", {"data": {"b": "2"}}),
+        ("application/strategic-merge-patch+json", {"data": {"b": "2"}}),
+    ],
+)
+async def test_objects_are_patched(api: Served, media: str, patch: object) -> None:
+    await api.config_map("a")
+    options = {"data": json.dumps(patch), "headers": {"Content-Type": media}}
+    reply = await api.ask(f"{MAPS}/a", "PATCH", **options)
+    assert (reply.code, reply.json["data"]) == (200, {"key": "1", "b": "2"})
+    assert (await api.ask(f"{MAPS}/zz", "PATCH", **options)).refusal[:2] == (404, "NotFound")
+    reply = await api.ask(f"{MAPS}/a?force=true", "PATCH", **options)
+    assert reply.refusal[:2] == (400, "BadRequest")
+    options["headers"] = JSON
+    assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
+
+
+async def test_an_apply_creates_and_changes_and_says_who_set_what(api: Served) -> None:
+    kind = {"Content-Type": "application/apply-patch+yaml"}
+    text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {key: '1'}\n"
+    made = await api.ask(f"{MAPS}/a?fieldManager=me", "PATCH", data=text, headers=kind)
+    assert (made.code, made.json["data"]) == (201, {"key": "1"})
+    assert made.json["metadata"]["managedFields"][0]["manager"] == "me"
+    other = text.replace("'1'", "'2'")
+    path = f"{MAPS}/a?fieldManager=you"
+    conflict = await api.ask(path, "PATCH", data=other, headers=kind)
+    assert conflict.refusal[:2] == (409, "Conflict")
+    forced = await api.ask(f"{path}&force=true", "PATCH", data=other, headers=kind)
+    assert (forced.code, forced.json["data"]) == (200, {"key": "2"})
+    nobody = await api.ask(f"{MAPS}/a", "PATCH", data=text, headers=kind)
+    assert nobody.refusal[:2] == (422, "Invalid")
+
+
+async def test_an_apply_is_told_from_other_changes(api: Served) -> None:
+    await api.ask(f"{MAPS}?fieldManager=me", "POST", json=config(key="1"))
+    patch = {"json": {"data": {"b": "2"}}, "headers": {"Content-Type": MERGE}}
+    await api.ask(f"{MAPS}/a?fieldManager=you", "PATCH", **patch)
+    assert api.registry.options == WriteOptions(field_manager="you")
+    kind = {"Content-Type": "application/apply-patch+yaml"}
+    text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n"
+    await api.ask(f"{MAPS}/a?fieldManager=it", "PATCH", data=text, headers=kind)
+    assert api.registry.options == WriteOptions(field_manager="it", applied=True)
+
+
+MERGE = "application/merge-patch+json"
+
+
+async def test_the_documents_of_the_api_can_be_kept_by_who_names_them(api: Served) -> None:
+    paths = (await api.ask("/openapi/v3")).json["paths"]
+    url = paths["api/v1"]["serverRelativeURL"]
+    found = await api.ask(url)
+    assert "immutable" in found.headers["Cache-Control"]
+    assert "components" in found.json
+    etag = {"If-None-Match": found.headers["ETag"]}
+    assert (await api.ask("/openapi/v3/api/v1", headers=etag)).code == 304
+    proto = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
+    kind = (await api.ask("/openapi/v2", headers=proto)).headers["Content-Type"]
+    assert kind == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+
+async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the_body(
+    api: Served,
+) -> None:
+    query = "dryRun=All&fieldManager=me&fieldValidation=Ignore"
+    await api.ask(f"{MAPS}?{query}", "POST", json=config())
+    expected = WriteOptions(dry_run=True, field_manager="me", validation="Ignore")
+    assert api.registry.options == expected
+    await api.ask(MAPS, "POST", json=config("b"), headers={"User-Agent": "kubectl/v1.33 (linux)"})
+    assert api.registry.options == WriteOptions(field_manager="kubectl")
+    await api.ask(f"{MAPS}/a?gracePeriodSeconds=3&propagationPolicy=Background", "DELETE")
+    assert api.registry.options == DeleteOptions(grace=3, propagation="Background")
+    body = {"gracePeriodSeconds": 0, "dryRun": ["All"], "preconditions": {"uid": "u"}}
+    await api.ask(f"{MAPS}/b", "DELETE", json=body)
+    assert api.registry.options == DeleteOptions(grace=0, uid="u", dry_run=True)
+    reply = await api.ask(f"{MAPS}?dryRun=Some", "POST", json=config())
+    assert reply.refusal[:2] == (422, "Invalid")
+
+
+async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) -> None:
+    yaml = {"data": "metadata: {name: y}\n", "headers": {"Content-Type": "application/yaml"}}
+    assert (await api.ask(MAPS, "POST", **yaml)).code == 201
+    csv = {"data": "a,b", "headers": {"Content-Type": "text/csv"}}
+    assert (await api.ask(MAPS, "POST", **csv)).refusal[:2] == (415, "UnsupportedMediaType")
+    for text in (b"{", b"[]", b"", b"\xff", b"[" * 100_000, b'{"a":"\\ud800"}'):
+        assert (await api.ask(MAPS, "POST", data=text, headers=JSON)).refusal[0] == 400
+    large = json.dumps(config(key="x" * servers.BODY_MAX)).encode()
+    reply = await api.ask(MAPS, "POST", data=io.BytesIO(large), headers=JSON)
+    assert reply.refusal[:2] == (413, "RequestEntityTooLarge")
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_a_key_that_is_there_twice_is_refused_told_or_overlooked(api: Served) -> None:
+    text = b'{"metadata":{"name":"a"},"data":{"key":"1","key":"2"}}'
+    strict = await api.ask(f"{MAPS}?fieldValidation=Strict", "POST", data=text, headers=JSON)
+    assert strict.refusal[2] == 'strict decoding error: duplicate field "data.key"'
+    told = await api.ask(MAPS, "POST", data=text, headers=JSON)
+    assert told.headers.getall("Warning") == ['299 - "duplicate field \\"data.key\\""']
+    await api.ask(f"{MAPS}/a", "DELETE")
+    ignored = await api.ask(f"{MAPS}?fieldValidation=Ignore", "POST", data=text, headers=JSON)
+    assert "Warning" not in ignored.headers
+    assert ignored.json["data"] == {"key": "2"}
+
+
+async def test_warnings_of_the_registry_are_passed_on(api: Served) -> None:
+    api.registry.warnings = ('unknown field "spec.x"', "two\nlines")
+    reply = await api.ask(MAPS, "POST", json=config())
+    assert reply.headers.getall("Warning") == [
+        '299 - "unknown field \\"spec.x\\""',
+        '299 - "two lines"',
+    ]
+
+
+async def test_a_refusal_of_the_registry_is_the_answer(api: Served) -> None:
+    api.registry.trouble = ApiError(422, "Invalid", "no", name="a", retry_after=3)
+    reply = await api.ask(MAPS, "POST", json=config())
+    assert reply.refusal == (422, "Invalid", "no")
+    assert reply.headers["Retry-After"] == "3"
+
+
+async def test_a_bug_of_our_own_costs_one_request_and_is_reported(api: Served) -> None:
+    api.registry.trouble = ZeroDivisionError("oh")
+    reply = await api.ask(MAPS, "POST", json=config())
+    assert reply.refusal[:2] == (500, "InternalError")
+    assert "ZeroDivisionError: oh" in api.bugs.pop()
+    assert (await api.ask("/version")).code == 200
+
+
+async def test_what_is_only_asked_is_not_stored(api: Served) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    reply = await api.ask(path, "POST", json={"spec": {}})
+    assert (reply.code, reply.json["asked"]) == (201, ["", "", ""])
+    reply = await api.ask("/api/v1/namespaces/n/pods/p/eviction", "POST", json={"kind": "Eviction"})
+    assert reply.json["asked"] == ["n", "p", "eviction"]

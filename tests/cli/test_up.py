@@ -1,0 +1,211 @@
+"""The whole `podvisor up` and `down`, with a node in the background: real processes, any user."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import (
+    Durable,
+    Finished,
+    Manifest,
+    Session,
+    one_way,
+    pod,
+    sh,
+)
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+GRACE = {"terminationGracePeriodSeconds": 3}
+LISTENS = "trap 'echo told; exit 0' TERM; echo hello; while :; do sleep 0.05; done"
+
+
+def server(name: str, **spec: object) -> Manifest:
+    return pod(name, sh("app", LISTENS), **{**GRACE, **spec})
+
+
+class Background:
+    """Commands about the project in one place."""
+
+    def __init__(self, node: Durable) -> None:
+        self.node, self.place = node, node.place
+
+    def start(self, *words: str, **options: Any) -> Session:
+        if words[0] == "up":
+            words = ("up", f"--isolation={self.place.way.isolation}", *words[1:])
+        return self.place.podvisor(*words, **options)
+
+    def run(self, *words: str, code: int = 0, keeps: bool = True) -> Finished:
+        return self.start(*words).wait(code, keeps=keeps, leaves=True)
+
+    def uid(self, name: str) -> str:
+        record = self.node.record(name)
+        return record.pod.metadata.uid if record else ""
+
+    @property
+    def pid(self) -> str:
+        return self.run("status", code=0).out.split("pid ")[1].split(" ")[0]
+
+
+@pytest.fixture
+def project(node: Durable) -> Iterator[Background]:
+    return Background(node)
+
+
+def test_up_starts_a_node_with_the_pods_and_down_ends_both(project: Background) -> None:
+    file = project.place.write("pod.json", server("web"))
+    up = project.run("up", "-d", file)
+    assert "node started" in up.err
+    assert "web     * Ready" in up.err
+    assert "web " in project.run("get", "pods").out
+    again = project.run("up", "-d", file)
+    assert "unchanged" in again.err
+    down = project.run("down", keeps=False)
+    assert down.out.splitlines() == ['pod "web" deleted', "node on .podvisor ended"]
+    gone = project.run("wait", "pod/web", "--for=delete", code=4)
+    assert f"cd {project.place.folder} && podvisor up -d --state-dir" in gone.err
+    with open(f"{project.node.state}/serve.log") as log:
+        assert "Traceback" not in log.read()
+
+
+@one_way
+def test_up_in_front_shows_lines_and_ctrl_c_ends_what_it_has_begun(project: Background) -> None:
+    file = project.place.write("pod.json", server("web"))
+    up = project.start("up", file)
+    up.until_logged("web/app | hello")
+    up.signal(signal.SIGINT)
+    ended = up.wait(130)
+    assert "web/app | told" in ended.out
+    assert "web     * stopping, grace 3 s" in ended.err
+    assert ended.err.index("exited with code 0") < ended.err.index("* deleted")
+
+
+@one_way
+def test_up_that_is_killed_leaves_its_pods_alone(project: Background) -> None:
+    file = project.place.write("pod.json", server("web"))
+    up = project.start("up", file)
+    up.until_logged("hello")
+    uid = project.uid("web")
+    up.kill()
+    assert "unchanged" in project.run("up", "-d", file).err
+    assert project.uid("web") == uid
+    project.run("down", keeps=False)
+
+
+@one_way
+def test_up_replaces_what_has_changed_or_ended_and_nothing_else(project: Background) -> None:
+    job = pod("job", sh("job", "exit 0"), restartPolicy="Never")
+    file = project.place.write(
+        "pods.json", {"kind": "List", "items": [server("a"), server("b"), job]}
+    )
+    project.run("up", "-d", file)
+    before = {name: project.uid(name) for name in ("a", "b", "job")}
+    changed = server("b", metadata={"labels": {"new": "yes"}})
+    project.place.write("pods.json", {"kind": "List", "items": [server("a"), changed, job]})
+    up = project.run("up", "-d", file)
+    assert "has changed: replacing it" in up.err
+    assert "has ended: running it again" in up.err
+    after = {name: project.uid(name) for name in before}
+    assert {name for name in before if before[name] != after[name]} == {"b", "job"}
+    project.run("down", keeps=False)
+
+
+@one_way
+def test_a_broken_manifest_starts_nothing(project: Background) -> None:
+    bad = server("bad")
+    bad["spec"]["containers"][0]["livenessProb"] = {}
+    project.place.write("deploy/good.json", server("good"))
+    project.place.write("deploy/bad.json", bad)
+    up = project.run("up", "-d", "deploy", code=3, keeps=False)
+    assert "livenessProb" in up.err
+    assert "nothing was started" in up.err
+    assert not os.path.exists(project.node.state)
+
+
+@one_way
+def test_up_says_what_does_not_come_up_and_leaves_it_there(project: Background) -> None:
+    probe = {"exec": {"command": ["true"]}, "initialDelaySeconds": 60}
+    crashing = pod("bad", sh("app", "exit 7", readinessProbe=probe))
+    file = project.place.write("pods.json", {"kind": "List", "items": [server("good"), crashing]})
+    up = project.run("up", "-d", file, code=1)
+    assert "does not come up: app is in CrashLoopBackOff" in up.err
+    assert "exited with code 7" in up.err
+    assert project.uid("bad")
+    project.run("down", keeps=False)
+
+
+@one_way
+def test_ups_at_once_start_one_node_and_each_pod_once(project: Background) -> None:
+    files = [project.place.write(f"{name}.json", server(name)) for name in ("a", "b")]
+    ups = [project.start("up", "-d", *which) for which in (files, files[:1], files[1:])]
+    ended = [up.wait(0, keeps=True, leaves=True) for up in ups]
+    assert sorted("node started" in up.err for up in ended) == [False, False, True]
+    assert sum(up.err.count("* created") for up in ended) == 2
+    project.run("down", files[0])
+    assert project.uid("b")
+    assert not project.uid("a")
+    project.run("down", keeps=False)
+
+
+@one_way
+def test_pods_of_files_that_serve_watches_are_left_alone(project: Background) -> None:
+    file = project.node.put("web.json", server("web"))
+    session = project.node.serve()
+    project.node.running(session, "web", "app")
+    assert "`serve` has a pod of that name" in project.run("up", "-d", file, code=2).err
+    uid = project.uid("web")
+    down = project.run("down")
+    assert f"pod web stays: `serve` has it from {file}" in down.err
+    assert project.uid("web") == uid
+    restarted = project.run("restart", "web")
+    assert restarted.out.splitlines() == ['pod "web" deleted', "pod/web ready"]
+    assert project.uid("web") not in ("", uid)
+    session.signal(signal.SIGTERM)
+    session.wait(143)
+
+
+@one_way
+def test_configuration_comes_with_the_pods(project: Background) -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+    web = pod("web", sh("app", "echo greeting=$GREETING; exec sleep 1000"), **GRACE)
+    source = {"configMapKeyRef": {"name": "settings", "key": "greeting"}}
+    web["spec"]["containers"][0]["env"] = [{"name": "GREETING", "valueFrom": source}]
+    items = [{**settings, "data": {"greeting": "hi"}}, web]
+    file = project.place.write("all.json", {"kind": "List", "items": items})
+    up = project.run("up", "-d", file)
+    assert "configmap/settings" in up.err
+    assert project.node.logged("web", "app") == ["greeting=hi"]
+    assert "unchanged" in project.run("up", "-d", file).err
+    project.run("down", file, keeps=False)
+
+
+@one_way
+def test_the_commands_that_change_what_runs(project: Background) -> None:
+    gated = server("web", readinessGates=[{"conditionType": "a.b/warm"}])
+    file = project.place.write("pod.json", gated)
+    project.run("up", "-d")
+    applied = project.run("apply", "-f", file)
+    assert applied.out == "pod/web created\n"
+    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=1s", code=1)
+    assert "timed out waiting for the condition on pods/web" in late.err
+    project.run("condition", "web", "a.b/warm=True")
+    met = project.run("wait", "pod/web", "--for=condition=Ready")
+    assert met.out == "pod/web condition met\n"
+    path = "jsonpath={.status.phase}=Running"
+    project.run("wait", "pod/web", f"--for={path}")
+    uid = project.uid("web")
+    project.place.write("pod.json", server("web"))
+    project.run("delete", "-f", file)
+    assert not project.uid("web")
+    project.run("apply", "-f", file)
+    restarted = project.run("restart", "web")
+    assert restarted.out.splitlines() == ['pod "web" deleted', "pod/web created", "pod/web ready"]
+    assert project.uid("web") not in ("", uid)
+    missing = project.run("delete", "pod", "nothing", code=1)
+    assert missing.err == 'Error from server (NotFound): pods "nothing" not found\n'
+    project.run("down", keeps=False)
