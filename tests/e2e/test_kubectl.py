@@ -152,8 +152,8 @@ def test_pods_are_shown_in_every_form(kubectl: Kubectl) -> None:
     assert kubectl("get", "pods", "-l", "tier notin (x)", "-o", "name").split() == ["pod/a"]
     chosen = ("--field-selector=status.phase=Running,metadata.name!=a", "-o", "name")
     assert kubectl("get", "pods", *chosen).split() == ["pod/b"]
-    sort = ("--sort-by=.metadata.creationTimestamp", "--no-headers")
-    assert [line.split()[0] for line in kubectl("get", "pods", *sort).splitlines()] == ["b", "a"]
+    sort = ("--sort-by=.metadata.labels.tier", "--no-headers")
+    assert [line.split()[0] for line in kubectl("get", "pods", *sort).splitlines()] == ["a", "b"]
     assert "tier=x" in kubectl("get", "pods", "--show-labels")
     columns = "-o=custom-columns=N:.metadata.name,C:.spec.containers[0].name"
     assert kubectl("get", "pods", columns).split() == ["N", "C", "a", "main", "b", "main"]
@@ -630,7 +630,8 @@ def test_a_deadline_may_be_added(kubectl: Kubectl) -> None:
     """E06"""
     applied(kubectl, pod("d"))
     kubectl("patch", "pod", "d", "-p", '{"spec":{"activeDeadlineSeconds":1}}')
-    wait_for(lambda: rows(kubectl("get", "pod", "d"))[0][2] == "DeadlineExceeded", "its end")
+    reason = ("get", "pod", "d", "-o", "jsonpath={.status.reason}")
+    wait_for(lambda: kubectl(*reason) == "DeadlineExceeded", "its end")
 
 
 def test_configuration_reaches_pods_when_it_comes(kubectl: Kubectl) -> None:
