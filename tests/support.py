@@ -163,7 +163,7 @@ def _readable_copy() -> str:
     os.chmod(folder, 0o755)
     shutil.copytree(ROOT / "supervisor", f"{folder}/supervisor")
     todo, seen = ["anyio", "msgspec", "PyYAML", "typer", "uvloop"], set()
-    todo += ["aiohttp", "grpcio", "grpcio-health-checking"]
+    todo += ["aiohttp", "cryptography", "grpcio", "grpcio-health-checking", "jsonpatch"]
     while todo:
         name = todo.pop()
         if name.lower() in seen:

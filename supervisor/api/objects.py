@@ -290,6 +290,9 @@ def _update_node(old: Json, new: Json) -> Iterator[Finding]:
     for name in ("podCIDR", "providerID"):
         if before.get(name) and before[name] != after.get(name):
             yield forbidden(("spec", name), "node updates may not change it")
+    if after.get("taints") and before.get("taints") != after["taints"]:
+        text = "are only noted: nothing is scheduled by them; cordoning keeps new pods away"
+        yield said(("spec", "taints"), text, Severity.WARNING)
 
 
 RULES: dict[str, Rules] = {

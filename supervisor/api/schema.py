@@ -72,6 +72,7 @@ class Field(Struct, frozen=True, kw_only=True):
     map_keys: tuple[str, ...] = ()
     key_defaults: dict[str, str] = {}  # of keys that an item may leave out
     atomic: bool = False  # an object or a map that has one owner as a whole
+    quantity: bool = False  # a scalar, or each value of a map: 1024Mi is stored as 1Gi
 
 
 class _Keys(Struct, frozen=True):
@@ -178,9 +179,10 @@ def _field(owner: type[v1.Model], name: str, annotation: str) -> Field:
     if collection == "list":
         return _list(owner, name, type_)
     if collection == "map" or inner == "Opaque":
-        return Field(shape="map", type=type_, atomic=(owner, name) in _ATOMIC_FIELDS)
+        atomic, quantity = (owner, name) in _ATOMIC_FIELDS, inner == "Quantity"
+        return Field(shape="map", type=type_, atomic=atomic, quantity=quantity)
     if type_ is None:
-        return Field(shape="scalar")
+        return Field(shape="scalar", quantity=inner == "Quantity")
     return Field(shape="object", type=type_, atomic=type_ in ATOMIC)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.api import schema
+from supervisor.api import quantity, schema
 from supervisor.apiserver.contract import ApiError, Cause, Json, Resource, bad_request
 from supervisor.apiserver.patch import arranged, bounded, child, identity, item, root
 
@@ -188,10 +188,7 @@ def track(
 
 def unchanged(before: Json, after: Json) -> bool:
     """Whether a write changes nothing but when somebody has set a field, and need not be one."""
-    old, new = _metadata(before), _metadata(after)
-    return _bare(before) == _bare(after) and _timeless(old.get("managedFields")) == _timeless(
-        new.get("managedFields")
-    )
+    return _bare(before) == _bare(after) and _timeless(before) == _timeless(after)
 
 
 def _check_manager(manager: str) -> None:
@@ -306,7 +303,17 @@ def _add_leaves(
                     into[*at, key] = _ITEM
                     _add_leaves(each, item(field), (*at, key), into, strict)
                 return
-    into[at] = value
+    into[at] = _canonical(value) if field is not None and field.quantity else value
+
+
+def _canonical(value: Any) -> Any:
+    """A quantity as it is stored, whichever way it is written."""
+    if isinstance(value, (str, int, float)):
+        try:
+            return str(quantity.parse(str(value)))
+        except ValueError:  # it is refused later
+            pass
+    return value
 
 
 def _is_atomic(field: schema.Field | None) -> bool:
@@ -470,14 +477,9 @@ def _bare(object: Json) -> Json:
     }
 
 
-def _timeless(entries: Any) -> Any:
-    if not isinstance(entries, list):
-        return []
-    return [
-        {name: value for name, value in each.items() if name != "time"}
-        for each in entries
-        if isinstance(each, dict)
-    ]
+def _timeless(object: Json) -> set[Entry]:
+    """Its entries, whose order follows from their times."""
+    return {replace(entry, time="") for entry in _entries(object)}
 
 
 def _entries(object: Json) -> list[Entry]:

@@ -299,7 +299,7 @@ def _certificates() -> tuple[bytes, bytes, bytes]:
     def named(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    now = dt.datetime.now(dt.UTC)
+    now = dt.datetime.fromtimestamp(time.time(), dt.UTC)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     # Two nodes have two: a name that clients cannot mix up.
     number = x509.random_serial_number()

@@ -138,10 +138,9 @@ class Cluster:
         if entry is None and (name in PROTECTED or self._cache.list("pods", name)):
             # Pods of files ask for no namespace.
             await self._keep_namespace(name)
-        elif entry is not None and "deletionTimestamp" in entry.object["metadata"]:
+        elif entry is None or "deletionTimestamp" in entry.object["metadata"]:
+            # Where there is none, something was on its way into it while it went.
             await self._empty(name)
-            return
-        elif entry is None:
             return
         await self._keep("serviceaccounts", name, _named("default"))
         ca = _named(ROOT_CA) | {"data": {"ca.crt": self._authority}}

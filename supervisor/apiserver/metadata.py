@@ -124,6 +124,13 @@ def carried_over(old: Json, new: Json) -> Json:
     return new | {"metadata": meta}
 
 
+def only(old: Json, new: Json, field: str) -> Json:
+    """The old object with one field of the new one, and with who has set what."""
+    managed = new["metadata"].get("managedFields")
+    meta = old["metadata"] if managed is None else old["metadata"] | {"managedFields": managed}
+    return old | {"metadata": meta, field: new.get(field) or {}}
+
+
 def noted(
     old: Json | None,
     new: Json,

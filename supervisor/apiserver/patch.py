@@ -155,6 +155,8 @@ def child(of: schema.Field | None, name: str) -> schema.Field | None:
 
 def item(of: schema.Field) -> schema.Field | None:
     """An item of a list or a value of a map."""
+    if of.quantity:
+        return schema.Field(shape="scalar", quantity=True)
     return schema.Field(shape="object", type=of.type) if of.type is not None else None
 
 

@@ -64,7 +64,12 @@ class PodStorage:
             return Answer(object=self._imagined(judged), created=True, warnings=warnings)
         worker = self._pods.run(judged)
         uid = worker.pod.metadata.uid
-        await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
+        try:
+            await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
+        except ApiError:
+            # Who was told that it is not there must not find it once there is room again.
+            self._node.delete(worker, kill=True)
+            raise
         entry = self._cache.get("pods", namespace, name)
         made = entry.object if entry is not None else codec.to_plain(worker.pod)
         return Answer(object=made, created=True, warnings=warnings)
@@ -101,7 +106,9 @@ class PodStorage:
         )
         spec = replace(judged.spec, **_account(judged.spec))
         stamp = rfc3339(self._node.clock.now())
-        plain = codec.to_plain(replace(judged, metadata=meta, spec=spec))
+        # What is added here is nobody's: who applies a pod later and does not name it cannot be
+        # taken to want it gone.
+        plain = codec.to_plain(replace(judged, metadata=meta))
         noted = metadata.noted(None, plain, resource, options, stamp)
         managed = tuple(noted["metadata"].get("managedFields") or ())
         return replace(
@@ -138,24 +145,23 @@ class PodStorage:
         """Of the pod itself, or of its ephemeral containers and nothing else."""
         old = entry.object
         if subresource:
-            asked = (wanted.get("spec") or {}).get("ephemeralContainers") or []
-            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked}}
-        wanted = metadata.carried_over(old, wanted) | {"status": old.get("status") or {}}
-        pod, warnings = reading.typed(v1.Pod, wanted, options.validation)
+            spec = wanted.get("spec")
+            asked = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
+            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
+        wanted = metadata.carried_over(old, _placed(old, wanted))
+        wanted = wanted | {"status": old.get("status") or {}}
+        read, warnings = reading.typed(v1.Pod, wanted, options.validation)
         known, _ = reading.typed(v1.Pod, old, "Ignore")
-        pod = replace(
-            validation.with_defaults(pod),
-            metadata=pod.metadata,
-            spec=replace(validation.with_defaults(pod).spec, node_name=pod.spec.node_name),
-            status=known.status,
-        )
-        findings = (
-            validation.check_ephemeral_update(known, pod)
-            if subresource
-            else validation.check_update(known, pod)
-        )
+        pod = replace(read, spec=validation.with_defaults(read).spec)
+        if subresource:
+            findings = validation.check_ephemeral_update(known, pod)
+        else:
+            findings = validation.check_update(known, pod)
+            if not findings and pod.spec != known.spec:
+                findings = self._pods.admit(pod)
         if metadata.errors(findings):
             raise metadata.invalid(resource, entry.name, findings)
+        warnings += metadata.warnings(findings)
         stamp = rfc3339(self._node.clock.now())
         new = codec.to_plain(pod)
         new = metadata.noted(old, new, resource, options, stamp, subresource)
@@ -192,31 +198,32 @@ class PodStorage:
         asked, warnings = reading.typed(v1.Pod, body, options.validation)
         answer = codec.to_plain(asked)
         known = _conditions(entry)
-        new: list[v1.PodCondition] = []
+        new: dict[str, v1.PodCondition] = {}  # of a type that is there twice the last one counts
         for index, condition in enumerate(asked.status.conditions):
             if condition.status not in _STATUSES:
                 path = ("status", "conditions", index, "status")
                 wrong = not_supported(path, condition.status, _STATUSES)
                 raise metadata.invalid(resource, entry.name, [wrong])
+            new.pop(condition.type, None)
             if known.get(condition.type) == _says(condition):
                 continue
             name = reasons.CONDITION_ALIASES.get(condition.type, condition.type)
             if name in reasons.OWN_CONDITIONS:
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
             else:
-                new.append(condition)
+                new[condition.type] = condition
         worker = self._worker(entry)
         if options.dry_run or worker is None or not new:
             return Answer(object=answer, warnings=warnings)
         at = self._node.clock.now()
-        for condition in new:
+        for condition in new.values():
             worker = self._node.tell(worker, _condition_set(condition, at))
 
         def is_so(now: Entry | None) -> bool:
             if now is None or now.uid != entry.uid:
                 return True
             there = _conditions(now)
-            return all(there.get(condition.type) == _says(condition) for condition in new)
+            return all(there.get(type) == _says(condition) for type, condition in new.items())
 
         await self._until(resource, entry.namespace, entry.name, is_so)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry
@@ -291,8 +298,8 @@ class PodStorage:
             raise ApiError(
                 504,
                 "Timeout",
-                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s and goes '
-                "on trying: is there room on its disk?",
+                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s: is there '
+                "room on its disk?",
                 name=name,
                 kind=resource.plural,
             )
@@ -316,6 +323,16 @@ def _of_clients(pod: Json) -> list[Any]:
     """What of the metadata clients have a say in."""
     names = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
     return [pod["metadata"].get(name) for name in names]
+
+
+def _placed(old: Json, wanted: Json) -> Json:
+    """A manifest that is put in place of a pod names neither its node nor its account."""
+    spec = wanted.get("spec")
+    if not isinstance(spec, dict):
+        return wanted
+    names = ("nodeName", "serviceAccount", "serviceAccountName")
+    known = {name: old["spec"][name] for name in names if name in old["spec"]}
+    return wanted | {"spec": known | spec}
 
 
 _Said = tuple[str, str, str]  # status, reason and message

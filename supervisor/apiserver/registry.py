@@ -181,7 +181,7 @@ class ObjectRegistry:
     ) -> Answer:
         rules, old = objects.RULES[resource.kind], entry.object
         if subresource == "status":
-            wanted = old | {"status": wanted.get("status") or {}}
+            wanted = metadata.only(old, wanted, "status")
         elif rules.has_status:
             wanted = wanted | {"status": old.get("status") or {}}
         wanted = wanted | {name: old[name] for name in rules.owned}

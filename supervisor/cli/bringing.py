@@ -72,6 +72,8 @@ _STUCK = frozenset(
 # Reasons of events that the lines about containers tell already.
 _TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
 _DRAIN = 2.0  # seconds that the end of a container waits for the last lines of its log
+_REPLACED = 1.0  # seconds after its end in which a pod may come again (`podvisor restart`)
+_GOING = 1.0  # seconds in which a node that ends watches stops listening
 _LAST_RESORT = 3.0  # seconds that a kill is waited for
 
 
@@ -90,8 +92,9 @@ class _Pod:
         self.label = label
         self.body = _body(home)
         self.uid = ""  # of the one that is followed; empty: there is none yet, or none any more
+        self.past = ""  # uid of the one that is gone
         self.awaited = ""  # uid of another one that must be gone before
-        self.gone = False  # the one that was followed
+        self.gone = 0.0  # when the one that was followed went, of the monotonic clock
         self.known: v1.Pod | None = None
         self.began = False  # whether it was there when we came: then its log is shown from now on
         self.unhealthy: set[str] = set()  # what was said
@@ -106,8 +109,9 @@ class _Pod:
     @property
     def is_over(self) -> bool:
         if self.known is None or not self.uid:
-            return self.gone
-        return self.known.status.phase in reasons.TERMINAL_PHASES
+            return bool(self.gone) and time.monotonic() >= self.gone + _REPLACED
+        ended = self.known.status.phase in reasons.TERMINAL_PHASES
+        return ended and not self.known.metadata.deletion_timestamp
 
     @property
     def is_up(self) -> bool:
@@ -201,7 +205,6 @@ class Session:
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
         self._leaves = False  # the pods to themselves
         self._give_up = 0.0  # when nothing more is waited for
-        self._drained: set[Instance] = set()
 
     def run(self) -> int:
         """Return the exit code. Raises ManifestError, NodeError, StatusError, PodTimeout."""
@@ -362,6 +365,8 @@ class Session:
                     for received in self._signals.take():
                         self._signalled(received)
                 case Failed(error=error):
+                    if not any(pod.uid or pod.awaited for pod in self._pods.values()):
+                        return  # who has ended the pods has ended the node, too
                     raise self._lost(error)
             for pod in self._pods.values():
                 self._tell(pod)
@@ -370,13 +375,21 @@ class Session:
                 waited = ", ".join(p.label for p in self._pods.values() if not p.is_up)
                 raise PodTimeout(f"not ready after {limit:.0f} s, and still coming up: {waited}")
 
-    def _lost(self, error: Exception) -> NodeError:
-        if isinstance(error, NodeError):
-            return NodeError(f"the node has ended, its containers run on: {error}")
-        raise error
+    def _lost(self, error: Exception) -> Exception:
+        """What is to be said of it."""
+        end = time.monotonic() + _GOING
+        while isinstance(error, NodeError) and time.monotonic() < end:
+            try:
+                self._client.connect().close()
+            except NodeError as why:
+                return NodeError(f"the node is gone, and its pods may run on: {why}")
+            time.sleep(0.05)
+        return error
 
     def _wake_at(self, end: float | None) -> float | None:
         times = [until for pod in self._pods.values() for _, until in list(pod.pending)[:1]]
+        back = [pod.gone + _REPLACED for pod in self._pods.values() if pod.gone]
+        times += [each for each in back if each > time.monotonic()]
         times += [end] if end is not None else []
         times += [self._give_up] if self._give_up else []
         return min(times, default=None)
@@ -405,6 +418,9 @@ class Session:
             if not self._asked:
                 self._create(pod)
             return
+        if pod.gone and not gone and meta["uid"] != pod.past:
+            # Somebody has replaced it: that one is followed from now on.
+            pod.uid, pod.known, pod.gone, pod.began = meta["uid"], None, 0.0, False
         if meta["uid"] != pod.uid:
             return
         before, after = pod.known, convert(object)
@@ -422,7 +438,7 @@ class Session:
         pod.known = after
         if gone:
             pod.pending.append((narration.Line(text="deleted"), time.monotonic() + _DRAIN))
-            pod.uid, pod.gone = "", True
+            pod.uid, pod.past, pod.gone = "", pod.uid, time.monotonic()
 
     def _open(
         self,

@@ -190,14 +190,12 @@ class _Log:
 
 def _follow(logs: list[_Log]) -> None:
     """All of them at once, until each has ended; then raise what one of them could not do."""
-    one_at_a_time = threading.Lock()
     failed: list[PodvisorError | OSError] = []
 
     def run(log: _Log) -> None:
         try:
             for line in log.lines():
-                with one_at_a_time:
-                    _write(line)
+                _write(line)
         except (PodvisorError, OSError) as error:
             failed.append(error)
 
@@ -213,6 +211,7 @@ def _follow(logs: list[_Log]) -> None:
 
 
 def _write(data: bytes) -> None:
-    """At once: whoever reads it sees what the container has just written."""
+    """At once: whoever reads it sees what the container has just written. As a whole: a buffered
+    file takes from one thread at a time."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

@@ -2,7 +2,7 @@
 
 It reads the database and asks nobody. What was stored of pods that had not ended is not the truth
 any more: their containers may run on under a launcher, or not. So their phase is Unknown, which no
-node ever writes, and nothing of them is ready. All else is as the node has left it.
+node ever writes, and nothing of them is ready; nor is the node. All else is as it was left.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Stored:
             body = {**each.body}
             body["metadata"] = body["metadata"] | {"resourceVersion": str(each.resource_version)}
             self._objects.setdefault(each.resource, []).append(body)
+        for node in self._objects.get("nodes", ()):
+            _doubt(node["status"])
         for objects in self._objects.values():
             objects.sort(key=_name)
 
@@ -119,15 +121,10 @@ class Stored:
     def log(self, namespace: str, name: str, query: Mapping[str, object] | None = None) -> _Log:
         """Nobody writes any more that we know of, so nothing is followed."""
         pod = self.get(PODS, namespace, name)
-        asks = [
-            (key, value)
-            for key, value in (query or {}).items()
-            if key != "follow" and value is not None and value is not False and value != ""
-        ]
         given = {
             key: "true" if value is True else str(value)
-            for key, value in asks
-            if value not in (None, False, "")
+            for key, value in (query or {}).items()
+            if key != "follow" and value is not None and value is not False and value != ""
         }
         try:
             asked = logs.options(Query(given, {}), name)
@@ -214,7 +211,11 @@ def _unsure(pod: Json) -> Json:
     for group in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         for each in status.get(group, ()):
             each["ready"] = False
+    _doubt(status)
+    return pod
+
+
+def _doubt(status: Json) -> None:
     for condition in status.get("conditions", ()):
         if condition["type"] in (reasons.READY, reasons.CONTAINERS_READY):
             condition["status"] = reasons.UNKNOWN
-    return pod

@@ -54,9 +54,9 @@ class Lines(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """The node cannot be asked any more."""
+    """The node cannot be asked any more, or this is a bug of ours."""
 
-    error: PodvisorError
+    error: Exception
 
 
 class Signalled(Struct, frozen=True):
@@ -72,7 +72,6 @@ class Watching:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._news: queue.Queue[News] = queue.Queue(_MOST)
-        self._threads: list[threading.Thread] = []
 
     def take(self, until: float | None) -> News | None:
         """The next one, or None when `until` (of the monotonic clock) has come."""
@@ -118,14 +117,19 @@ class Watching:
 
     def events(self, namespace: str) -> None:
         """Those from now on."""
-        since = self._client.list(EVENTS, namespace)["metadata"]["resourceVersion"]
+
+        def now() -> str:
+            listed = self._client.list(EVENTS, namespace, query={"limit": 1})
+            return str(listed["metadata"]["resourceVersion"])
+
+        begin = now()
 
         def watch() -> None:
-            version = since
+            version = begin
             while True:
                 for _, event in self._changes(EVENTS, namespace, version):
                     self._news.put(EventTold(event))
-                version = self._client.list(EVENTS, namespace)["metadata"]["resourceVersion"]
+                version = now()
 
         self._start(watch)
 
@@ -177,7 +181,7 @@ class Watching:
         def run() -> None:
             try:
                 work()
-            except PodvisorError as error:
+            except Exception as error:  # whoever takes it raises it
                 self._news.put(Failed(error))
 
         thread = threading.Thread(target=run, daemon=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from typing import Protocol, Self
 
 from msgspec import Struct
 
@@ -158,6 +158,42 @@ class ExecResult(Struct, frozen=True):
     output: bytes  # stdout, then stderr, together at most the limit asked for
 
 
+class ExecSession(Protocol):
+    """A program that runs in a container, and our ends of its streams.
+
+    An async context manager: leaving it kills the program and all that it has started, if it has
+    not ended by itself, and closes the descriptors, which nobody may be waiting for by then. What
+    a program that ended by itself has left behind goes on. The descriptors do not block.
+
+    With a terminal `stdout` is its master, for reading and writing, and reading says EIO where a
+    pipe ends; `stdin` is then a duplicate of it, if it was asked for.
+    """
+
+    stdin: int  # what the program reads is written here; -1: it reads /dev/null
+    stdout: int  # what the program writes is read here; -1: it writes to /dev/null
+    stderr: int  # as stdout; -1 with a terminal, too
+
+    async def wait(self) -> int:
+        """The exit code; death by signal n is 128+n.
+
+        What it wrote last is still to be read then, up to the end if nobody that it has left
+        behind holds the other end. Raises ExecInterruptedError, NodeError.
+        """
+        ...
+
+    def close_stdin(self) -> None:
+        """The program finds the end of its input; at a terminal it does not. Twice is harmless."""
+        ...
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Set the size of the terminal. Without one it does nothing."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
 class Runtime(Protocol):
     """What the kubelet shell asks of a runtime. Methods raise OSError where the machine refuses."""
 
@@ -238,6 +274,24 @@ class Runtime(Protocol):
         with the key of one that is there waits for that one and runs nothing. `limit` is then that
         of the call which ran it. Raises ExecInterruptedError when whoever ran it has died; with
         `resume` also when there is none with this key: then nothing is run at all.
+        """
+        ...
+
+    async def open_exec(
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> ExecSession:
+        """Run a program in a running instance, as `exec` without a key does, and talk to it.
+
+        It has no limits of time or output. `tty`: its streams are a terminal, of which it is the
+        session's leader, and what is not asked for is only not ours. Returns when the program
+        executes; raises ExecError when it cannot.
         """
         ...
 

@@ -60,6 +60,7 @@ from supervisor.runtime.cri import (
     ExecError,
     ExecInterruptedError,
     ExecResult,
+    ExecSession,
     Exit,
     Found,
     Isolation,
@@ -83,7 +84,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py
 # Imported, not run as a script: only imports are cached as byte code, and compiling that file
 # takes longer than all else the launcher does at its start.
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher.main(sys.argv[1:])"
-_PROTOCOL = 4
+_PROTOCOL = 5
 _SOCKET = "launcher.sock"
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
@@ -599,9 +600,10 @@ class _Sandbox:
 class _Exec:
     """A program that runs in a container, until it is known what came of it."""
 
-    def __init__(self, limit: int, ended: Event, out: int, err: int) -> None:
+    def __init__(self, limit: int, begun: Event, ended: Event, outputs: Sequence[int]) -> None:
         self.limit, self.ended = limit, ended
-        self.kept = {out: bytearray(), err: bytearray()}  # the beginning of each output, in order
+        self.begun = begun  # of a session: it executes, or has ended
+        self.kept = {fd: bytearray() for fd in outputs}  # the beginning of each, in order
         # Exit code, (stage, errno, detail) of what failed, or None: it was killed.
         self.answer: int | tuple[str, int, bytes] | None = None
         self.error: Exception | None = None
@@ -1375,15 +1377,54 @@ class ProcessRuntime:
         finally:
             if not run.ended.is_set():
                 stopped = True
-                minder.leaving = True
-                minder.channel.shutdown(_socket.SHUT_WR)
-                with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
-                    await run.ended.wait()
-                self._dismiss(minder)
+                await self._stop(minder, run)
         if run.error is not None:
             raise run.error
         output = b"".join(run.kept.values())[:limit]
         return _exec_result(id, instance.spec, argv, run.answer, stopped, output)
+
+    async def open_exec(
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> ExecSession:
+        if self._lost is not None:
+            raise self._lost
+        spec = self._running(id, argv).spec
+        session = _Session(self, spec, argv)
+        theirs: list[int] = []
+        try:
+            try:
+                if tty:
+                    theirs = session.open_terminal(stdin=stdin)
+                else:
+                    theirs = session.open_pipes(stdin=stdin, stdout=stdout, stderr=stderr)
+                session.begin(theirs)
+            except OSError as error:
+                text = f"cannot run a program in the container: {error}"
+                raise ExecError(text) from error
+            finally:
+                _close(*theirs)
+            await session.begun()
+        except BaseException:
+            await session.__aexit__()
+            raise
+        return session
+
+    async def _stop(self, minder: _Minder, run: _Exec) -> None:
+        """End a program and all that it has started."""
+        import anyio
+
+        minder.leaving = True
+        minder.channel.shutdown(_socket.SHUT_WR)
+        with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
+            await run.ended.wait()
+        self._dismiss(minder)
 
     def _running(self, id: ContainerId, argv: tuple[str, ...]) -> _Instance:
         instance = self._instances.get(id)
@@ -1575,31 +1616,51 @@ class ProcessRuntime:
         env: tuple[tuple[str, str], ...],
         limit: int,
     ) -> tuple[_Minder, _Exec]:
-        import anyio
-
         readers: list[int] = []
         rights: list[int] = []
-        request, memfd = self._exec_request(argv, env)
         try:
             for _ in range(2):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
                 readers.append(reader)
                 rights.append(writer)
                 os.set_blocking(reader, False)
-                if spec.uid is not None or spec.gid is not None:
-                    _give(writer, spec)
-            everything = rights if memfd < 0 else [*rights, memfd]
-            packet = marshal.dumps((request, False), 2)
-            minder = self._hand_over(spec.id, packet, array.array("i", everything))
-        except OSError as error:
+                _give(writer, spec)
+            minder, run = self._begin(spec, argv, env, rights, readers, limit)
+        except (OSError, ExecError) as error:
             _close(*readers)
+            if isinstance(error, ExecError):
+                raise
             raise ExecError(f"cannot run a program in the container: {error}") from error
         finally:
-            _close(*rights, memfd)
-        run = minder.run = _Exec(limit, anyio.Event(), *readers)
+            _close(*rights)
         for reader in readers:
             self._outputs[reader] = run
             self._poll.register(reader, select.EPOLLIN)
+        return minder, run
+
+    def _begin(
+        self,
+        spec: LaunchSpec,
+        argv: tuple[str, ...],
+        env: tuple[tuple[str, str], ...],
+        streams: Sequence[int],
+        outputs: Sequence[int] = (),
+        limit: int = 0,
+    ) -> tuple[_Minder, _Exec]:
+        """Have a minder run it with these streams, as the launcher's story counts them.
+
+        Of `outputs` we keep what comes, up to the limit. Raises OSError, ExecError.
+        """
+        import anyio
+
+        request, memfd = self._exec_request(argv, env)
+        try:
+            rights = [*streams, *([] if memfd < 0 else [memfd])]
+            packet = marshal.dumps((request, len(streams), False), 2)
+            minder = self._hand_over(spec.id, packet, array.array("i", rights))
+        finally:
+            _close(memfd)
+        run = minder.run = _Exec(limit, anyio.Event(), anyio.Event(), outputs)
         return minder, run
 
     def _hand_over(self, id: ContainerId, packet: bytes, rights: array.array[int]) -> _Minder:
@@ -1864,6 +1925,8 @@ class ProcessRuntime:
         match marshal.loads(packet):  # noqa: S302
             case "ready":
                 minder.ready = True
+            case "running" if run is not None:
+                run.begun.set()
             case "idle" if run is None:
                 self._dismiss(minder)
             case (code, stays) if run is not None:
@@ -1900,6 +1963,7 @@ class ProcessRuntime:
                 pass
             self._unwatch(fd)
             os.close(fd)
+        run.begun.set()
         run.ended.set()
 
     def _take_output(self, run: _Exec, fd: int) -> bool:
@@ -1935,6 +1999,92 @@ class ProcessRuntime:
         self._wake.set()
 
 
+class _Session:
+    """cri.ExecSession: the streams are ours, the program is a minder's."""
+
+    def __init__(self, runtime: ProcessRuntime, spec: LaunchSpec, argv: tuple[str, ...]) -> None:
+        self._runtime, self._spec, self._argv = runtime, spec, argv
+        self._minder: _Minder | None = None
+        self._run: _Exec | None = None
+        self._has_terminal = False
+        self.stdin = self.stdout = self.stderr = -1
+
+    def open_pipes(self, *, stdin: bool, stdout: bool, stderr: bool) -> list[int]:
+        """Make our ends; returns the program's. Raises OSError, and leaves what was made to us."""
+        theirs: list[int] = []
+        try:
+            for name, wanted in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+                if not wanted:
+                    theirs.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+                    continue
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                ours, far = (writer, reader) if name == "stdin" else (reader, writer)
+                setattr(self, name, ours)
+                theirs.append(far)
+                os.set_blocking(ours, False)
+                _give(far, self._spec)
+        except OSError:
+            _close(*theirs)
+            raise
+        return theirs
+
+    def open_terminal(self, *, stdin: bool) -> list[int]:
+        """As open_pipes."""
+        self._has_terminal = True
+        self.stdout, slave = os.openpty()
+        try:
+            os.set_blocking(self.stdout, False)
+            _give(slave, self._spec)
+            if stdin:
+                self.stdin = fcntl.fcntl(self.stdout, fcntl.F_DUPFD_CLOEXEC, 3)
+        except OSError:
+            _close(slave)
+            raise
+        return [slave]
+
+    def begin(self, streams: Sequence[int]) -> None:
+        runtime = self._runtime
+        self._minder, self._run = runtime._begin(self._spec, self._argv, (), streams)  # noqa: SLF001
+
+    async def begun(self) -> None:
+        assert self._run is not None
+        await self._run.begun.wait()
+        if self._run.error is not None or isinstance(self._run.answer, tuple):
+            await self.wait()  # says why
+
+    async def wait(self) -> int:
+        assert self._run is not None
+        run = self._run
+        await run.ended.wait()
+        if run.error is not None:
+            raise run.error
+        result = _exec_result(self._spec.id, self._spec, self._argv, run.answer, False, b"")
+        assert result.exit_code is not None
+        return result.exit_code
+
+    def close_stdin(self) -> None:
+        fd, self.stdin = self.stdin, -1
+        _close(fd)
+
+    def resize(self, columns: int, rows: int) -> None:
+        import termios
+
+        if self._has_terminal and self.stdout >= 0:
+            termios.tcsetwinsize(self.stdout, (rows, columns))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            if self._run is not None and not self._run.ended.is_set():
+                assert self._minder is not None
+                await self._runtime._stop(self._minder, self._run)  # noqa: SLF001
+        finally:
+            _close(self.stdin, self.stdout, self.stderr)
+            self.stdin = self.stdout = self.stderr = -1
+
+
 async def _remove_tree(path: str) -> None:
     """In a thread: it may hold many files."""
     import anyio
@@ -1964,6 +2114,8 @@ def _close(*fds: int) -> None:
 
 def _give(pipe: int, spec: LaunchSpec) -> None:
     """To the container's user, who could not open it again as /proc/self/fd/1 otherwise."""
+    if spec.uid is None and spec.gid is None:
+        return
     uid, gid = (-1 if id is None else id for id in (spec.uid, spec.gid))
     try:
         os.fchown(pipe, uid, gid)

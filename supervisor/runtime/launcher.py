@@ -42,11 +42,12 @@ not ended, and then ``("listed", None)``; who comes while another supervisor is 
 ``("refused", pid)``.
 
 The supervisor talks to a minder directly, through the socket that came with "mind"; in the case of
-"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, and
-whether a lock comes last that it is to hold, with the write ends of two pipes (stdout, stderr) and
-these; the end of the socket ends it and the program. From it:
-``"ready"``, ``(exit code, whether it stays)``, ``(stage, errno, detail)`` of what failed,
-``"idle"`` when nothing was asked for a while.
+"exec" we do. To it: a request (argv, additional env), or None when it travels in a memfd, how many
+of the program's streams come first (2: stdout, stderr; 3: stdin too, before them; 1: a terminal for
+all), and whether a lock comes last that it is to hold; with these descriptors. The end of the
+socket ends it and the program. From it: ``"ready"``, ``"running"`` once a program that was given
+its stdin or a terminal executes, ``(exit code, whether it stays)``, ``(stage, errno, detail)`` of
+what failed, ``"idle"`` when nothing was asked for a while.
 """
 
 import _ctypes
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-VERSION = 4
+VERSION = 5
 PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
 MODES = (PIDNS, ROOTLESS, GROUP)
 
@@ -1337,20 +1338,22 @@ class Minder:
         if not packet:
             return False
         try:
-            if truncated or len(fds) < 2:
+            request, count, has_lock = marshal.loads(packet)
+            if truncated or len(fds) < count + (request is None) + has_lock:
                 raise CannotStartError("fork", errno.EMFILE)
-            request, has_lock = marshal.loads(packet)
             if has_lock:
                 self.lock = fds.pop()  # let go by our end: then nothing of the program is left
-            argv, extra = request or marshal.loads(read_all(fds[2]))
-            self.program = self.spawn(argv, extra, *fds[:2])
+            argv, extra = request or marshal.loads(read_all(fds[count]))
+            self.program = self.spawn(argv, extra, fds[:count])
+            if count != 2:
+                self.channel.send("running")
         except Exception as error:
             report(self.channel.fd, "exec", error)
         close(*fds)
         return True
 
     def spawn(
-        self, argv: "list[bytes]", extra: "list[tuple[bytes, bytes]]", out: int, err: int
+        self, argv: "list[bytes]", extra: "list[tuple[bytes, bytes]]", streams: "list[int]"
     ) -> int:
         order, env, words = self.order, self.env, self.words
         if extra:
@@ -1361,25 +1364,34 @@ class Minder:
         except OSError as error:
             raise CannotStartError("cwd", error.errno or 0) from None
         path = look_up(argv[0], env.get(b"PATH", DEFAULT_PATH))
+        stdin, out, err = streams * 3 if len(streams) == 1 else [-1, *streams][-3:]
         failed, failed_write = posix.pipe2(posix.O_CLOEXEC)
         try:
             # What `subprocess` is made of. posix_spawn would leave two signals of glibc ignored.
             pid = _posixsubprocess.fork_exec(
                 argv, [path], False, (failed_write,), None, words,  # type: ignore[arg-type]
-                -1, -1, -1, out, -1, err, failed, failed_write,
-                True, True, -1, None, None, None, -1, None, *ALLOW_VFORK,  # type: ignore[arg-type]
+                stdin, -1, -1, out, -1, err, failed, failed_write,
+                True, True, -1, None, None, None, -1,
+                take_terminal if len(streams) == 1 else None, *ALLOW_VFORK,  # type: ignore[arg-type]
             )  # fmt: skip
         except OSError as error:
             posix.close(failed)
             raise CannotStartError("fork", error.errno or 0) from None
         finally:
             posix.close(failed_write)
-        said = posix.read(failed, 4096)  # b"OSError:<errno in hex>:", or the end
+        said = b""  # b"OSError:<errno in hex>:", written bit by bit
+        while part := posix.read(failed, 4096):
+            said += part
         posix.close(failed)
         if said:
             posix.waitpid(pid, 0)
             raise cannot_execute(int(said.split(b":")[1], 16), path, argv, env)
         return pid
+
+
+def take_terminal() -> None:
+    """In a program's own session, before it is executed."""
+    fcntl.ioctl(0, TIOCSCTTY, 0)
 
 
 ALLOW_VFORK = (True,) if sys.version_info < (3, 14) else ()  # later always
@@ -2600,7 +2612,7 @@ class Launcher:
             )
             kept.channel = Channel(ours.detach())
             ends = [*writers, *kept.given, *([lock] if lock >= 0 else [])]
-            kept.channel.send((kept.request, lock >= 0), *ends)
+            kept.channel.send((kept.request, 2, lock >= 0), *ends)
             if kept.channel.queue:
                 raise OSError(errno.ETOOMANYREFS, "")
             close(lock, *writers)

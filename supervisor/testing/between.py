@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
     ExecResult,
+    ExecSession,
     Found,
     Isolation,
     LaunchSpec,
@@ -66,6 +67,20 @@ class Between(Runtime):
     ) -> ExecResult:
         return await self.inner.exec(
             id, argv, timeout=timeout, limit=limit, env=env, key=key, resume=resume
+        )
+
+    async def open_exec(
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> ExecSession:
+        return await self.inner.open_exec(
+            id, argv, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty
         )
 
     @property

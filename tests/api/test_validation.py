@@ -74,7 +74,10 @@ def warnings(data: object) -> list[str]:
         ),
         pytest.param(
             pod(metadata={"generateName": "web-"}),
-            ["metadata.generateName is refused: names are made by an API server: give the pod a name"],
+            [
+                "metadata.generateName is refused: names are made by an API server: give the pod a "
+                "name"
+            ],
             id="names are made by an API server",
         ),
         pytest.param(

@@ -303,6 +303,17 @@ def test_a_list_that_is_replaced_and_a_field_that_becomes_another_are_conflicts(
     assert refusal(live, pod(x=1)).message.endswith(": .x.y")
 
 
+def test_a_quantity_is_the_same_however_it_is_written() -> None:
+    def limited(memory: Any, cpu: Any) -> Json:
+        return pod({**A, "resources": {"limits": {"memory": memory, "cpu": cpu}}})
+
+    live = updated(None, limited("1Gi", "1"), "kubectl-create")
+    assert applied(live, limited("1024Mi", 1))
+    assert applied(live, limited("1Gi", "1000m"))
+    assert refusal(live, limited("1G", "1")).message.endswith(".resources.limits.memory")
+    assert refusal(live, limited("1Gi", "x")).message.endswith(".resources.limits.cpu")
+
+
 def test_one_is_not_the_same_as_true() -> None:
     live = applied(None, pod({**A, "x": 1}), "m1")
     assert ".x" in refusal(live, pod({**A, "x": True})).message
@@ -445,6 +456,9 @@ def test_only_a_change_of_times_is_no_change() -> None:
     live = updated(None, pod(A))
     assert unchanged(live, updated(None, pod(A), now=LATER))
     assert not unchanged(live, updated(None, pod(B)))
+    both = applied(applied(None, pod(A), "m1"), pod(labels={"x": ""}), "m2", now=LATER)
+    reverse = applied(applied(None, pod(labels={"x": ""}), "m2"), pod(A), "m1", now=LATER)
+    assert unchanged(both, reverse)
     assert not unchanged(live, updated(None, pod(A), "other"))
 
 

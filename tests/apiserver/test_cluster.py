@@ -127,6 +127,17 @@ async def test_a_namespace_takes_with_it_what_is_in_it(fake_clock: Clock) -> Non
         assert left == []
 
 
+async def test_what_comes_into_a_namespace_that_has_gone_goes_as_well(fake_clock: Clock) -> None:
+    async with cluster(fake_clock) as a:
+        meta = {"name": "late", "namespace": "gone", "uid": "u"}
+        body: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}
+        at = a.clock.now()
+        edit = Edit(at=at, resource="configmaps", namespace="gone", name="late", body=body)
+        await a.store.edit(edit)
+        await until(a, lambda: a.get("configmaps", "late", "gone") is None)
+        assert a.get("namespaces", "gone") is None
+
+
 async def test_a_pod_of_a_file_brings_its_namespace(fake_clock: Clock) -> None:
     async with cluster(fake_clock) as a:
         container = v1.Container(name="a", command=("a",))
@@ -199,6 +210,10 @@ async def test_the_node_reports_now_and_then_and_keeps_what_names_it(fake_clock:
         await a.change("nodes", "here", {"spec": {"providerID": "mine"}})
         error = await refusal(a.change("nodes", "here", {"spec": {"providerID": "yours"}}))
         assert error.code == 422
+        taints = [{"key": "a", "effect": "NoSchedule"}]
+        (warning,) = (await a.change("nodes", "here", {"spec": {"taints": taints}})).warnings
+        assert warning.startswith("spec.taints are only noted")
+        assert not (await a.change("nodes", "here", {"metadata": {"labels": {}}})).warnings
         first = beat()
         await a.clock.sleep(250)
         assert beat() == first

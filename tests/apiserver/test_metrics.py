@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 from supervisor.apiserver import metrics
@@ -85,6 +86,20 @@ async def test_a_look_that_is_not_too_old_is_the_beginning_of_the_window(
         assert machine.looks == 3
         await a.clock.sleep(1000)
         assert (await told.nodes())[0]["window"] == "0.500s"
+
+
+@pytest.mark.anyio
+async def test_looks_are_made_also_where_no_thread_can_be_had(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with api(fake_clock) as a:
+        monkeypatch.setattr(anyio.to_thread, "run_sync", refuse)
+        told = Metrics(a.cache, a.world.node, machine=lambda: Usage(1.0, MEBI))
+        [node] = await told.nodes()
+        assert node["usage"] == {"cpu": "0n", "memory": "1024Ki"}
 
 
 def test_a_look_sees_what_runs_below_a_process() -> None:

@@ -138,6 +138,11 @@ BAD: dict[str, tuple[Json, int, str]] = {
     "a path for a name": ({"metadata": {"name": "../x"}}, 422, "metadata.name: Invalid value"),
     "metadata that is a list": ({"metadata": []}, 400, "metadata: must be a mapping"),
     "a name that is a number": ({"metadata": {"name": 1}}, 400, "metadata.name: must be a string"),
+    "a path for the beginning of a name": (
+        {"metadata": {"generateName": "../x-"}},
+        422,
+        "metadata.name: Invalid value",
+    ),
     "a resourceVersion": (
         {"metadata": {"name": "x", "resourceVersion": "1"}},
         400,
@@ -391,13 +396,29 @@ async def test_who_has_set_which_field_is_noted(fake_clock: Clock) -> None:
         }
         assert managers["other"] == {"f:data": {"f:b": {}}}
         pods = (await a.create("pods", pod())).object["metadata"]["managedFields"]
-        assert "f:nodeName" not in pods[0]["fieldsV1"]["f:spec"]
+        set_by_creator = pods[0]["fieldsV1"]["f:spec"]
+        assert "f:dnsPolicy" in set_by_creator
+        assert not set_by_creator.keys() & {"f:nodeName", "f:serviceAccountName"}
         # An apply has seen to it itself.
         applied = WriteOptions(field_manager="x", applied=True)
         await a.change("configmaps", "settings", {"data": {"b": "d"}}, options=applied)
         found = a.get("configmaps", "settings")
         assert found is not None
         assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"test", "other"}
+
+
+async def test_who_applies_a_status_is_noted(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        await a.create("services", {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}})
+        entry = {"manager": "me", "operation": "Apply", "subresource": "status", "fieldsV1": {}}
+        changes: Json = {
+            "metadata": {"managedFields": [entry], "labels": {"a": "b"}},
+            "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
+        }
+        applied = WriteOptions(field_manager="me", applied=True)
+        changed = await a.change("services", "x", changes, options=applied, subresource="status")
+        assert changed.object["metadata"]["managedFields"] == [entry]
+        assert "labels" not in changed.object["metadata"]
 
 
 # --- pods --------------------------------------------------------------------------------------
@@ -424,6 +445,26 @@ async def test_a_created_pod_is_stored_before_the_answer_and_runs(fake_clock: Cl
         found = a.get("pods", "web")
         assert found is not None
         assert found["status"]["phase"] == "Succeeded"
+
+
+async def test_a_pod_that_could_not_be_stored_is_not_there_later(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock) as a:
+
+        async def full(*_: Any) -> int:
+            raise OSError(28, "no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.store, "commit", full)
+            error = await refusal(a.create("pods", pod()))
+        assert (error.code, error.reason) == (504, "Timeout")
+        assert "is there room on its disk?" in error.message
+        await a.clock.sleep(60)
+        assert a.get("pods", "web") is None
+        assert a.world.node.workers == ()
+        assert a.world.runtime.times("start", "a") == []
+        await a.create("pods", pod())
 
 
 async def test_a_pod_is_refused_with_every_reason(fake_clock: Clock) -> None:
@@ -528,10 +569,170 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         )
         await a.clock.sleep(1)
         assert ready() == "True"
+        twice = {"status": {"conditions": [gate | {"status": "False"}, gate | {"reason": "Again"}]}}
+        await a.change("pods", "web", twice, subresource="status")
+        assert ready() == "True"
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
         assert error.code == 422
         assert "status.conditions[0].status: Unsupported value" in error.message
+
+
+async def test_labels_of_a_pod_change_and_it_runs_on(fake_clock: Clock) -> None:
+    """§1.2.11"""
+    async with api(fake_clock) as a:
+        made = (await a.create("pods", pod())).object
+        await a.clock.sleep(1)
+        meta = {"labels": {"a": "b"}, "annotations": {"c": "d"}, "uid": "mine", "generation": 9}
+        error = await refusal(a.change("pods", "web", {"metadata": meta}))
+        assert error.code == 409
+        del meta["uid"]
+        changed = (await a.change("pods", "web", {"metadata": meta})).object
+        assert changed == a.get("pods", "web")
+        assert changed["metadata"]["labels"] == {"a": "b"}
+        assert changed["metadata"]["annotations"] == {"c": "d"}
+        assert changed["metadata"]["generation"] == 1
+        assert changed["metadata"]["uid"] == made["metadata"]["uid"]
+        assert changed["status"]["phase"] == "Running"
+        assert a.world.runtime.times("start", "a") == [0.0]
+        same = (await a.change("pods", "web", {"metadata": {"labels": {"a": "b"}}})).object
+        assert same["metadata"] == changed["metadata"]
+        again = (await a.replace("pods", "web", pod())).object
+        assert "labels" not in again["metadata"]
+        assert again["spec"] == made["spec"]
+        [stored] = (await a.store.load()).pods
+        assert stored.pod.metadata.labels == {}
+
+
+async def test_a_deadline_can_be_added_and_lowered(fake_clock: Clock) -> None:
+    """§7.7"""
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        for seconds in (100, 10):
+            spec = {"activeDeadlineSeconds": seconds}
+            changed = (await a.change("pods", "web", {"spec": spec})).object
+        assert changed["metadata"]["generation"] == 3
+        error = await refusal(a.change("pods", "web", {"spec": {"activeDeadlineSeconds": 20}}))
+        assert "must be less than or equal to previous value" in error.message
+        await a.clock.sleep(12)
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["status"]["reason"] == "DeadlineExceeded"
+
+
+FIXED: dict[str, tuple[Json, str]] = {
+    "the restart policy": (
+        {"restartPolicy": "Never"},
+        "spec: Forbidden: pod updates may not change fields other than",
+    ),
+    "the containers": (
+        {"containers": [{"name": "a", "command": ["a"]}, {"name": "b", "command": ["b"]}]},
+        "spec: Forbidden: pod updates may not change fields other than",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIXED)
+async def test_most_of_a_pod_stays_as_it_was_created(fake_clock: Clock, case: str) -> None:
+    spec, text = FIXED[case]
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        before = a.cache.version
+        error = await refusal(a.change("pods", "web", {"spec": spec}))
+        assert error.code == 422
+        assert text in error.message
+        assert a.cache.version == before
+
+
+async def test_a_finalizer_keeps_a_pod_that_has_ended(fake_clock: Clock) -> None:
+    """§1.1.12"""
+    async with api(fake_clock) as a:
+        body = pod()
+        body["metadata"]["finalizers"] = ["example.com/wait"]
+        answer = await a.create("pods", body)
+        assert not answer.warnings
+        await a.clock.sleep(1)
+        await a.delete("pods", "web", grace=5)
+        await a.clock.sleep(60)
+        held = a.get("pods", "web")
+        assert held is not None
+        assert held["status"]["phase"] in ("Failed", "Succeeded")
+        assert a.world.runtime.running == {}
+        await a.change("pods", "web", {"metadata": {"finalizers": None}})
+        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
+
+
+async def test_a_pod_that_has_ended_can_be_labelled_and_deleted(fake_clock: Clock) -> None:
+    async with api(fake_clock, {"a": Program(runs=1.0)}) as a:
+        await a.create("pods", pod(restartPolicy="Never"))
+        await a.world.node.wait()
+        changed = await a.change("pods", "web", {"metadata": {"labels": {"a": "b"}}})
+        assert changed.object["metadata"]["labels"] == {"a": "b"}
+        assert changed.object["status"]["phase"] == "Succeeded"
+        await a.delete("pods", "web")
+        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
+
+
+async def test_a_new_image_replaces_the_container_whatever_its_policy(fake_clock: Clock) -> None:
+    """§7.6.2"""
+    programs = {"a": Program(term=2.0), "b": Program()}
+    async with api(fake_clock, programs) as a:
+        containers = [{"name": n, "image": "x:1", "command": [n]} for n in "ab"]
+        await a.create("pods", pod(containers=containers, restartPolicy="Never"))
+        await a.clock.sleep(1)
+        spec: Json = {"containers": [containers[0] | {"image": "x:2"}, containers[1]]}
+        a.pods.findings = [required(("spec", "containers", 0, "image"), "it stands for nothing")]
+        error = await refusal(a.change("pods", "web", {"spec": spec}))
+        assert "it stands for nothing" in error.message
+        a.pods.findings = []
+        assert (await a.change("pods", "web", {"spec": spec}, options=DRY)).object["metadata"][
+            "generation"
+        ] == 2
+        assert a.world.runtime.times("TERM", "a") == []
+        changed = (await a.change("pods", "web", {"spec": spec})).object
+        assert changed["metadata"]["generation"] == 2
+        await a.clock.sleep(10)
+        assert a.world.runtime.times("TERM", "a") == [1.0]
+        assert a.world.runtime.times("start", "a") == [0.0, 3.0]
+        assert a.world.runtime.times("start", "b") == [0.0]
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["status"]["phase"] == "Running"
+        status = found["status"]["containerStatuses"][0]
+        assert (status["image"], status["restartCount"]) == ("x:2", 1)
+        messages = [entry.object["message"] for entry in a.cache.list("events")]
+        assert "Container a definition changed, will be restarted" in messages
+
+
+async def test_an_image_that_changes_while_the_old_one_starts_wins(fake_clock: Clock) -> None:
+    async with api(fake_clock, {"a": Program(start_takes=5.0)}) as a:
+        container = {"name": "a", "image": "x:1", "command": ["a"]}
+        await a.create("pods", pod(containers=[container]))
+        await a.clock.sleep(1)
+        spec = {"containers": [container | {"image": "x:2"}]}
+        await a.change("pods", "web", {"spec": spec})
+        await a.clock.sleep(30)
+        assert a.world.runtime.times("start", "a") == [5.0, 10.0]
+
+
+async def test_who_deletes_by_force_has_the_name_free_at_once(fake_clock: Clock) -> None:
+    """§7.1.5"""
+    async with api(fake_clock, {"a": Program(term=None), "b": Program()}) as a:
+        first = (await a.create("pods", pod())).object["metadata"]["uid"]
+        await a.clock.sleep(1)
+        await a.delete("pods", "web", grace=0)
+        assert a.get("pods", "web") is None
+        assert a.world.runtime.running
+        other = pod(containers=[{"name": "b", "command": ["b"]}])
+        second = (await a.create("pods", other)).object["metadata"]["uid"]
+        assert second != first
+        await a.clock.sleep(10)
+        assert [id.name for id in a.world.runtime.running] == ["b"]
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["uid"] == second
 
 
 REVIEWS: dict[str, tuple[Json, Json]] = {

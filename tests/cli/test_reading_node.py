@@ -74,6 +74,11 @@ def test_a_running_pod_and_its_end_can_be_read(node: Durable) -> None:
     session.wait(143)
     assert "Terminating" in ends
     assert watch.returncode == 4
+    left = run("logs", "job")
+    assert (left.code, left.out) == (4, "done\n")
+    assert run("logs", "job", "--tail", "0", "-f").out == ""
+    assert run("get", "no", "--no-headers").out.split()[:2] == ["podvisor", "NotReady"]
+    assert run("describe", "node").code == 4
 
 
 @one_way

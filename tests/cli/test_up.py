@@ -86,6 +86,33 @@ def test_up_in_front_shows_lines_and_ctrl_c_ends_what_it_has_begun(project: Back
 
 
 @one_way
+def test_up_in_front_goes_on_with_a_pod_that_is_restarted_and_ends_with_it(
+    project: Background,
+) -> None:
+    file = project.place.write("pod.json", server("web"))
+    up = project.start("up", file)
+    up.until_logged("hello")
+    project.run("restart", "web")
+    up.until(lambda: up.out.count("hello") == 2, "the second one's first line")
+    project.run("down", keeps=True)
+    assert "was deleted" not in up.wait(0).err
+
+
+@one_way
+def test_up_in_front_says_that_the_node_is_gone(project: Background) -> None:
+    file = project.place.write("pod.json", server("web"))
+    up = project.start("up", file)
+    up.until_logged("hello")
+    os.kill(int(project.pid), signal.SIGKILL)
+    ended = up.wait(4, keeps=True, leaves=True)
+    assert "the node is gone, and its pods may run on" in ended.err
+    again = project.run("up", "-d", file)
+    assert "node started" in again.err
+    assert "unchanged" in again.err
+    project.run("down", keeps=False)
+
+
+@one_way
 def test_up_that_is_killed_leaves_its_pods_alone(project: Background) -> None:
     file = project.place.write("pod.json", server("web"))
     up = project.start("up", file)

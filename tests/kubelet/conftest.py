@@ -26,6 +26,7 @@ from supervisor.runtime.cri import (
     ExecError,
     ExecInterruptedError,
     ExecResult,
+    ExecSession,
     Exit,
     Found,
     Isolation,
@@ -188,6 +189,18 @@ class FakeRuntime:
         if key:
             self.results[id, key] = result
         return result
+
+    async def open_exec(
+        self,
+        id: ContainerId,
+        argv: tuple[str, ...],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> ExecSession:
+        raise ExecError("no core asks for streams")
 
     def forget_exec(self, id: ContainerId, key: str) -> None:
         self.forgotten.append((round(self.clock.now().boot, 3), key))

@@ -1,0 +1,232 @@
+"""Who may come in by which door, and what of it lies on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+import yaml
+
+from supervisor.apiserver import auth
+from supervisor.apiserver.local import DoorOptions, Doors
+from supervisor.errors import NodeError, UsageError
+from tests.apiserver.served import Reply, Served, served
+from tests.runtime.conftest import _warm_loops, nothing_left
+
+__all__ = ["_warm_loops", "nothing_left"]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    path = tempfile.mkdtemp(prefix="podvisor-test-")
+    yield path
+    shutil.rmtree(path)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: str, options: DoorOptions) -> AsyncIterator[tuple[Served, Doors]]:
+    async with served() as api:
+        with Doors(folder, options) as doors:
+            for door in doors.opened:
+                await api.server.open(*door)
+            doors.opened.clear()
+            yield api, doors
+
+
+async def ask(url: str, doors: Doors, token: str | None = None, **headers: str) -> Reply:
+    context = ssl.create_default_context(cadata=doors.authority or None)
+    if token is not None:
+        headers["Authorization"] = token
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(url, headers=headers, ssl=context if doors.authority else True) as response,
+    ):
+        return Reply(response, await response.read())
+
+
+# --- https ----------------------------------------------------------------------------------------
+
+
+async def test_https_lets_in_who_has_the_token_and_calls_it_by_its_name(folder: str) -> None:
+    async with opened(folder, DoorOptions()) as (_, doors):
+        bearer, url = f"Bearer {doors.token}", doors.url
+        assert (await ask(f"{url}/version", doors, bearer)).code == 200
+        assert (await ask(f"{url}/version", doors, bearer.replace("B", "b", 1))).code == 200
+        local = f"https://localhost:{doors.port}/version"
+        assert (await ask(local, doors, bearer)).code == 200
+        for token in (None, "", "Bearer", "Bearer x", f"Basic {doors.token}", "Bearer \xff"):
+            reply = await ask(f"{url}/version", doors, token)
+            assert reply.refusal == (401, "Unauthorized", "Unauthorized"), token
+        for host in ("evil.example", f"evil.example:{doors.port}", "127.0.0.1:1", ""):
+            reply = await ask(f"{url}/version", doors, bearer, Host=host)
+            assert reply.refusal[:2] == (403, "Forbidden"), host
+        page = await ask(f"{url}/version", doors, bearer, Origin="https://evil.example")
+        assert page.refusal[:2] == (403, "Forbidden")
+        own = await ask(f"{url}/version", doors, bearer, Origin=url)
+        assert own.code == 200
+
+
+async def test_a_kubeconfig_holds_all_that_kubectl_needs(folder: str) -> None:
+    async with opened(folder, DoorOptions()) as (_, doors):
+        assert doors.kubeconfig == f"{folder}/kubeconfig"
+        with open(doors.kubeconfig) as file:
+            config = yaml.safe_load(file)
+    assert config["current-context"] == "podvisor"
+    assert config["clusters"][0]["cluster"]["server"] == doors.url
+    assert config["users"][0]["user"] == {"token": doors.token}
+    assert config["contexts"][0]["context"]["namespace"] == "default"
+
+
+async def test_nobody_else_can_read_what_lets_in(folder: str) -> None:
+    before = os.umask(0)
+    try:
+        Doors(folder, DoorOptions()).close()
+    finally:
+        os.umask(before)
+    api = f"{folder}/api"
+    assert stat.S_IMODE(os.stat(api).st_mode) == 0o700
+    files = [f"{folder}/kubeconfig", f"{folder}/api.sock", *(f"{api}/{n}" for n in os.listdir(api))]
+    assert {stat.S_IMODE(os.stat(file).st_mode) for file in files} == {0o600}
+    assert sorted(os.listdir(api)) == ["ca.crt", "port", "tls.crt", "tls.key", "token"]
+
+
+async def test_everything_is_used_again_as_long_as_it_is_good(folder: str) -> None:
+    def known() -> tuple[str, str, int]:
+        with Doors(folder, DoorOptions()) as doors:
+            return doors.token, doors.authority, doors.port
+
+    first = known()
+    assert known() == first
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first[2]))
+        other.listen()
+        token, authority, port = known()
+        assert (token, authority) == first[:2]
+        assert port != first[2]
+    os.chmod(f"{folder}/api/token", 0o644)
+    assert known()[0] != first[0], "somebody may have read it"
+    os.unlink(f"{folder}/api/tls.key")
+    renewed = known()
+    assert renewed[1] != first[1]
+    with open(f"{folder}/api/tls.crt", "w") as file:
+        file.write("-----BEGIN CERT")
+    assert known()[1] != renewed[1]
+
+
+async def test_a_certificate_is_renewed_before_it_ends(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = auth.credentials(folder)
+    later = time.time() + (auth._YEARS * 365 - 1) * 86400
+    monkeypatch.setattr(auth.time, "time", lambda: later)
+    assert auth.credentials(folder).ca != first.ca
+
+
+async def test_a_port_that_is_wanted_and_cannot_be_had_is_an_error(folder: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(NodeError, match=f"port {port} of 127.0.0.1: another program has it"):
+            Doors(folder, DoorOptions(port=port))
+    with Doors(folder, DoorOptions(port=port)) as doors:
+        assert doors.port == port
+
+
+async def test_without_https_there_is_no_kubeconfig_either(folder: str) -> None:
+    Doors(folder, DoorOptions()).close()
+    with Doors(folder, DoorOptions(https=False)) as doors:
+        assert (doors.url, doors.kubeconfig) == ("", "")
+        assert [gate.port for _, gate, _ in doors.opened] == [0]
+        assert not os.path.exists(f"{folder}/kubeconfig")
+
+
+# --- plain http -----------------------------------------------------------------------------------
+
+
+async def test_plain_http_is_open_to_programs_and_not_to_pages(folder: str) -> None:
+    options = DoorOptions(https=False, insecure="127.0.0.1:0")
+    async with opened(folder, options) as (_, doors):
+        (warning,) = doors.warnings
+        url = warning.partition(" ")[0]
+        assert "every user and program of this machine" in warning
+        assert (await ask(f"{url}/version", doors)).code == 200
+        for header in ({"Host": "rebound.example"}, {"Origin": "http://evil.example"}):
+            reply = await ask(f"{url}/version", doors, **header)
+            assert reply.refusal[:2] == (403, "Forbidden")
+
+
+@pytest.mark.parametrize(
+    "place", ["0.0.0.0:8001", "8001", ":8001", "127.0.0.1:", "192.168.1.1:80", "host:1", "[::]:1",
+              "127.0.0.1:99999", "127.0.0.1:http"],
+)  # fmt: skip
+async def test_plain_http_is_only_for_this_machine(folder: str, place: str) -> None:
+    with pytest.raises(UsageError, match="takes a loopback address and a port"):
+        Doors(folder, DoorOptions(insecure=place))
+
+
+# --- the unix socket ------------------------------------------------------------------------------
+
+
+async def test_a_socket_is_there_however_long_its_path_and_replaces_a_dead_one(
+    folder: str,
+) -> None:
+    deep = f"{folder}/{'long' * 30}"
+    os.mkdir(deep)
+    for _ in range(2):
+        with Doors(deep, DoorOptions(https=False)):
+            fd = os.open(deep, os.O_PATH)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"/proc/self/fd/{fd}/api.sock")
+            os.close(fd)
+
+
+class Peer:
+    """The other end of a socket, of any user."""
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+
+    def getsockopt(self, *_: int) -> bytes:
+        return struct.pack("3i", 1, self.uid, self.uid)
+
+
+async def test_a_socket_is_for_its_own_user_and_root() -> None:
+    gate = auth.Gate()
+    for uid in (os.geteuid(), 0):
+        gate.check({}, Peer(uid))  # type: ignore[arg-type]
+    for peer in (Peer(os.geteuid() + 1), None):
+        with pytest.raises(auth.ApiError) as refused:
+            gate.check({}, peer)  # type: ignore[arg-type]
+        assert refused.value.code == 403
+
+
+async def test_a_folder_of_somebody_else_is_not_used(folder: str) -> None:
+    os.symlink("/tmp", f"{folder}/api")
+    with pytest.raises(NodeError, match="not a folder of this user"):
+        Doors(folder, DoorOptions())
+
+
+async def test_too_many_connections_end_at_once(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.apiserver.server.CONNECTIONS", 0)
+    async with opened(folder, DoorOptions()) as (_, doors):
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await ask(f"{doors.url}/version", doors, f"Bearer {doors.token}")
