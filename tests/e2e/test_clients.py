@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,16 +21,17 @@ pytestmark = [
 ]
 
 kubernetes = pytest.importorskip("kubernetes")
-kr8s = pytest.importorskip("kr8s")
+pytest.importorskip("kr8s")
 
 _count = 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def api(cluster: Durable) -> Iterator[Any]:
     client = kubernetes.config.new_client_from_config(f"{cluster.state}/kubeconfig")
     with client:
         yield client
+    client.rest_client.pool_manager.clear()  # which closing it does not
 
 
 @pytest.fixture
@@ -185,23 +187,44 @@ def test_the_dynamic_client_finds_and_applies(api: Any, namespace: str) -> None:
     assert maps.get("applied", namespace=namespace).data["a"] == "1"
 
 
+# In a process of its own: it keeps a thread, a loop and connections until the interpreter ends.
+KR8S = """
+import sys
+import time
+import urllib.request
+
+import kr8s
+
+kubeconfig, namespace, port = sys.argv[1:]
+api = kr8s.api(kubeconfig=kubeconfig, namespace=namespace)
+command = ["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", port]
+spec = {
+    "terminationGracePeriodSeconds": 1,
+    "containers": [{"name": "main", "command": command}],
+}
+body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "k"}, "spec": spec}
+pod = kr8s.objects.Pod(body, namespace=namespace, api=api)
+pod.create()
+pod.wait("condition=Ready", timeout=30)
+assert pod.ready()
+assert pod.exec(["echo", "hello"]).stdout == b"hello\\n"
+pod.label({"x": "y"})
+assert [found.name for found in api.get("pods", label_selector={"x": "y"})] == ["k"]
+while "Serving" not in "\\n".join(pod.logs()):
+    time.sleep(0.05)
+with pod.portforward(remote_port=int(port), local_port="auto") as local:
+    with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=20) as answer:
+        assert b"Directory listing" in answer.read()
+pod.delete()
+while pod.exists():
+    time.sleep(0.05)
+print("gone")
+"""
+
+
 def test_kr8s_goes_through_the_life_of_a_pod(cluster: Durable, namespace: str) -> None:
-    client = kr8s.api(kubeconfig=f"{cluster.state}/kubeconfig", namespace=namespace)
-    port = free_port()
-    server = ["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
-    made = kr8s.objects.Pod(
-        pod("k", {"name": "main", "command": server}) | {}, namespace=namespace, api=client
+    words = [sys.executable, "-c", KR8S, f"{cluster.state}/kubeconfig", namespace]
+    done = subprocess.run(
+        [*words, str(free_port())], capture_output=True, text=True, timeout=60, check=False
     )
-    made.create()
-    made.wait("condition=Ready", timeout=30)
-    assert made.ready()
-    assert made.exec(["echo", "hello"]).stdout == b"hello\n"
-    made.label({"x": "y"})
-    assert [found.name for found in client.get("pods", label_selector={"x": "y"})] == ["k"]
-    wait_for(lambda: "Serving" in "\n".join(made.logs()), "it to serve")
-    with made.portforward(remote_port=port, local_port="auto") as local:
-        answer = urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=20)
-        with answer:
-            assert b"Directory listing" in answer.read()
-    made.delete()
-    wait_for(lambda: not made.exists(), "its end")
+    assert done.stdout == "gone\n", done.stderr
