@@ -642,6 +642,7 @@ class Supervisor:
     def pod_changed(self, worker: PodWorker, before: PodRecord) -> None:
         pod = self._pods.get(worker.pod.metadata.uid)
         if pod is not None and worker.record is not before:
+            pod.worker = worker  # another one sees to a pod that had ended
             pod.changed(before)
             self._open.wake()  # what is read may have come to its end
 

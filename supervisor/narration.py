@@ -43,7 +43,10 @@ def changes(before: PodRecord, after: PodRecord) -> list[Line]:
     """What happened to a pod between two of its records, in order."""
     lines: list[Line] = []
     old, new = _back_offs(before.status), _back_offs(after.status)
-    for spec, was, now in zip(specs(after), before.containers, after.containers, strict=True):
+    # Ephemeral containers come meanwhile, behind all others.
+    added = after.containers[len(before.containers) :]
+    known = (*before.containers, *(ContainerRecord(name=c.name, kind=c.kind) for c in added))
+    for spec, was, now in zip(specs(after), known, after.containers, strict=True):
         if was is not now:
             lines += _container_changes(was, now, hooks.stop_signal(spec, now.stop_signal))
         text = new.get(now.name)

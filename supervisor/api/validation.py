@@ -37,8 +37,10 @@ from supervisor.api.problems import (
     invalid,
     not_found,
     not_supported,
+    render,
     required,
     said,
+    show,
     too_long,
     too_many,
 )
@@ -1338,10 +1340,10 @@ def check_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
     at: Path = ("spec",)
     findings = [*check_metadata(new.metadata), *_check_deadline_update(before, after)]
     findings += _check_images(before, after)
-    known = frozenset(before.tolerations)
-    if not known <= frozenset(after.tolerations):
-        path = (*at, "tolerations")
-        findings.append(forbidden(path, "existing toleration can not be modified except its key"))
+    known = {_without_seconds(each) for each in before.tolerations}
+    if not known <= {_without_seconds(each) for each in after.tolerations}:
+        detail = "existing toleration can not be modified except its tolerationSeconds"
+        findings.append(forbidden((*at, "tolerations"), detail))
     allowed = replace(
         before,
         active_deadline_seconds=after.active_deadline_seconds,
@@ -1349,14 +1351,42 @@ def check_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
         init_containers=_with_images(before.init_containers, after.init_containers),
         tolerations=after.tolerations,
     )
+    for name, mine, others in (
+        ("containers", allowed.containers, after.containers),
+        ("initContainers", allowed.init_containers, after.init_containers),
+    ):
+        if len(mine) != len(others):
+            detail = "pod updates may not add or remove containers"
+            findings.append(forbidden((*at, name), detail))
+            return findings
     if allowed != after:
-        changed = ", ".join(
-            f"spec.{_wire_name(v1.PodSpec, name)}"
-            for name in v1.PodSpec.__struct_fields__
-            if getattr(allowed, name) != getattr(after, name)
-        )
+        changed = ", ".join(_differences(at, allowed, after))
         findings.append(forbidden(at, f"{_UPDATES}; changed: {changed}"))
     return findings
+
+
+def _without_seconds(toleration: v1.Toleration) -> v1.Toleration:
+    return replace(toleration, toleration_seconds=None)
+
+
+def _differences(at: Path, old: v1.Model, new: v1.Model) -> Iterator[str]:
+    """The fields that differ, as deep as both have the same shape."""
+    names = zip(old.__struct_fields__, old.__struct_encode_fields__, strict=True)
+    for attribute, wire in names:
+        path, was, now = (*at, wire), getattr(old, attribute), getattr(new, attribute)
+        if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
+            pairs: list[tuple[Path, Any, Any]] = [
+                ((*path, i), *pair) for i, pair in enumerate(zip(was, now, strict=True))
+            ]
+        else:
+            pairs = [(path, was, now)]
+        for place, one, other in pairs:
+            if one == other:
+                continue
+            if isinstance(one, v1.Model) and isinstance(other, v1.Model):
+                yield from _differences(place, one, other)
+            else:
+                yield render(place)
 
 
 def _check_deadline_update(before: v1.PodSpec, after: v1.PodSpec) -> Iterator[Finding]:
@@ -1382,83 +1412,93 @@ def _check_images(before: v1.PodSpec, after: v1.PodSpec) -> Iterator[Finding]:
             yield required(at)
 
 
-def _wire_name(model: type[v1.Model], attribute: str) -> str:
-    names = zip(model.__struct_fields__, model.__struct_encode_fields__, strict=True)
-    return dict(names)[attribute]
-
-
 def _with_images(
     old: tuple[v1.Container, ...], new: tuple[v1.Container, ...]
 ) -> tuple[v1.Container, ...]:
     """The containers as they were, with the images that are asked for."""
     if len(old) != len(new):
         return old
-    return tuple(replace(o, image=n.image) for o, n in zip(old, new, strict=True))
+    return tuple(
+        # Where there was no image, nothing was said of how to pull it either.
+        replace(o, image=n.image, image_pull_policy=(o if o.image else n).image_pull_policy)
+        for o, n in zip(old, new, strict=True)
+    )
 
 
 def check_ephemeral_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
-    """The same of the ephemeral containers: they may come, and then stay as they are."""
+    """The same of the ephemeral containers: they may come, and then stay as they are.
+
+    New ones may also be warned about.
+    """
     at: Path = ("spec", "ephemeralContainers")
     findings: list[Finding] = []
-    there = {c.name: (i, c) for i, c in enumerate(new.spec.ephemeral_containers)}
+    there = {container.name: container for container in new.spec.ephemeral_containers}
     for container in old.spec.ephemeral_containers:
-        index, now = there.get(container.name, (0, None))
-        if now is None:
-            text = f"existing ephemeral containers {container.name!r} may not be removed"
+        now = there.get(container.name)
+        if now != container:
+            done = "removed" if now is None else "changed"
+            text = f"existing ephemeral containers {show(container.name)} may not be {done}"
             findings.append(forbidden(at, text))
-        elif now != container:
-            text = f"existing ephemeral containers {container.name!r} may not be changed"
-            findings.append(forbidden((*at, index), text))
-    others = {c.name for c in (*new.spec.init_containers, *new.spec.containers)}
-    known = {c.name for c in old.spec.ephemeral_containers}
-    seen: set[str] = set()
+    seen = {container.name for _, _, container in _containers(new.spec)}
+    known = {container.name for container in old.spec.ephemeral_containers}
+    added = []
     for index, container in enumerate(new.spec.ephemeral_containers):
         path = (*at, index)
-        if container.name in others or container.name in seen:
+        if container.name and container.name in seen:
             findings.append(duplicate((*path, "name"), container.name))
+        elif container.name not in known:
+            added.append((index, container))
+            findings += _check_ephemeral(container, seen, new.spec, path)
         seen.add(container.name)
-        if container.name not in known:
-            findings += _check_ephemeral(container, others, new.spec, path)
+    broken = {finding.path for finding in findings}
+    for index, container in added:
+        alone = v1.Pod(spec=v1.PodSpec(containers=(container,)))
+        said_there = (
+            replace(finding, path=(*at, index, *finding.path[3:]))
+            for finding in fields.findings(alone)
+        )
+        findings += [finding for finding in said_there if finding.path not in broken]
     return findings
 
 
-_NOT_EPHEMERAL = (
-    "lifecycle",
-    "liveness_probe",
-    "ports",
-    "readiness_probe",
-    "resize_policy",
-    "resources",
-    "restart_policy",
-    "restart_policy_rules",
-    "startup_probe",
-)
+_NOT_EPHEMERAL = {
+    "ports": "ports",
+    "resources": "resources",
+    "resize_policy": "resizePolicy",
+    "liveness_probe": "livenessProbe",
+    "readiness_probe": "readinessProbe",
+    "startup_probe": "startupProbe",
+    "lifecycle": "lifecycle",
+    "restart_policy": "restartPolicy",
+    "restart_policy_rules": "restartPolicyRules",
+}
+_FOR_OTHERS = "cannot be set for an Ephemeral Container"
 
 
 def _check_ephemeral(
     container: v1.EphemeralContainer, others: set[str], spec: v1.PodSpec, at: Path
 ) -> Iterator[Finding]:
-    if not container.name:
-        yield required((*at, "name"), "")
-    else:
-        yield from _all((*at, "name"), container.name, dns_label(container.name))
-    if container.target_container_name and container.target_container_name not in others:
-        yield not_found((*at, "targetContainerName"), container.target_container_name)
+    yield from _named((*at, "name"), container.name, dns_label(container.name))
+    target = container.target_container_name
+    if target and target not in others:
+        yield not_found((*at, "targetContainerName"), target)
     nothing = v1.EphemeralContainer()
-    for name in _NOT_EPHEMERAL:
-        if getattr(container, name) != getattr(nothing, name):
-            path = (*at, _wire_name(v1.EphemeralContainer, name))
-            yield forbidden(path, "cannot be set for an Ephemeral Container")
-    volumes = {volume.name for volume in spec.volumes}
+    plain = container
+    for attribute, wire in _NOT_EPHEMERAL.items():
+        none = getattr(nothing, attribute)
+        if getattr(container, attribute) != none:
+            yield forbidden((*at, wire), _FOR_OTHERS)
+            plain = replace(plain, **{attribute: none})
+    mounts = []
     for number, mount in enumerate(container.volume_mounts):
-        if mount.name not in volumes:
-            yield not_found((*at, "volumeMounts", number, "name"), mount.name)
-        if mount.sub_path or mount.sub_path_expr:
-            path = (*at, "volumeMounts", number, "subPath")
-            yield forbidden(path, "cannot be set for an Ephemeral Container")
-    yield from _check_env(container, (*at, "env"))
-    yield from _check_env_from(container, (*at, "envFrom"))
-    yield from _check_command(container, at)
+        for wire, text in (("subPath", mount.sub_path), ("subPathExpr", mount.sub_path_expr)):
+            if text:
+                yield forbidden((*at, "volumeMounts", number, wire), _FOR_OTHERS)
+        mounts.append(replace(mount, sub_path="", sub_path_expr=""))
+    yield from _check_container(plain, spec, at, is_init=False)
+    volumes = {volume.name: volume for volume in spec.volumes}
+    plain = replace(plain, volume_mounts=tuple(mounts))
+    yield from _check_mounts(plain, (*at, "volumeMounts"), volumes)
 
 
 # --- ConfigMaps and Secrets --------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Cache:
 
     def _begin(self, snapshot: Snapshot) -> None:
         for stored in snapshot.pods:
-            if stored.record.forced:
+            if stored.record.is_hidden:
                 continue
             meta = stored.record.pod.metadata
             key = "pods", meta.namespace, meta.name

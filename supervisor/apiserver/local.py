@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import ssl
 import traceback
@@ -129,6 +130,8 @@ class Api:
 
     async def start(self, pods: Pods, info: NodeInfo) -> None:
         """Let requests in. Raises ApiError where the store cannot be written."""
+        # On a thread: the node has pods to look after already.
+        await asyncio.to_thread(importlib.import_module, "supervisor.apiserver.server")
         from supervisor.apiserver.cluster import Cluster
         from supervisor.apiserver.discovery import GIT_VERSION
         from supervisor.apiserver.logs import Logs

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
+from supervisor.api import codec
 from supervisor.api.problems import Finding, Severity, Type, join, render
 from supervisor.apiserver import apply
 from supervisor.apiserver.contract import (
@@ -139,11 +142,17 @@ def noted(
     stamp: str,
     subresource: str = "",
 ) -> Json:
-    """With who has set what: also defaults belong to whoever did not say otherwise."""
-    if options.applied:
-        return new
-    manager = options.field_manager or _NAMELESS
-    return apply.track(old, new, manager, resource=resource, now=stamp, subresource=subresource)
+    """With who has set what: also defaults belong to whoever did not say otherwise.
+
+    Raises ApiError (RequestEntityTooLarge) where many small writes have made too much of it.
+    """
+    if not options.applied:
+        manager = options.field_manager or _NAMELESS
+        new = apply.track(old, new, manager, resource=resource, now=stamp, subresource=subresource)
+    if len(msgspec.json.encode(new)) > codec.MAX_BYTES:
+        text = f"the object would be too large to keep: the limit is {codec.MAX_BYTES} bytes"
+        raise ApiError(413, "RequestEntityTooLarge", text)
+    return new
 
 
 def without_version(body: Json) -> Json:

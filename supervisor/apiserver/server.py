@@ -96,7 +96,7 @@ class Call(Struct, frozen=True, kw_only=True):
     namespace: str  # empty: of no namespace, or of all
     name: str = ""  # empty: about all of them
     subresource: str = ""
-    rest: str = ""  # of the path, behind `proxy`, as it was sent
+    rest: str = ""  # of the path, behind `proxy/`, as it was sent
     query: Query
 
     @property
@@ -586,6 +586,7 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
     """Raises ApiError where there is no such path."""
     query = _query(request)
     namespace = ""
+    before = len(parts)
     if parts[0] == "namespaces" and len(parts) > 2 and find(group, version, parts[2]):
         _, namespace, *parts = parts
         if not namespace:
@@ -598,7 +599,9 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
     rest = ""
     if subresource == "proxy":
         # As it was sent: what is percent-encoded in it is the other side's matter.
-        rest = request.rel_url.raw_path.partition("/proxy")[2]
+        root = 3 if group else 2
+        raw = request.rel_url.raw_path.lstrip("/").split("/", root + before - len(parts) + 3)
+        rest = raw[-1] if len(parts) > 3 else ""
     elif len(parts) > 3:
         raise _no_such_path()
     call = Call(

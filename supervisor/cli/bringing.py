@@ -74,6 +74,7 @@ _TOLD = frozenset({reasons.BACK_OFF, reasons.FAILED_EVENT})
 _DRAIN = 2.0  # seconds that the end of a container waits for the last lines of its log
 _REPLACED = 1.0  # seconds after its end in which a pod may come again (`podvisor restart`)
 _GOING = 1.0  # seconds in which a node that ends watches stops listening
+_SAME = 0.1  # seconds; `timeout` signals a process, and then its group
 _LAST_RESORT = 3.0  # seconds that a kill is waited for
 
 
@@ -202,6 +203,7 @@ class Session:
         names = labels(loaded.pods)
         self._pods = {key: _Pod(home, names[key]) for home in loaded.pods for key in [_key(home)]}
         self._asked = 0  # how often the end was asked for
+        self._asked_at = 0.0  # when that was last
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
         self._leaves = False  # the pods to themselves
         self._give_up = 0.0  # when nothing more is waited for
@@ -511,7 +513,10 @@ class Session:
             if not self._asked:
                 self._leave(ENDING[received])
             return
-        self._asked += 1
+        now = time.monotonic()
+        if self._asked and now - self._asked_at < _SAME:
+            return
+        self._asked, self._asked_at = self._asked + 1, now
         self._code = self._code or ENDING[received]
         if self._asked == 1:
             self._stop(None)

@@ -494,7 +494,8 @@ class Session:
             self._output.say(label, line.text)
             if line.opens is not None:
                 self._opened(ContainerId(uid, line.container, line.opens), label)
-        for was, now in zip(before.containers, worker.record.containers, strict=True):
+        # Ephemeral containers, which come meanwhile behind all others, have no hooks.
+        for was, now in zip(before.containers, worker.record.containers, strict=False):
             if was is not now:
                 hook = hooks.find(now.hooks, HookKind.POST_START)
                 self._hint(f"{pod}/{now.name}", hints.post_start_refused(hook))

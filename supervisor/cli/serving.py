@@ -320,6 +320,8 @@ class _Serving(Session):
             return
         wanted = dict(self._sources.wanted)
         for worker in node.workers:
+            if worker.record.is_hidden:
+                continue  # its name is free
             meta = worker.pod.metadata
             home = wanted.pop((meta.namespace, meta.name), None)
             deleted = worker.record.deletion is not None

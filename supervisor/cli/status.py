@@ -62,7 +62,8 @@ def command(
     except OSError as error:
         raise NodeError(f"cannot read {place}: {error.strerror}") from error
     snapshot = sqlite.read(os.path.join(place, statedir.DATABASE))
-    pods = [stored.pod for stored in snapshot.pods]
+    shown = [stored for stored in snapshot.pods if not stored.record.is_hidden]
+    pods = [stored.pod for stored in shown]
     if pid is None:
         pods = [
             pod
@@ -77,7 +78,7 @@ def command(
         rows: list[tuple[str, ...]] = [
             ("POD", "PHASE", "CONTAINER", "STATE", "RESTARTS", "READY", "OWED")
         ]
-        for pod, stored in zip(pods, snapshot.pods, strict=True):
+        for pod, stored in zip(pods, shown, strict=True):
             rows += _rows(pod, stored.record)
         # Before what follows on stderr, also where both go into one pipe.
         print(narration.table(rows), end="", flush=True)

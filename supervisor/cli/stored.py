@@ -49,12 +49,13 @@ class Stored:
     def __init__(self, state_dir: str, snapshot: Snapshot) -> None:
         self._state_dir = state_dir
         self._version = snapshot.resource_version
+        pods = [pod for pod in snapshot.pods if not pod.record.is_hidden]
         self._records = {
             (pod.record.pod.metadata.namespace, pod.record.pod.metadata.name): pod.record
-            for pod in snapshot.pods
+            for pod in pods
         }
         self._objects: dict[str, list[Json]] = {
-            "pods": [_unsure(codec.to_plain(pod.pod)) for pod in snapshot.pods],
+            "pods": [_unsure(codec.to_plain(pod.pod)) for pod in pods],
             "events": [codec.to_plain(event) for event in snapshot.events],
         }
         for each in snapshot.objects:

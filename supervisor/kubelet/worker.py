@@ -243,7 +243,7 @@ class PodWorker:
         for action in plan.actions:
             if isinstance(action, StartContainer):
                 self._starting.add(action.id)
-            start_soon(self._perform, action)
+            start_soon(self._perform, action, record.pod)
         self._wake_at = plan.wake_at
         self._prober.reconcile(plan.probing, start_soon)
         self._hooks.reconcile(plan.hooks, start_soon)
@@ -253,8 +253,7 @@ class PodWorker:
                 self._settled(id)
         if plan.done:
             failpoints.hit("after-terminal")
-            # What finalizers keep stays as an object of which nothing runs.
-            if record.deletion is not None and not record.pod.metadata.finalizers:
+            if plan.gone:
                 await self._forget()
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)
@@ -313,10 +312,12 @@ class PodWorker:
             ),
         )
 
-    async def _perform(self, action: Action) -> None:
-        """Perform one action and answer with exactly one fact, its own failure included."""
+    async def _perform(self, action: Action, pod: v1.Pod) -> None:
+        """Perform one action and answer with exactly one fact, its own failure included.
+
+        `pod`: as it was when that was decided. It may be changed while it is being done."""
         try:
-            fact = await self._do(action)
+            fact = await self._do(action, pod)
         except Exception as error:
             if not isinstance(error, (OSError, NodeError)):
                 self.host.report_bug(repr(action), traceback.format_exc())
@@ -336,20 +337,20 @@ class PodWorker:
         if early is not None:
             self.tell(self._ended(early))
 
-    async def _do(self, action: Action) -> Fact:
+    async def _do(self, action: Action, pod: v1.Pod) -> Fact:
         runtime, clock, volumes = self.host.runtime, self.host.clock, self.host.volumes
         match action:
             case CreateSandbox():
-                shares = bool(self.pod.spec.share_process_namespace)
-                await runtime.create_sandbox(self.pod.metadata.uid, shares=shares)
-                if volumes is not None and (failures := await volumes.set_up(self.pod)):
+                shares = bool(pod.spec.share_process_namespace)
+                await runtime.create_sandbox(pod.metadata.uid, shares=shares)
+                if volumes is not None and (failures := await volumes.set_up(pod)):
                     return VolumesFailed(at=clock.now(), failures=failures)
                 return SandboxReady(at=clock.now())
             case StartContainer(id=id):
                 try:
-                    spec = await self.host.launch_spec(self.pod, id)
+                    spec = await self.host.launch_spec(pod, id)
                     if volumes is not None:
-                        spec = await volumes.open(self.pod, spec)
+                        spec = await volumes.open(pod, spec)
                     self._specs[id] = spec
                     pid, at = await runtime.start(spec)
                 except StartError as error:
@@ -373,8 +374,8 @@ class PodWorker:
                 return ContainersRemoved(at=clock.now())
             case FinishPod():
                 if volumes is not None:
-                    await volumes.tear_down(self.pod)
-                await runtime.remove_sandbox(self.pod.metadata.uid)
+                    await volumes.tear_down(pod)
+                await runtime.remove_sandbox(pod.metadata.uid)
                 return SandboxStopped(at=clock.now())
 
     def _ended(self, news: Exit | Lost) -> ContainerExited | ContainerLost:

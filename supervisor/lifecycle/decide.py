@@ -13,9 +13,11 @@ The law, in the order in which `decide` asks:
         c. init containers come one by one: the next one is owed when the one before has
            succeeded or, a sidecar, has started (passed its startup probe if it has one); app
            containers are owed when the last one has. An earlier sidecar that ended is owed again
-           beside all that. A start includes the postStart: nobody starts while one is owed;
-        d. an instance that failed its startup or liveness probe for good, or its postStart, is
-           stopped, alone, by its own deadline, as in 4 a and b. Nobody else waits for it;
+           beside all that. A start includes the postStart: nobody starts while one is owed. An
+           ephemeral container is owed from the moment it is added, until it was made once;
+        d. an instance that failed its startup or liveness probe for good, or its postStart, or
+           whose container was changed, is stopped, alone, by its own deadline, as in 4 a and b.
+           Nobody else waits for it;
         e. when the end of one asks for a restart of all containers, nothing of the above: all get
            SIGKILL at once, without preStop, and when nothing runs any more the instances are
            removed, so that the first init container is owed again.
@@ -115,6 +117,13 @@ def decide(record: PodRecord, now: Instant) -> Plan:
             _await_hooks(agenda, container)
     status = project(record, now, termination)
     agenda.tell(*_back_offs(record, backing_off(status)))
+    done = (
+        status.phase in reasons.TERMINAL_PHASES
+        and record.sandbox is Sandbox.STOPPED
+        and not record.in_flight
+        and nothing_runs(record)
+        and not any(c.owes for c in record.containers)
+    )
     return Plan(
         actions=tuple(agenda.actions),
         probing=_probing(record, ending=termination is not None or record.restarting is not None),
@@ -124,13 +133,8 @@ def decide(record: PodRecord, now: Instant) -> Plan:
         events=(*record.owed_events, *agenda.events),
         wake_at=agenda.wake_at,
         termination=termination,
-        done=(
-            status.phase in reasons.TERMINAL_PHASES
-            and record.sandbox is Sandbox.STOPPED
-            and not record.in_flight
-            and nothing_runs(record)
-            and not any(c.owes for c in record.containers)
-        ),
+        done=done,
+        gone=done and record.deletion is not None and not record.pod.metadata.finalizers,
     )
 
 
@@ -481,7 +485,7 @@ def _end_with_pod(record: PodRecord, running: Running, termination: Termination)
 
 
 def _replace(agenda: _Agenda) -> None:
-    """Stop the instances that failed a probe or their postStart."""
+    """Stop the instances that failed a probe or their postStart, or that are out of date."""
     record = agenda.record
     for spec, container in zip(specs(record), record.containers, strict=True):
         running = container.running
@@ -511,7 +515,7 @@ def _kill_message(
     if kill.cause is KillCause.POST_START:
         return reasons.FAILED_POST_START_HOOK
     if kill.cause is KillCause.DEFINITION:
-        return reasons.definition_changed(container.name)
+        return reasons.definition_changed(container.name, sidecar=container.kind is Kind.SIDECAR)
     return reasons.probe_kill(
         container.name,
         kill.cause,

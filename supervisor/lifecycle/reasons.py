@@ -179,7 +179,9 @@ def probe_kill(container: str, kind: str, *, sidecar: bool, again: bool) -> str:
     return f"Container {container} failed {kind} probe" + (", will be restarted" if again else "")
 
 
-def definition_changed(container: str) -> str:
+def definition_changed(container: str, *, sidecar: bool) -> str:
+    if sidecar:
+        return f"Init container {container} definition changed"
     return f"Container {container} definition changed, will be restarted"
 
 

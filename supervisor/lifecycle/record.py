@@ -14,10 +14,11 @@ The law of an instance of a container:
     Attempts only grow, and there is at most one live instance: a newer attempt that runs proves
     that the one before has ended. An ended instance never changes again.
 
-An instance may be stopped alone, because a probe of it has failed for good, or its postStart
-(`Running.kill`). That is decided once for an instance and never taken back. If it was announced to
-be restarted, it is, whatever its exit code (`Ended.replaced`). The attempts of a probe are counted,
-so each is told once; probing.py says what they add up to. What a hook is owed, and until when, is
+An instance may be stopped alone, because a probe of it has failed for good, or its postStart, or
+because it was started for another image than its container has by now (`Running.kill`). That is
+decided once for an instance and never taken back. If it was announced to be restarted, it is,
+whatever its exit code (`Ended.replaced`). The attempts of a probe are counted, so each is told
+once; probing.py says what they add up to. What a hook is owed, and until when, is
 hooks.py's to say; the next instance of a container is made when the hooks of this one have ended.
 
 The law of a restart of all containers (`PodRecord.restarting`), which the end of one asks for by a
@@ -187,7 +188,7 @@ class ContainerRecord(Struct, frozen=True, kw_only=True):
     refusal: Refusal | None = None
     backoff: restart.Backoff | None = None
     stop_signal: str = ""  # that the image of the newest instance asks for; empty: none
-    image: str | None = None  # that the newest start was decided for; None: none since it is kept
+    image: str | None = None  # that the newest start was decided for; None: that of the spec
 
     @property
     def is_made(self) -> bool:
@@ -270,7 +271,7 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     sandbox: Sandbox = Sandbox.ABSENT
     containers: tuple[ContainerRecord, ...]  # init, app, ephemeral; each in spec order
     deletion: Instant | None = None  # first asked for
-    forced: bool = False  # the object is gone already; what runs of the pod is still ending
+    forced: bool = False  # its deletion does not wait for what runs of it
     termination: Termination | None = None
     restarting: Restarting | None = None
     evicted: str = ""  # why, if the pod is ending for that
@@ -280,6 +281,12 @@ class PodRecord(Struct, frozen=True, kw_only=True):
     owed_events: tuple[EventDraft, ...] = ()
     trail: tuple[timeline.Mark, ...] = ()  # how it has been ending so far
     status: v1.PodStatus  # last committed
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the object is gone and its name free, while what runs of it still ends (§7.1.5).
+        Finalizers keep it even so."""
+        return self.forced and not self.pod.metadata.finalizers
 
 
 class HookClosed(Struct, frozen=True):
@@ -302,6 +309,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     wake_at: float | None = None  # boot time: decide again then, even if nothing happens
     termination: Termination | None = None
     done: bool = False  # the pod's life is over: terminal phase, nothing left
+    gone: bool = False  # and its object goes: it was deleted, and no finalizer keeps it
 
 
 class Committed(Struct, frozen=True, tag=True):
@@ -351,6 +359,11 @@ def field_path(container: ContainerRecord) -> str:
     if container.kind is Kind.EPHEMERAL:
         group = "ephemeralContainers"
     return f"spec.{group}{{{container.name}}}"
+
+
+def image_of(container: ContainerRecord, spec: v1.Container) -> str:
+    """The image that the newest instance was started for; its spec may say another one by now."""
+    return spec.image if container.image is None else container.image
 
 
 def container_event(
@@ -512,8 +525,8 @@ def _update_running(
 
 
 def _pulled(record: PodRecord, container: ContainerRecord, index: int) -> EventDraft:
-    image = specs(record)[index].image
-    return container_event(container, reasons.NORMAL, reasons.PULLED, reasons.pulled(image))
+    message = reasons.pulled(image_of(container, specs(record)[index]))
+    return container_event(container, reasons.NORMAL, reasons.PULLED, message)
 
 
 def _ended(container: ContainerRecord, ended: Ended) -> ContainerRecord:
@@ -1011,7 +1024,7 @@ def _deletion_requested(record: PodRecord, fact: DeletionRequested) -> PodRecord
     asked = 0 if fact.kill or fact.force or over else fact.grace
     if asked is not None and asked < 0:
         asked = MINIMUM_GRACE
-    if fact.force and not meta.finalizers:
+    if fact.force and not record.forced:
         record = replace(record, forced=True)
     in_force = meta.deletion_grace_period_seconds
     if record.deletion is None:
@@ -1119,15 +1132,17 @@ def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
         managed_fields=new.metadata.managed_fields,
         owner_references=new.metadata.owner_references,
     )
-    images = {c.name: c.image for c in (*new.spec.init_containers, *new.spec.containers)}
+    wanted = {c.name: c for c in (*new.spec.init_containers, *new.spec.containers)}
     there = {c.name for c in v1.containers(pod.spec)}
     added = tuple(c for c in new.spec.ephemeral_containers if c.name not in there)
     spec = replace(
         pod.spec,
         active_deadline_seconds=new.spec.active_deadline_seconds,
-        containers=tuple(_with_image(c, images) for c in pod.spec.containers),
+        containers=tuple(_with_image(c, wanted.get(c.name, c)) for c in pod.spec.containers),
         ephemeral_containers=(*pod.spec.ephemeral_containers, *added),
-        init_containers=tuple(_with_image(c, images) for c in pod.spec.init_containers),
+        init_containers=tuple(
+            _with_image(c, wanted.get(c.name, c)) for c in pod.spec.init_containers
+        ),
         termination_grace_period_seconds=new.spec.termination_grace_period_seconds,
         tolerations=new.spec.tolerations,
     )
@@ -1144,26 +1159,31 @@ def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
     )
     for index, (old, now) in enumerate(known):
         if old.image != now.image:
-            container = replace(record.containers[index], backoff=None, refusal=None)
+            container = record.containers[index]
+            image = image_of(container, old)
+            container = replace(container, image=image, backoff=None, refusal=None)
             record = _with(record, index, _outdated(record, container, now, fact.at))
     return record
 
 
-def _with_image(container: v1.Container, images: dict[str, str]) -> v1.Container:
-    return replace(container, image=images.get(container.name, container.image))
+def _with_image(container: v1.Container, wanted: v1.Container) -> v1.Container:
+    # A container that had no image had no default of how to pull it either.
+    pulled = container if container.image else wanted
+    return replace(container, image=wanted.image, image_pull_policy=pulled.image_pull_policy)
 
 
 def _outdated(
     record: PodRecord, container: ContainerRecord, spec: v1.Container, at: Instant
 ) -> ContainerRecord:
     """An instance that was started for another image than the container has now is stopped, and
-    the next one takes its place."""
+    the next one takes its place. What runs to its end does, and has the image when it runs again.
+    """
     running = container.running
     if running is None or running.kill is not None or is_stopping(record):
         return container
-    if container.image is None or container.image == spec.image:
+    if container.kind is Kind.INIT or image_of(container, spec) == spec.image:
         return container
-    deadline = at.boot + grace_of(record.pod.spec)
+    deadline = at.boot + max(MINIMUM_GRACE, spec_grace(record))
     kill = Kill(cause=KillCause.DEFINITION, requested=at, deadline=deadline)
     return replace(container, running=replace(running, kill=kill))
 

@@ -27,6 +27,7 @@ from supervisor.lifecycle.record import (
     PodRecord,
     Sandbox,
     Termination,
+    image_of,
     specs,
 )
 
@@ -384,7 +385,7 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
                 last_state=_terminated(last, f"{prefix}{name}/", limit) if last else _NO_STATE,
                 ready=ready,
                 restart_count=container.restarts,
-                image=spec.image,
+                image=_shown_image(record, spec, container),
                 image_id="",
                 container_id=f"{prefix}{name}/{container.attempt}"
                 if container.attempt >= 0
@@ -395,6 +396,12 @@ def _container_statuses(view: _View) -> list[v1.ContainerStatus]:
             )
         )
     return made
+
+
+def _shown_image(record: PodRecord, spec: v1.Container, container: ContainerRecord) -> str:
+    """Of the instance that is shown; what is to start has the image that the spec says."""
+    stays = container.ended is not None and not runs_again(record, spec, container)
+    return image_of(container, spec) if container.running or stays else spec.image
 
 
 def _mounted(mount: v1.VolumeMount) -> v1.VolumeMountStatus:

@@ -57,6 +57,7 @@ class LaunchSpec(Struct, frozen=True):
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
     shares: bool = False  # the pid namespace of its sandbox; not in mode group
     stdin: bool = False  # it stays open, and somebody may write to it; else it is /dev/null
+    stdin_once: bool = False  # it ends with the first who has attached to it
     tty: bool = False  # a terminal for stdin, stdout and stderr
     stop_signal: str = ""  # that the image asks for, for whoever stops it; empty: none
     veiled: tuple[str, ...] = ()  # values of Secrets that stand in argv: said in no text of ours
@@ -194,6 +195,29 @@ class ExecSession(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
 
+class AttachSession(Protocol):
+    """What somebody has of a main's stdin or terminal. What it says is in its log.
+
+    An async context manager: leaving it closes the descriptor, which nobody may be waiting for by
+    then, and ends a main's stdin that is there for one only. The descriptor does not block; what
+    has ended reads no more: EPIPE, at a terminal EIO.
+    """
+
+    stdin: int  # what the main reads is written here; -1: it has no stdin, or that has ended
+
+    def close_stdin(self) -> None:
+        """Write no more, as at the end. Twice is harmless."""
+        ...
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Set the size of the terminal. Without one it does nothing."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
 class Runtime(Protocol):
     """What the kubelet shell asks of a runtime. Methods raise OSError where the machine refuses."""
 
@@ -293,6 +317,10 @@ class Runtime(Protocol):
         session's leader, and what is not asked for is only not ours. Returns when the program
         executes; raises ExecError when it cannot.
         """
+        ...
+
+    async def open_attach(self, id: ContainerId) -> AttachSession:
+        """Write to the main of a running instance. Raises ContainerGoneError, OSError."""
         ...
 
     @property

@@ -56,6 +56,7 @@ from supervisor.errors import NodeError, UsageError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
+    AttachSession,
     ContainerGoneError,
     ExecError,
     ExecInterruptedError,
@@ -671,6 +672,7 @@ class ProcessRuntime:
         self._minders: dict[int, _Minder] = {}  # by descriptor
         self._outputs: dict[int, _Exec] = {}  # by descriptor
         self._sandboxes: dict[str, _Sandbox] = {}  # by pod uid
+        self._inputs: dict[ContainerId, int] = {}  # what stdins and terminals are written to
         self._kept: dict[tuple[ContainerId, str], _Kept] = {}
         self._listed: dict[ContainerId, _Listed] = {}
         self._was_kept: frozenset[tuple[ContainerId, str]] = frozenset()
@@ -835,6 +837,8 @@ class ProcessRuntime:
                     pass
             os.close(instance.pidfd)
         self._instances.clear()
+        _close(*self._inputs.values())
+        self._inputs.clear()
         for listed in self._listed.values():
             _close(listed.pidfd)
         self._listed.clear()
@@ -999,7 +1003,9 @@ class ProcessRuntime:
         reaper = -1 if record.reaper is None else record.reaper.open()
         try:
             held = record.main.open() if instance.pidfd < 0 else os.dup(instance.pidfd)
-            self._request_adoption(instance.spec, record, instance.at, held, reaper)
+            self._request_adoption(
+                instance.spec, record, instance.at, held, reaper, self._inputs.get(id, -1)
+            )
         except (OSError, StartError):  # no descriptor to be had
             await self._end_survivor(record)
             self._lose(id)
@@ -1332,7 +1338,7 @@ class ProcessRuntime:
                 ended.add(id)
                 await listed.ended.wait()
         if listed.exit is not None and self._listed.pop(id, None) is not None:
-            _close(listed.pidfd)
+            _close(listed.pidfd, self._inputs.pop(id, -1))
             self._send(("ack", _key(id)))
 
     async def _end_survivor(self, record: Spawned) -> None:
@@ -1416,6 +1422,23 @@ class ProcessRuntime:
             raise
         return session
 
+    async def open_attach(self, id: ContainerId) -> AttachSession:
+        instance = self._instances.get(id)
+        if instance is None or instance.ended or self._closing:
+            raise _not_running(id)
+        spec = instance.spec
+        given = self._inputs.get(id, -1)
+        held = -1 if given < 0 else fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 3)
+        ends = spec.stdin_once and not spec.tty
+        if ends:
+            self._send(("lend-input", _key(id)))
+        return _Attachment(held, spec, (lambda: self._end_input(id)) if ends else lambda: None)
+
+    def _end_input(self, id: ContainerId) -> None:
+        if id in self._inputs:
+            os.close(self._inputs.pop(id))
+            self._send(("end-input", _key(id)))
+
     async def _stop(self, minder: _Minder, run: _Exec) -> None:
         """End a program and all that it has started."""
         import anyio
@@ -1429,7 +1452,7 @@ class ProcessRuntime:
     def _running(self, id: ContainerId, argv: tuple[str, ...]) -> _Instance:
         instance = self._instances.get(id)
         if instance is None or instance.ended or self._closing:
-            raise ContainerGoneError(f'container "{id.name}" is not running')
+            raise _not_running(id)
         if not argv:
             raise ExecError("cannot run a program in the container: no command")
         return instance
@@ -1511,7 +1534,7 @@ class ProcessRuntime:
         instance = self._instances.get(id)
         if instance is not None and instance.ended:
             del self._instances[id]
-            _close(instance.pidfd)
+            _close(instance.pidfd, self._inputs.pop(id, -1))
             self._send(("ack", _key(id)))
         elif (listed := self._listed.get(id)) is not None and listed.exit is not None:
             del self._listed[id]  # committed by an earlier supervisor
@@ -1544,9 +1567,16 @@ class ProcessRuntime:
         self._post_order("start", spec, fds=given)
 
     def _request_adoption(
-        self, spec: LaunchSpec, record: Spawned, at: Instant, main: int, reaper: int
+        self,
+        spec: LaunchSpec,
+        record: Spawned,
+        at: Instant,
+        main: int,
+        reaper: int,
+        input: int = -1,
     ) -> None:
-        """Hand a container to a launcher that is not its parent, with these pidfds (or -1)."""
+        """Hand a container to a launcher that is not its parent, with these pidfds (or -1), and
+        with a duplicate of what its stdin is written to."""
         child = record.main if record.reaper is None else record.reaper
         survivor = {
             "started": (at.wall, at.boot),
@@ -1556,9 +1586,12 @@ class ProcessRuntime:
             "mark": record.mark.encode(),
             "has_main": main >= 0,
             "has_reaper": reaper >= 0,
+            "has_input": input >= 0,
         }
         spec = replace(spec, argv=(), mounts=())
         fds = [fd for fd in (main, reaper) if fd >= 0]
+        if input >= 0:
+            fds.append(os.dup(input))
         self._post_order("adopt", spec, survivor, fds=fds)
 
     def _post_order(self, verb: str, spec: LaunchSpec, *words: Any, fds: Sequence[int]) -> None:
@@ -1585,6 +1618,7 @@ class ProcessRuntime:
                 "gid": spec.gid,
                 "groups": None if spec.groups is None else list(spec.groups),
                 "stdin": spec.stdin,
+                "stdin_once": spec.stdin_once,
                 "tty": spec.tty,
             }
             packet = marshal.dumps((verb, key, fields, *words), 2)
@@ -1772,6 +1806,10 @@ class ProcessRuntime:
             case ("starting", _):
                 if id not in self._pending:
                     self._list(id)
+            case ("input", _):
+                if fds:  # else they were lost: nobody can write there
+                    _close(self._inputs.get(id, -1))
+                    self._inputs[id] = fds[0]
             case ("started", _, pid, wall, boot):
                 self._take_started(id, pid, Instant(wall, boot), fds)
             case ("failed", _, created, stage, number, detail):
@@ -2067,10 +2105,8 @@ class _Session:
         _close(fd)
 
     def resize(self, columns: int, rows: int) -> None:
-        import termios
-
-        if self._has_terminal and self.stdout >= 0:
-            termios.tcsetwinsize(self.stdout, (rows, columns))
+        if self._has_terminal:
+            _resize(self.stdout, columns, rows)
 
     async def __aenter__(self) -> Self:
         return self
@@ -2083,6 +2119,40 @@ class _Session:
         finally:
             _close(self.stdin, self.stdout, self.stderr)
             self.stdin = self.stdout = self.stderr = -1
+
+
+class _Attachment:
+    """cri.AttachSession. `held` is -1 or becomes its own; `end` is called when nobody writes."""
+
+    def __init__(self, held: int, spec: LaunchSpec, end: Callable[[], None]) -> None:
+        self.stdin = held if spec.stdin else -1
+        self._terminal = held if spec.tty else -1
+        self._held, self._end = held, end
+
+    def close_stdin(self) -> None:
+        fd, self.stdin = self.stdin, -1
+        if fd >= 0 and fd != self._terminal:
+            os.close(fd)
+            self._held = -1
+            self._end()
+
+    def resize(self, columns: int, rows: int) -> None:
+        _resize(self._terminal, columns, rows)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close_stdin()
+        _close(self._held)
+        self._held = self._terminal = -1
+
+
+def _resize(terminal: int, columns: int, rows: int) -> None:
+    import termios
+
+    if terminal >= 0:
+        termios.tcsetwinsize(terminal, (rows, columns))
 
 
 async def _remove_tree(path: str) -> None:
@@ -2193,10 +2263,14 @@ def _exec_result(
 ) -> ExecResult:
     if isinstance(answer, tuple):
         if answer[0] == "gone":
-            raise ContainerGoneError(f'container "{id.name}" is not running')
+            raise _not_running(id)
         raise ExecError(_explain(spec, argv, *answer))
     code = _KILLED if answer is None and not stopped else answer
     return ExecResult(code, output)
+
+
+def _not_running(id: ContainerId) -> ContainerGoneError:
+    return ContainerGoneError(f'container "{id.name}" is not running')
 
 
 def _cannot_create(error: Exception) -> StartError:

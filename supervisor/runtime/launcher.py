@@ -29,10 +29,12 @@ with both ends of its terminal, ``("signal", key, signum)``, ``("ack", key)``,
 ``("bequest", None)`` with a folder of an ephemeral node, in which we remove what is the pods'
 should the supervisor die, ``("mind", key)`` with a socket,
 ``("exec", key, name, limit, request or None)``,
-``("end-exec", key, name)``, ``("forget-exec", key, name)``, ``("adopt", key, fields or None,
-survivor)`` with pidfds, ``("sandbox", pod uid, record)``, with a pidfd to take one on,
+``("end-exec", key, name)``, ``("forget-exec", key, name)``, ``("lend-input", key)``: its stdin ends
+with this supervisor, ``("end-input", key)``, ``("adopt", key, fields or None, survivor)`` with
+pidfds and the input, ``("sandbox", pod uid, record)``, with a pidfd to take one on,
 ``("end-sandbox", pod uid)``, ``("end", None)``. From us: ``("hello", version, isolation or None,
-trials)``, ``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage,
+trials)``, ``("input", key)`` with the end that its stdin is written to, or its terminal's master,
+``("started", key, pid, wall, boot)`` with a pidfd, ``("failed", key, created, stage,
 errno, detail)``, ``("exit", key, code or -1, wall, boot, drained, dropped)``, ``("drop", key, wall,
 boot, errno)``, ``("execed", key, name, answer, stopped, output or None when it travels in a
 memfd)``, ``("sandbox", pod uid)`` with a pidfd, ``("sandbox-failed", pod uid, errno)``,
@@ -345,7 +347,7 @@ class Order:
 
     __slots__ = (
         "argv", "cwd", "env", "gid", "groups", "log", "memory_dir", "mounts", "record", "shares",
-        "state_dir", "stdin", "termination_file", "termination_path", "tty", "uid",
+        "state_dir", "stdin", "stdin_once", "termination_file", "termination_path", "tty", "uid",
     )  # fmt: skip
 
     argv: "list[bytes]"
@@ -363,6 +365,7 @@ class Order:
     gid: "int | None"
     groups: "list[int] | None"
     stdin: bool  # has one that somebody may write to
+    stdin_once: bool  # and it ends when they say so
     tty: bool  # has a terminal for all three
 
     def __init__(self, fields: "dict[str, object]") -> None:
@@ -1843,6 +1846,8 @@ class Container:
         self.status = -1  # ends when the program is executed, else tells what failed
         self.release = -1  # write end of the pipe that the main waits on (without a reaper)
         self.control = -1  # socket to the reaper
+        self.input = -1  # where its stdin is written to, or its terminal's master, for who asks
+        self.is_lent = False  # a supervisor has somebody write there, with whom it ends
         self.started: tuple[float, float] | None = None
         self.failure: tuple[bool, str, int, bytes] | None = None
         self.exit: tuple[int, float, float] | None = None
@@ -1868,6 +1873,11 @@ class Container:
         close(self.child_pidfd, self.status, self.release, self.control, self.view)
         self.main_pidfd = self.child_pidfd = self.status = self.release = self.control = -1
         self.view = -1
+        self.end_input()
+
+    def end_input(self) -> None:
+        close(self.input)
+        self.input = -1
 
 
 class Pause:
@@ -2086,6 +2096,9 @@ class Launcher:
         self.channel = None
         while (received := channel.receive()) is not None and received[0]:
             self.obey(*received)
+        for container in self.containers.values():
+            if container.is_lent:
+                container.end_input()
         self.unwatch(channel.fd)
         self.unwatch(self.supervisor)
         channel.socket.close()
@@ -2124,6 +2137,12 @@ class Launcher:
                 self.end_exec((key, message[2]))
             elif verb == "forget-exec":
                 self.forget_exec((key, message[2]))
+            elif verb in ("lend-input", "end-input"):
+                container = self.containers.get(key)
+                if container is not None and verb == "lend-input":
+                    container.is_lent = True
+                elif container is not None:
+                    container.end_input()
             elif verb == "adopt":
                 self.adopt(key, message[2], message[3], fds, truncated)
             elif verb == "sandbox":
@@ -2263,8 +2282,14 @@ class Launcher:
         if given:
             ends.append(given.pop())
         elif container.order.stdin:
-            ends.append(endless_pipe())
-            give(ends[0], container.order)
+            reader, container.input = posix.pipe2(posix.O_CLOEXEC)
+            ends.append(reader)
+            posix.set_blocking(container.input, False)
+            give(reader, container.order)
+            if not container.order.stdin_once:
+                # It does not end, whoever dies: who reads it is a writer of it, too.
+                ends[0] = posix.open(f"/proc/self/fd/{reader}", posix.O_RDWR | posix.O_CLOEXEC)
+                posix.close(reader)
         else:
             ends.append(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
         container.out, out = posix.pipe2(posix.O_CLOEXEC)
@@ -2286,6 +2311,7 @@ class Launcher:
             ends.append(find_terminal(slave))
         finally:
             posix.close(slave)
+        container.input = fcntl.fcntl(container.out, fcntl.F_DUPFD_CLOEXEC, 3)
         slave = ends[0]
         give(slave, container.order)
         ends += [fcntl.fcntl(slave, fcntl.F_DUPFD_CLOEXEC, 3) for _ in (1, 2)]
@@ -2494,6 +2520,8 @@ class Launcher:
     def tell_started(self, container: Container) -> None:
         assert container.started is not None
         pidfds = [container.main_pidfd] if container.main_pidfd >= 0 else []
+        if container.input >= 0:
+            self.tell(("input", container.key), container.input)
         self.tell(("started", container.key, container.main, *container.started), *pidfds)
 
     # -- running programs in containers --
@@ -2753,7 +2781,8 @@ class Launcher:
         truncated: bool,
     ) -> None:
         """Take on a container that is not our child. With it come pidfds, as far as there are any,
-        of the main and of the reaper, if it has one: they were opened while it lived."""
+        of the main and of the reaper, if it has one: they were opened while it lived; and what its
+        stdin is written to."""
         known = self.containers.get(key)
         if known is not None:
             self.tell_started(known)
@@ -2777,8 +2806,10 @@ class Launcher:
         if container.has_reaper:
             container.child = survivor["reaper"]
             container.child_pidfd = fds.pop(0) if survivor["has_reaper"] else -1
-            if container.main_pidfd >= 0:
-                self.watch(container.main_pidfd, lambda: self.on_main(container))
+        if survivor["has_input"]:
+            container.input = fds.pop(0)
+        if container.has_reaper and container.main_pidfd >= 0:
+            self.watch(container.main_pidfd, lambda: self.on_main(container))
         self.containers[key] = container
         self.tell_started(container)
         if container.child_pidfd >= 0:
@@ -3266,15 +3297,6 @@ def spare_of(record: bytes) -> bytes:
 def beside(path: bytes, suffix: bytes) -> bytes:
     """What else is written down about an attempt, next to its log and its spawn record."""
     return path[: path.rfind(b".") + 1] + suffix
-
-
-def endless_pipe() -> int:
-    """A pipe that nobody writes to and that does not end: who reads it is its writer, too."""
-    reader, writer = posix.pipe2(posix.O_CLOEXEC)
-    try:
-        return posix.open(f"/proc/self/fd/{reader}", posix.O_RDWR | posix.O_CLOEXEC)
-    finally:
-        close(reader, writer)
 
 
 def find_terminal(slave: int) -> int:

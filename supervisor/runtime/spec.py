@@ -161,6 +161,7 @@ def launch_spec(
         # A value that holds another one is taken out first.
         veiled=tuple(sorted((v for v in secrets if _stands_in(v, argv)), key=len, reverse=True)),
         stdin=container.stdin,
+        stdin_once=container.stdin_once,
         tty=container.tty,
         shares=shares(pod, node),
     )
@@ -180,6 +181,9 @@ def bare_spec(pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeI
         log_path=log_path(node.state_dir, meta.namespace, meta.name, id),
         termination_path=container.termination_message_path or "/dev/termination-log",
         termination_file=termination_file(node.state_dir, id),
+        stdin=container.stdin,
+        stdin_once=container.stdin_once,
+        tty=container.tty,
         shares=shares(pod, node),
     )
 

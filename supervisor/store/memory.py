@@ -50,15 +50,16 @@ class MemoryStore:
         if record is None:
             self._pods.pop(change.uid, None)
             version = self._next()
-            if known is not None and not known.record.forced:
+            if known is not None and not known.record.is_hidden:
                 revisions.append(_of_pod(known, version, gone=True))
         else:
             stored = Stored(record, known.resource_version if known else 0)
-            if known is None or stored.pod != known.pod or record.forced != known.record.forced:
+            was_shown = known is not None and not known.record.is_hidden
+            if known is None or stored.pod != known.pod or record.is_hidden == was_shown:
                 stored = Stored(record, self._next())
-                if not record.forced:
+                if not record.is_hidden:
                     revisions.append(_of_pod(stored, stored.resource_version))
-                elif known is not None and not known.record.forced:
+                elif was_shown:
                     revisions.append(_of_pod(stored, stored.resource_version, gone=True))
             self._pods[change.uid] = stored
             version = stored.resource_version

@@ -630,7 +630,7 @@ class SQLiteStore:
             return version
         namespace, name, pod, rest = commit.pod
         assert commit.record is not None
-        forced = commit.record.forced
+        forced = commit.record.is_hidden
         known = db.execute(
             "SELECT resource_version, object = ? AND forced = ?, forced FROM pods WHERE uid = ?",
             (pod, forced, uid),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.runtime.cri import (
+    AttachSession,
     ExecResult,
     ExecSession,
     Found,
@@ -82,6 +83,9 @@ class Between(Runtime):
         return await self.inner.open_exec(
             id, argv, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty
         )
+
+    async def open_attach(self, id: ContainerId) -> AttachSession:
+        return await self.inner.open_attach(id)
 
     @property
     def kept_execs(self) -> frozenset[tuple[ContainerId, str]]:

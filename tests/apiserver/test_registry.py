@@ -421,6 +421,23 @@ async def test_who_applies_a_status_is_noted(fake_clock: Clock) -> None:
         assert "labels" not in changed.object["metadata"]
 
 
+@pytest.mark.parametrize("applied", [False, True])
+async def test_many_small_writes_do_not_make_an_object_too_large(
+    fake_clock: Clock, applied: bool
+) -> None:
+    async with api(fake_clock) as a:
+        await a.create("configmaps", config_map())
+        entry = {"manager": "x" * 4_000_000, "operation": "Apply", "fieldsV1": {"f:data": {}}}
+        change = a.change(
+            "configmaps",
+            "settings",
+            {"metadata": {"managedFields": [entry]}},
+            options=WriteOptions(applied=applied),
+        )
+        error = await refusal(change)
+        assert (error.code, error.reason) == (413, "RequestEntityTooLarge")
+
+
 # --- pods --------------------------------------------------------------------------------------
 
 
@@ -628,7 +645,7 @@ FIXED: dict[str, tuple[Json, str]] = {
     ),
     "the containers": (
         {"containers": [{"name": "a", "command": ["a"]}, {"name": "b", "command": ["b"]}]},
-        "spec: Forbidden: pod updates may not change fields other than",
+        "spec.containers: Forbidden: pod updates may not add or remove containers",
     ),
 }
 

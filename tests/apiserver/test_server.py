@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
@@ -94,6 +95,30 @@ async def test_refusals_speak_as_kubectl_expects(api: Served) -> None:
     message = "the server does not allow this method on the requested resource"
     assert (await api.ask(f"{MAPS}/a", "POST")).refusal[2] == message
     assert (await api.ask(f"{MAPS}/a")).refusal[2] == 'configmaps "a" not found'
+
+
+@pytest.mark.parametrize(
+    ("path", "rest"),
+    [
+        ("namespaces/proxy/pods/web/proxy/a/proxy%2Fb/", "a/proxy%2Fb/"),
+        ("namespaces/proxy/pods/web/proxy", ""),
+        ("nodes/podvisor/proxy/pods?x=1", "pods"),
+    ],
+)
+async def test_streams_and_proxies_are_handed_on_with_what_was_understood(
+    api: Served, path: str, rest: str
+) -> None:
+    seen: list[servers.Call] = []
+
+    async def streams(call: servers.Call) -> web.StreamResponse:
+        seen.append(call)
+        return web.Response(text=call.request.method)
+
+    api.server._streams = streams
+    assert (await api.ask(f"/api/v1/{path}", "POST")).text == "POST"
+    (call,) = seen
+    assert (call.subresource, call.rest) == ("proxy", rest)
+    assert (call.namespace, call.name) in {("proxy", "web"), ("", "podvisor")}
 
 
 # --- reading --------------------------------------------------------------------------------------

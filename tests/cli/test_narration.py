@@ -7,6 +7,7 @@ from math import inf
 import msgspec
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor import narration
 from supervisor.api import v1
@@ -233,3 +234,19 @@ def test_what_happened_between_two_objects_of_a_pod(
 ) -> None:
     lines = narration.seen(before, after)
     assert [(line.text, line.opens, line.closes) for line in lines] == told
+
+
+def test_a_container_that_was_added_meanwhile_is_told_like_the_others():
+    life = Life(pod(container("app")), script={"dbg": exits(0, after=5)}).run(10)
+    spec = replace(
+        life.record.pod.spec,
+        ephemeral_containers=(v1.EphemeralContainer(name="dbg", command=("x",)),),
+    )
+    said, before = [], life.record
+    new = replace(life.record.pod, spec=spec)
+    life.tell(10, lambda now: facts.PodUpdated(now, new))
+    for moment in range(11, 18):
+        life.run(moment)
+        said += [(line.container, line.text) for line in narration.changes(before, life.record)]
+        before = life.record
+    assert said == [("dbg", "started"), ("dbg", "exited with code 0 after 5.0 s")]

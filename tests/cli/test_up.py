@@ -78,10 +78,12 @@ def test_up_in_front_shows_lines_and_ctrl_c_ends_what_it_has_begun(project: Back
     file = project.place.write("pod.json", server("web"))
     up = project.start("up", file)
     up.until_logged("web/app | hello")
-    up.signal(signal.SIGINT)
+    for _ in range(2):  # as `timeout` does: once the process, once its group
+        up.signal(signal.SIGINT)
     ended = up.wait(130)
     assert "web/app | told" in ended.out
     assert "web     * stopping, grace 3 s" in ended.err
+    assert "grace shortened" not in ended.err
     assert ended.err.index("exited with code 0") < ended.err.index("* deleted")
 
 
@@ -236,3 +238,35 @@ def test_the_commands_that_change_what_runs(project: Background) -> None:
     missing = project.run("delete", "pod", "nothing", code=1)
     assert missing.err == 'Error from server (NotFound): pods "nothing" not found\n'
     project.run("down", keeps=False)
+
+
+@one_way
+def test_apply_changes_a_pod_where_that_is_allowed(project: Background) -> None:
+    file = project.place.write("pod.json", server("web"))
+    project.run("up", "-d")
+    project.run("apply", "-f", file)
+    assert project.run("apply", "-f", file).out == "pod/web unchanged\n"
+    project.place.write("pod.json", server("web", metadata={"labels": {"tier": "front"}}))
+    assert project.run("apply", "-f", file).out == "pod/web configured\n"
+    project.place.write("pod.json", server("web", hostname="other"))
+    refused = project.run("apply", "-f", file, code=3)
+    assert 'The Pod "web" is invalid: spec: Forbidden: pod updates may not change' in refused.err
+    project.run("down", keeps=False)
+
+
+@one_way
+def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) -> None:
+    slow = pod("web", sh("app", "trap '' TERM; while :; do sleep 0.05; done"))
+    slow["spec"]["terminationGracePeriodSeconds"] = 2
+    file = project.place.write("pod.json", slow)
+    project.run("up", "-d", file)
+    restart = project.start("restart", "web")
+    restart.until_logged('pod "web" deleted')
+    restart.signal(signal.SIGINT)
+    kept = f"{project.node.state}/restart-default-web.json"
+    said = restart.wait(130, keeps=True, leaves=True).err
+    assert f"was not created again: `podvisor apply -f {kept}` does that" in said
+    project.run("wait", "pod/web", "--for=delete")
+    assert project.run("apply", "-f", kept).out == "pod/web created\n"
+    assert "unchanged" in project.run("up", "-d", file).err
+    project.run("down", "--grace-period", "0", keeps=False)

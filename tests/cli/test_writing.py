@@ -116,6 +116,27 @@ def test_apply_goes_on_after_a_refusal_and_ends_with_its_code(
     assert err == f'{file}: The Pod "web" is invalid: spec.x: Required value\n'
 
 
+def test_apply_says_how_to_take_over_what_another_manager_has_set(
+    serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = 'Apply failed with 1 conflict: conflict with "kubectl": .metadata.labels.app'
+    causes = [{"reason": "FieldManagerConflict", "message": "", "field": ".metadata.labels.app"}]
+    api = serve(
+        {
+            f"GET {WEB}": answer(pod()),
+            f"PATCH {WEB}": refusal(409, "Conflict", why, causes=causes),
+        }
+    )
+    file = os.path.join(place, "web.json")
+    pathlib.Path(file).write_text(json.dumps(MANIFEST))
+    assert code_of(lambda: apply.command(filename=[file], state_dir=place)) == 1
+    said = f"{file}: error: {why}; --force-conflicts takes these fields over\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(typer.Exit):
+        apply.command(filename=[file], force_conflicts=True, state_dir=place)
+    assert [asked.target[-10:] for asked in api.asked[1::2]] == ["orce=false", "force=true"]
+
+
 def test_apply_asks_nothing_when_a_file_is_broken(
     serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle.facts import ContainerId, Instant
 from supervisor.lifecycle.record import NodePolicy, PodRecord
 from supervisor.runtime.cri import (
+    AttachSession,
+    ContainerGoneError,
     ExecError,
     ExecInterruptedError,
     ExecResult,
@@ -201,6 +203,9 @@ class FakeRuntime:
         tty: bool,
     ) -> ExecSession:
         raise ExecError("no core asks for streams")
+
+    async def open_attach(self, id: ContainerId) -> AttachSession:
+        raise ContainerGoneError("no core asks for streams")
 
     def forget_exec(self, id: ContainerId, key: str) -> None:
         self.forgotten.append((round(self.clock.now().boot, 3), key))

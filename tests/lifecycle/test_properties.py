@@ -267,7 +267,9 @@ def changed(draw: st.DrawFn) -> v1.Pod:
     """What somebody wants a pod to be from now on."""
     images = st.sampled_from(["", "one", "two"])
     return v1.Pod(
-        metadata=v1.ObjectMeta(labels={"a": draw(images)}),
+        metadata=v1.ObjectMeta(
+            labels={"a": draw(images)}, finalizers=draw(st.sampled_from([(), (), ("x.org/hold",)]))
+        ),
         spec=v1.PodSpec(
             active_deadline_seconds=draw(st.sampled_from([None, None, 500])),
             containers=tuple(container(draw(names), image=draw(images)) for _ in range(2)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from msgspec.structs import replace
 
 from supervisor.api import v1
 from supervisor.lifecycle import facts, reasons
-from supervisor.lifecycle.record import Kind
+from supervisor.lifecycle.decide import decide
+from supervisor.lifecycle.record import Kind, observe
 from tests.lifecycle.lives import (
     FOREVER,
     PASSES,
     Life,
     Run,
+    at,
     container,
     exits,
     pod,
@@ -134,6 +137,48 @@ def test_the_sandbox_of_a_changed_sidecar_stays() -> None:
     life = Life(pod(imaged("a"), init=(side,)))
     update(life, 100, images={"s": "s:2"}).run(200)
     assert starts(life) == [(0, "s/0"), (0, "a/0"), (100, "s/1")]
+    assert killings(life) == ["Init container s definition changed"]
+
+
+def test_an_init_container_that_runs_goes_on_and_has_the_image_when_it_runs_again() -> None:
+    """§7.6.2"""
+    init = imaged("i", "i:1")
+    life = Life(pod(imaged("a"), init=(init,)), script={"i": [Run(50.0, 1), Run(5.0, 0)]})
+    update(life, 20, images={"i": "i:2"}).run(30)
+    assert life.record.status.init_container_statuses[0].image == "i:1"
+    life.run(100)
+    assert starts(life) == [(0, "i/0"), (50, "i/1"), (55, "a/0")]
+    assert killings(life) == []
+    assert life.record.status.init_container_statuses[0].image == "i:2"
+
+
+def test_the_status_says_the_image_of_what_runs() -> None:
+    life = Life(pod(imaged("a")), script={"a": [Run(stops_in=5.0), FOREVER]})
+    update(life, 50, images={"a": "a:2"}).run(52)
+    assert life.record.status.container_statuses[0].image == "a:1"
+    life.run(100)
+    assert life.record.status.container_statuses[0].image == "a:2"
+
+
+def test_a_change_that_is_taken_back_before_the_start_is_over_restarts_nothing() -> None:
+    life = Life(pod(imaged("a")), latency=1.0)
+    update(life, 1.2, images={"a": "a:2"})
+    update(life, 1.4, images={"a": "a:1"}).run(100)
+    assert [what for _, what in starts(life)] == ["a/0"]
+
+
+def test_what_could_not_start_is_tried_at_once_with_another_image() -> None:
+    """§3.2.3"""
+    life = Life(pod(imaged("a")), failing=_no_start_before(2))
+    update(life, 3, images={"a": "a:2"}).run(100)
+    assert starts(life)[-1] == (3, "a/0")
+
+
+def _no_start_before(moment: float) -> Callable[[facts.Action, float], str]:
+    def fails(action: facts.Action, now: float) -> str:
+        return "no" if isinstance(action, facts.StartContainer) and now < moment else ""
+
+    return fails
 
 
 def test_labels_restart_nothing_and_count_no_generation() -> None:
@@ -166,8 +211,10 @@ def test_finalizers_do_not_keep_anything_running() -> None:
     mark(life, 1, finalizers=("x.org/hold",))
     life.delete(10).run()
     assert life.plan is not None
-    assert life.plan.done
-    assert life.record.pod.metadata.finalizers == ("x.org/hold",)
+    assert (life.plan.done, life.plan.gone) == (True, False)
+    free = replace(life.record.pod, metadata=replace(life.record.pod.metadata, finalizers=()))
+    record = observe(life.record, facts.PodUpdated(at(100), free))
+    assert decide(record, at(100)).gone
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["nothing", "a finalizer"])
@@ -177,8 +224,13 @@ def test_a_forced_deletion_hides_the_object_unless_it_is_held_by(held: bool) -> 
     if held:
         mark(life, 1, finalizers=("x.org/hold",))
     life.tell(10, lambda now: facts.DeletionRequested(now, force=True)).run()
-    assert life.record.forced is not held
+    assert life.record.is_hidden is not held
     assert life.ends[0][0] == 12  # the least: 2 s after the signal
+    assert life.plan is not None
+    assert life.plan.gone is not held
+    if held:
+        free = replace(life.record.pod, metadata=replace(life.record.pod.metadata, finalizers=()))
+        assert observe(life.record, facts.PodUpdated(at(100), free)).is_hidden
 
 
 def test_a_deletion_may_be_forced_afterwards() -> None:
@@ -187,7 +239,7 @@ def test_a_deletion_may_be_forced_afterwards() -> None:
         pod(imaged("a"), termination_grace_period_seconds=600), script={"a": Run(stops_in=None)}
     )
     life.delete(10).tell(20, lambda now: facts.DeletionRequested(now, force=True)).run()
-    assert life.record.forced
+    assert life.record.is_hidden
     assert life.ends[0][0] == 21
 
 

@@ -221,6 +221,7 @@ class Node:
         groups: tuple[int, ...] | None = None,
         mounts: tuple[Mount, ...] = (),
         stdin: bool = False,
+        stdin_once: bool = False,
         tty: bool = False,
         shares: bool = False,
     ) -> LaunchSpec:
@@ -239,6 +240,7 @@ class Node:
             groups=groups,
             mounts=mounts,
             stdin=stdin,
+            stdin_once=stdin_once,
             tty=tty,
             shares=shares,
         )

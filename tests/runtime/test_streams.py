@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import time
@@ -26,9 +27,11 @@ from tests.runtime.conftest import (
     Node,
     Way,
     open_node,
+    read_log,
+    text_of,
     until,
 )
-from tests.runtime.test_durable import durable_node, ended, state, supervised
+from tests.runtime.test_durable import adopt, durable_node, ended, kill, state, supervised
 from tests.runtime.test_exec import launcher_fds, minders, sleeper
 from tests.runtime.test_launcher_end import marked
 
@@ -340,6 +343,87 @@ async def test_those_of_a_pod_that_shares_its_pid_namespace_work_as_well(
         await node.runtime.remove_sandbox("uid")
 
 
+# --- a main that somebody attaches to ------------------------------------------------------------
+
+
+async def test_several_may_write_to_a_main_one_after_the_other(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec("cat", stdin=True)
+        await node.start(spec)
+        fds = len(os.listdir("/proc/self/fd"))
+        for words in (b"one\n", b"two\n"):
+            async with await node.runtime.open_attach(spec.id) as attached:
+                await write(attached.stdin, words)
+                attached.resize(80, 24)
+            await node.logged(spec, words)
+            assert attached.stdin == -1
+        assert len(os.listdir("/proc/self/fd")) == fds
+        node.runtime.signal(spec.id, 9)
+        async with await node.runtime.open_attach(spec.id) as attached:
+            assert (await node.finish(spec)).out == "one\ntwo\n"
+            with pytest.raises(BrokenPipeError):
+                await write(attached.stdin, b"three")
+        with pytest.raises(ContainerGoneError, match="is not running"):
+            await node.runtime.open_attach(spec.id)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_an_stdin_for_one_ends_with_the_first_who_has_attached(
+    way: Way, folder: str, closes: bool
+) -> None:
+    sent = os.urandom(1 << 20) * 20
+    async with open_node(way, folder) as node:
+        script = "echo waits; sha256sum; exit 4"
+        spec = node.spec("sh", "-c", script, stdin=True, stdin_once=True)
+        await node.start(spec)
+        await node.logged(spec, b"waits")
+        async with await node.runtime.open_attach(spec.id) as attached:
+            await write(attached.stdin, sent)
+            if closes:
+                attached.close_stdin()
+                attached.close_stdin()
+                async with await node.runtime.open_attach(spec.id) as other:
+                    assert other.stdin == -1
+        done = await node.finish(spec)
+    assert done.code == 4
+    assert done.out.split()[1] == hashlib.sha256(sent).hexdigest()
+
+
+async def test_a_main_without_stdin_has_nothing_to_write_to(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        for tty in (False, True):
+            spec = node.spec(
+                "sh",
+                "-c",
+                "trap 'stty size' WINCH; echo up; sleep 1; sleep 1000 & while true; do wait; done",
+                tty=tty,
+            )
+            await node.start(spec)
+            await node.logged(spec, b"up")
+            async with await node.runtime.open_attach(spec.id) as attached:
+                assert attached.stdin == -1
+                attached.close_stdin()
+                attached.resize(99, 33)
+                if tty:
+                    await node.logged(spec, b"33 99")
+
+
+async def test_the_terminal_of_a_main_is_typed_at_and_has_a_size(way: Way, folder: str) -> None:
+    async with open_node(way, folder) as node:
+        spec = node.spec("sh", "-c", "read a; stty size; echo got $a; read b", stdin=True, tty=True)
+        await node.start(spec)
+        async with await node.runtime.open_attach(spec.id) as attached:
+            attached.resize(77, 33)
+            await write(attached.stdin, b"hello\r")
+            attached.close_stdin()
+            await node.logged(spec, b"got hello")
+        async with await node.runtime.open_attach(spec.id) as attached:
+            await write(attached.stdin, b"\x03")
+            done = await node.finish(spec)
+    assert done.code == 130
+    assert done.out.startswith("hello\r\n33 77\r\ngot hello\r\n")
+
+
 # --- a durable node ------------------------------------------------------------------------------
 
 
@@ -381,3 +465,59 @@ async def test_it_ends_with_a_killed_supervisor(way: Way, state: str, mark: str)
         """,
     )
     await until(lambda: not marked(mark), "the program's end")
+
+
+async def test_a_main_that_is_attached_to_outlives_whoever_dies(way: Way, state: str) -> None:
+    said = supervised(
+        way,
+        state,
+        """
+        spec = node.spec("cat", stdin=True)
+        await node.start(spec)
+        terminal = node.spec("cat", stdin=True, tty=True)
+        await node.start(terminal)
+        attached = await node.runtime.open_attach(spec.id)
+        os.write(attached.stdin, b"first\\n")
+        await node.logged(spec, b"first")
+        """,
+    )
+    async with durable_node(way, state) as node:
+        assert node.launcher_pid == said["launcher"]
+        specs = [node.spec("cat", stdin=True), node.spec("cat", stdin=True, tty=True)]
+        for words in (b"second\n", b"third\n"):
+            for spec in specs:
+                await adopt(node, spec)
+                async with await node.runtime.open_attach(spec.id) as attached:
+                    await write(attached.stdin, words)
+                await node.logged(spec, words.strip())
+            if words == b"second\n":
+                kill(node.launcher_pid)
+                await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another")
+        for spec in specs:
+            node.runtime.signal(spec.id, signal.SIGKILL)
+            assert (await ended(node, spec)).exit_code == 137
+
+
+async def test_an_stdin_for_one_ends_with_the_supervisor_that_lent_it(way: Way, state: str) -> None:
+    supervised(
+        way,
+        state,
+        """
+        lent = node.spec("cat", stdin=True, stdin_once=True)
+        await node.start(lent)
+        free = node.spec("cat", stdin=True, stdin_once=True)
+        await node.start(free)
+        attached = await node.runtime.open_attach(lent.id)
+        """,
+    )
+    async with durable_node(way, state) as node:
+        lent, free = [node.spec("cat", stdin=True, stdin_once=True) for _ in range(2)]
+        await adopt(node, lent)
+        assert (await ended(node, lent)).exit_code == 0
+        await adopt(node, free)
+        kill(node.launcher_pid)
+        await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another launcher")
+        async with await node.runtime.open_attach(free.id) as attached:
+            await write(attached.stdin, b"hello\n")
+        assert (await ended(node, free)).exit_code == 0
+        assert text_of(read_log(free.log_path), "stdout") == b"hello\n"
