@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import re
-import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -119,10 +119,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Durable]:
     try:
         wait_for(lambda: os.path.exists(f"{node.state}/kubeconfig"), "the kubeconfig")
         yield node
+        session.signal(signal.SIGINT)
+        session.wait(130, leaves=True)
     finally:
-        session.signal(2)
+        session.kill()
         node.kill_everything()
-        shutil.rmtree(node.state, ignore_errors=True)
         next(places, None)
 
 
