@@ -622,11 +622,18 @@ class _Reader:
         return self._exactly(int(length)) if length.isdecimal() else self._to_the_end()
 
     def _chunked(self) -> Iterator[bytes]:
-        while size := int(self._line().partition(";")[0], 16):
+        while size := self._size():
             yield from self._exactly(size)
             self._line()
         while self._line():
             pass  # trailers
+
+    def _size(self) -> int:
+        """Of the next chunk."""
+        try:
+            return int(self._line().partition(";")[0], 16)
+        except ValueError:
+            raise NodeError("what answers on the node's socket is no node") from None
 
     def _exactly(self, size: int) -> Iterator[bytes]:
         while size > 0:

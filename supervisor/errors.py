@@ -86,8 +86,9 @@ class StatusError(PodvisorError):
         subject = f'The {kind} "{name}" is invalid' if kind or name else "The request is invalid"
         causes = list(
             dict.fromkeys(
-                f"{cause.get('field', '')}: {cause.get('message', '')}"
+                f"{field}: {cause.get('message', '')}" if field else cause.get("message", "")
                 for cause in self.details.get("causes") or ()
+                for field in [cause.get("field")]
             )
         )
         if not causes:

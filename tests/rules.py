@@ -202,6 +202,8 @@ RULES = {
     "7.7": "activeDeadlineSeconds",
     "7.8": "the node shuts down",
     "7.9": "processes and signals",
+    # 9 what else a pod may ask for
+    "9.5": "ephemeral containers",
     # 10 endpoints
     "10.2": "ready, serving, terminating",
     "10.3": "publishNotReadyAddresses",

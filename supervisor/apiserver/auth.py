@@ -43,7 +43,7 @@ KUBECONFIG = "kubeconfig"
 NAME = "podvisor"  # of cluster, user and context
 _FOLDER = "api"
 _PATH_MAX = 107  # bytes of the path of a unix socket
-_BACKLOG = 128
+BACKLOG = 1024  # hundreds of watches may begin at once
 _YEARS = 10
 _RENEWED = 30 * 86400.0  # seconds before the end of a certificate
 
@@ -128,7 +128,7 @@ def listen_unix(state_dir: str) -> socket.socket:
             os.unlink(new)
         _bind(listener, new)
         os.chmod(new, 0o600)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         os.rename(new, os.path.join(state_dir, SOCKET))
     except OSError:
         listener.close()
@@ -194,7 +194,7 @@ def _listen(host: str, port: int) -> socket.socket:
         # Connections of the last life may still be ending there.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

@@ -37,7 +37,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
-from supervisor.apiserver.auth import Gate
+from supervisor.apiserver.auth import BACKLOG, Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
@@ -164,11 +164,14 @@ class Server:
 
         loop = asyncio.get_running_loop()
         if listener.family == socket.AF_UNIX:
-            door: asyncio.AbstractServer = await loop.create_unix_server(connect, sock=listener)
+            door: asyncio.AbstractServer = await loop.create_unix_server(
+                connect, sock=listener, backlog=BACKLOG
+            )
         else:
             door = await loop.create_server(
                 connect,
                 sock=listener,
+                backlog=BACKLOG,
                 ssl=context,
                 ssl_handshake_timeout=_HANDSHAKE if context is not None else None,
             )

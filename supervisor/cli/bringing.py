@@ -17,7 +17,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -250,24 +249,25 @@ class Session:
         wanted = {namespace for namespace, _ in self._pods}
         for namespace in sorted(wanted | {meta.namespace for _, meta, _ in others}):
             if client.find(NAMESPACES, "", namespace) is None:
-                body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-                client.create(NAMESPACES, "", body)
-                self._say("podvisor", f"namespace {namespace} created")
+                self._create_namespace(namespace)
         self._refuse_pods_of_files()
         refused: list[StatusError] = []
         for pod in self._pods.values():
             # Under another name: the one that is there may have to go first.
             named = {**pod.body["metadata"], "generateName": f"{pod.key[1]}-"}
             body = {**pod.body, "metadata": {k: v for k, v in named.items() if k != "name"}}
-            refused += self._try(
-                lambda n=pod.key[0], b=body: client.create(PODS, n, b, dry_run=True)
-            )
+            try:
+                client.create(PODS, pod.key[0], body, dry_run=True)
+            except StatusError as error:
+                refused.append(_about(error, pod.key[1]))
         for kind, meta, body in others:
-            args = kind, meta.namespace, meta.name, body
-            refused += self._try(lambda a=args: client.apply(*a, force=True, dry_run=True))
+            try:
+                client.apply(kind, meta.namespace, meta.name, body, force=True, dry_run=True)
+            except StatusError as error:
+                refused.append(error)
         if refused:
-            for error in refused:
-                complain(str(error))
+            for each in refused:
+                complain(str(each))
             count = f"{len(refused)} error{'s' if len(refused) > 1 else ''}"
             raise ManifestError(f"{count}; nothing was started")
         for kind, meta, body in others:
@@ -287,12 +287,15 @@ class Session:
                     "which it watches"
                 )
 
-    def _try(self, ask: Any) -> list[StatusError]:
+    def _create_namespace(self, name: str) -> None:
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         try:
-            ask()
+            self._client.create(NAMESPACES, "", body)
         except StatusError as error:
-            return [error]
-        return []
+            if error.reason != "AlreadyExists":
+                raise
+        else:
+            self._say("podvisor", f"namespace {name} created")
 
     def _warn_of_missing(self) -> None:
         """ConfigMaps and Secrets that pods refer to and that are not there."""
@@ -582,6 +585,17 @@ class Session:
         except OSError:
             if not self._asked:
                 self._leave(ExitCode.BROKEN_PIPE)
+
+
+def _about(error: StatusError, name: str) -> StatusError:
+    """What was refused of a pod under a name that the node has made, told of the pod."""
+    made = error.details.get("name")
+    if not made:
+        return error
+    told = error.status["message"].replace(made, name)
+    return StatusError(
+        {**error.status, "message": told, "details": {**error.details, "name": name}}
+    )
 
 
 def outcome(before: Json | None, after: Json) -> str:

@@ -20,7 +20,7 @@ _TYPE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9]([-\w
 def command(
     pod: Annotated[str, typer.Argument(metavar="POD", help="Its name.")],
     conditions: Annotated[
-        list[str], typer.Argument(metavar="TYPE=True|False|Unknown...", help="What is so.")
+        list[str], typer.Argument(metavar="TYPE=True|False|Unknown", help="What is so.")
     ],
     reason: Annotated[
         str, typer.Option(metavar="WORD", help="Why, in one word: LoadBalancerReady.")

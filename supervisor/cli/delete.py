@@ -34,7 +34,7 @@ def command(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TYPE[/NAME] [NAME]...",
+            metavar="TYPE[/NAME]|NAME",
             help="Which objects.",
             autocompletion=complete_objects,
             show_default=False,
@@ -147,7 +147,10 @@ def command(
         )
     if dry_run is DryRun.CLIENT:
         for each in found:
-            print(f"{each.shown} deleted (dry run)")
+            if node.find(each.kind, each.namespace, each.name) is not None:
+                print(f"{each.shown} deleted (dry run)")
+            elif not ignore_not_found:
+                node.get(each.kind, each.namespace, each.name)  # says that there is none
         return
     grace = 0 if force else 1 if now else None if grace_period < 0 else grace_period
     refused = removing.remove(

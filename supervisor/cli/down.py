@@ -15,9 +15,7 @@ NO_ARGS_IS_HELP = False
 def command(
     files: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[FILE|DIR|-]...", help="Only what these describe.", show_default=False
-        ),
+        typer.Argument(metavar="FILE|DIR|-", help="Only what these describe.", show_default=False),
     ] = None,
     grace_period: Annotated[
         int | None,

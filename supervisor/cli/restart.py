@@ -27,9 +27,7 @@ _EXPIRED = 410
 def command(
     pods: Annotated[
         list[str],
-        typer.Argument(
-            metavar="POD[/CONTAINER]...", help="Which pods.", autocompletion=complete_pod
-        ),
+        typer.Argument(metavar="POD[/CONTAINER]", help="Which pods.", autocompletion=complete_pod),
     ],
     grace_period: Annotated[
         int | None,

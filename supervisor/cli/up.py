@@ -21,13 +21,13 @@ def command(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE|DIR|-]...",
+            metavar="FILE|DIR|-",
             help="Manifests, YAML or JSON; none with -d: only the node.",
             show_default=False,
         ),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return once all pods are Ready, or one fails.")
+        bool, typer.Option("--detach", "-d", help="Return once each pod is Ready, or will not be.")
     ] = False,
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="With -d: how long to wait for that.")
@@ -50,8 +50,8 @@ def command(
     to 1 s, a third kills. If `up` ends in any other way (closed terminal, broken pipe, kill -9),
     its pods run on.
 
-    With -d it returns when all pods are Ready or have succeeded: exit code 1 if one has failed or
-    does not come up (CrashLoopBackOff), which leaves it there to be looked at.
+    With -d it returns once each pod is Ready, has succeeded, or has failed or does not come up
+    (CrashLoopBackOff): then the exit code is 1, and the pod stays there to be looked at.
 
     Examples:
 

@@ -25,7 +25,7 @@ def command(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="TYPE[/NAME] [NAME]...",
+            metavar="TYPE[/NAME]|NAME",
             help="Which objects.",
             autocompletion=complete_objects,
         ),

@@ -376,7 +376,24 @@ class Node:
         files = None
         if self.volumes is not None:
             files = await self.volumes.read_env_files(pod, container)
-        return self._make_spec(pod, container, id, files, runs=runs)
+        made = self._make_spec(pod, container, id, files, runs=runs)
+        if runs or not isinstance(container, v1.EphemeralContainer):
+            return made
+        return msgspec.structs.replace(made, target=self._target(container, id))
+
+    def _target(self, container: v1.EphemeralContainer, id: ContainerId) -> ContainerId | None:
+        """The instance that an ephemeral container is to look at. Raises StartError."""
+        name = container.target_container_name
+        for other in self._workers[id.pod_uid].record.containers:
+            if other.name == name and other.running is not None:
+                return ContainerId(id.pod_uid, name, other.attempt)
+        if not name:
+            return None
+        raise StartError(
+            reasons.CREATE_CONTAINER_CONFIG_ERROR,
+            f"unable to find target container {name}: it does not run",
+            created=False,
+        )
 
     async def commit(
         self, worker: PodWorker, record: PodRecord, events: tuple[EventDraft, ...]

@@ -1122,7 +1122,7 @@ def _condition_set(record: PodRecord, fact: ConditionSet) -> PodRecord:
 
 
 def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
-    """What may change of a pod that is there is changed (§7.6.2, §3.2.8); all else stays."""
+    """What may change of a pod that is there is changed (§7.6.2, §3.2.3); all else stays."""
     pod, new = record.pod, fact.pod
     meta = replace(
         pod.metadata,

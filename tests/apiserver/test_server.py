@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -297,6 +298,22 @@ async def test_watches_end_with_the_server_and_leave_when_their_client_does(
         ending = asyncio.ensure_future(api.server.close())
         assert await watch.next() is None
         await ending
+
+
+async def test_hundreds_of_clients_may_come_at_once(api: Served) -> None:
+    loop = asyncio.get_running_loop()
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+    try:
+        for each in sockets:
+            each.setblocking(False)
+            each.connect(f"{api.folder}/api.sock")  # raises where the others wait in line
+        for each in sockets:
+            await loop.sock_sendall(each, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for each in sockets:
+            assert (await loop.sock_recv(each, 4096)).startswith(b"HTTP/1.1 200")
+    finally:
+        for each in sockets:
+            each.close()
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -157,7 +157,14 @@ def test_an_answer_that_is_cut_off_is_an_error(
         client.get(PODS, "default", "web")
 
 
-@pytest.mark.parametrize("sent", [b"220 mail\r\n\r\n", b"HTTP/1.1 2OO\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"220 mail\r\n\r\n",
+        b"HTTP/1.1 2OO\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nlots\r\n",
+    ],
+)
 def test_what_is_no_http_is_no_node(serve: Serve, client: Client, sent: bytes) -> None:
     serve({POD: [sent]})
     with pytest.raises(NodeError, match="is no node"):
@@ -341,9 +348,9 @@ REFUSALS = {
             "all of it",
             name="web",
             kind="Pod",
-            causes=[{"field": "a", "message": "A"}, {"field": "b", "message": "B"}] * 2,
+            causes=[{"field": "a", "message": "A"}, {"field": "", "message": "B"}] * 2,
         ),
-        'The Pod "web" is invalid:\n* a: A\n* b: B',
+        'The Pod "web" is invalid:\n* a: A\n* B',
         ExitCode.REFUSED,
     ),
     "no Status": (answer(b"400: Bad Request", 400), "Error from server: 400: Bad Request", 1),

@@ -157,6 +157,20 @@ def test_a_broken_manifest_starts_nothing(project: Background) -> None:
 
 
 @one_way
+def test_what_the_node_refuses_is_told_of_each_pod_and_starts_nothing(project: Background) -> None:
+    mount = {"volumeMounts": [{"name": "d", "mountPath": "/nowhere-yet"}]}
+    volumes = {"volumes": [{"name": "d", "emptyDir": {}}]}
+    bad = [pod(name, sh("app", "exit", **mount), **volumes) for name in ("one", "two")]
+    items = [server("good"), *bad]
+    file = project.place.write("pods.json", {"kind": "List", "items": items})
+    up = project.start("up", "-d", "--isolation=group", file).wait(3)
+    for name in ("one", "two"):
+        assert f'The Pod "{name}" is invalid: Forbidden: spec.containers[0].volumeMounts' in up.err
+    assert up.err.endswith("2 errors; nothing was started\n")
+    assert not project.uid("good")
+
+
+@one_way
 def test_up_says_what_does_not_come_up_and_leaves_it_there(project: Background) -> None:
     probe = {"exec": {"command": ["true"]}, "initialDelaySeconds": 60}
     crashing = pod("bad", sh("app", "exit 7", readinessProbe=probe))

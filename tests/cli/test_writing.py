@@ -169,19 +169,24 @@ def test_apply_reads_folders_and_the_folders_in_them(
 def test_delete_returns_when_the_object_is_gone(
     serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone = chunked(said("MODIFIED", pod()), said("DELETED", pod(uid="x")), said("DELETED", pod()))
+    left = [pod()]
+
+    def watch(_: Asked) -> Answer:
+        left.clear()
+        return chunked(said("MODIFIED", pod()), said("DELETED", pod(uid="another one of its name")))
+
     api = serve(
         {
             f"DELETE {WEB}": answer(pod()),
-            f"GET {PODS}?fieldSelector=metadata.name%3Dweb": pods(pod()),
-            f"GET {PODS}": gone,
+            f"GET {PODS}?fieldSelector=metadata.name%3Dweb": lambda _: pods(*left),
+            f"GET {PODS}": watch,
         }
     )
     delete.command(what=["pod", "web"], state_dir=place)
     assert capsys.readouterr().out == 'pod "web" deleted\n'
     assert api.asked[0].json["propagationPolicy"] == "Background"
     assert "gracePeriodSeconds" not in api.asked[0].json
-    assert [asked.method for asked in api.asked] == ["DELETE", "GET", "GET"]
+    assert ["watch=true" in asked.target for asked in api.asked[1:]] == [False, True, False]
 
 
 @pytest.mark.parametrize(

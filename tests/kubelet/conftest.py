@@ -79,6 +79,7 @@ class FakeRuntime:
         self.log: list[tuple[float, str, str]] = []  # (seconds, what, container)
         self.unacknowledged: set[ContainerId] = set()
         self.running: dict[ContainerId, tuple[Program, float]] = {}
+        self.targets: dict[str, ContainerId | None] = {}  # by container, of its newest instance
         self.execs: dict[str, Answer] = {}
         self.executing: list[tuple[str, str]] = []  # (container, first word)
         self.found: dict[ContainerId, Found] = {}  # what an earlier supervisor has left
@@ -142,6 +143,7 @@ class FakeRuntime:
             raise program.fails
         assert not any(id.name == spec.id.name for id in self.running), "two live attempts"
         self.running[spec.id] = (program, self.clock.now().boot)
+        self.targets[spec.id.name] = spec.target
         self.note("start", spec.id.name)
         if program.runs is not None:
             self._tasks.start_soon(self._end_later, spec.id, program.runs, program.code)

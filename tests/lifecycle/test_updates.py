@@ -98,7 +98,7 @@ def test_a_changed_container_has_its_pre_stop_and_its_grace() -> None:
 
 
 def test_back_off_begins_anew_with_another_image() -> None:
-    """§3.2.8"""
+    """§3.2.3"""
     life = Life(pod(imaged("a")), script={"a": exits(1)})
     update(life, 100, images={"a": "a:2"}).run(200)
     times = [when for when, _ in starts(life)]
@@ -247,7 +247,7 @@ def test_a_deletion_may_be_forced_afterwards() -> None:
 
 
 def test_an_ephemeral_container_starts_once_and_changes_nothing_else() -> None:
-    """§9.5"""
+    """§2.4.6, §9.5"""
     app = imaged("a", readiness_probe=probe())
     life = Life(pod(app), script={"dbg": exits(3, 5.0)}, answers={"a readiness": PASSES})
     added(life, 100, "dbg").run(1000)
