@@ -39,7 +39,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
 
 import anyio
 import anyio.lowlevel
@@ -49,6 +49,7 @@ from msgspec.structs import replace
 
 from supervisor import waterfall
 from supervisor.api import codec, v1
+from supervisor.api.problems import Finding
 from supervisor.errors import (
     ManifestError,
     NodeError,
@@ -74,7 +75,10 @@ from supervisor.runtime import procfs, volume_files
 from supervisor.runtime.cri import ExecError, Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
 from supervisor.runtime.logs import Follower, Joiner, Record, latest
-from supervisor.runtime.spec import log_folder, signal_number
+from supervisor.runtime.spec import Configuration, log_folder, signal_number
+
+if TYPE_CHECKING:
+    from supervisor.apiserver.local import Api
 
 # A manifest: a path, its text, plain data, a typed object, or a command as a list of its words.
 Source = str | os.PathLike[str] | Mapping[str, object] | v1.Pod | Sequence[str]
@@ -189,7 +193,9 @@ class Supervisor:
     names of those that containers get from this process. `images` maps image references to the
     words of local commands, before podvisor.toml. `grace_period` (seconds), if given, replaces the
     pods' own when the block is left. `backoff_initial` and `backoff_max` are the delays of restarts
-    in seconds. `clock` and `faults` are for tests (supervisor.testing).
+    in seconds. With `api` the node has a Kubernetes API: `kubeconfig` is what kubectl needs for it,
+    `api_socket` is for other programs of this user; pods that come by it end with the block, too.
+    `clock` and `faults` are for tests (supervisor.testing).
     """
 
     def __init__(
@@ -202,6 +208,7 @@ class Supervisor:
         grace_period: int | None = None,
         backoff_initial: float | None = None,
         backoff_max: float | None = None,
+        api: bool = False,
         clock: Clock | None = None,
         faults: Rig | None = None,
     ) -> None:
@@ -218,6 +225,9 @@ class Supervisor:
         )
         self._grace_period = _grace(grace_period)
         self._delays = _delay(backoff_initial), _delay(backoff_max)
+        self._wants_api = api
+        self._api: Api | None = None
+        self._of_api = Configuration()  # what its ConfigMaps and Secrets hold
         self._clock = clock or Clock()
         self._ports = Ports()
         self._rigs = [rig for rig in (self._clock, faults) if isinstance(rig, Rig)]
@@ -365,15 +375,33 @@ class Supervisor:
             self._open = _Open(runtime, homes, node, launcher, state)
             tasks.start_soon(self._watch_logs, launcher.logs_fd)
             tasks.start_soon(self._watch_node)
-            if not up.done():
-                up.set_result(None)
-            await self._end.wait()
-            for rig in self._rigs:
-                tasks.start_soon(rig.leave, node)
-            await self._stop()
+            try:
+                if self._wants_api:
+                    await self._open_api()
+                if not up.done():
+                    up.set_result(None)
+                await self._end.wait()
+                for rig in self._rigs:
+                    tasks.start_soon(rig.leave, node)
+                await self._stop()
+            finally:
+                if self._api is not None:
+                    with anyio.CancelScope(shield=True):
+                        await self._api.close()
             tasks.cancel_scope.cancel()
         for bug in node.bugs:
             _log.error("a bug of podvisor's own: %s", bug)
+
+    async def _open_api(self) -> None:
+        from supervisor.apiserver import local
+
+        there = self._open
+        await self._on_thread(local.load)
+        place = there.state.path
+        with await self._on_thread(lambda: local.Doors(place, local.DoorOptions())) as doors:
+            self._api = api = local.Api(there.node.store, doors, place)
+            await api.follow()
+            await api.start(_ApiPods(self, there), there.homes.info)
 
     async def _stop(self) -> None:
         """What was started last ends first; nothing is waited for longer than it may take.
@@ -404,6 +432,8 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(logs_fd)
             self._open.wake()
+            if self._api is not None:
+                self._api.logs_grown()
 
     # --- pods -----------------------------------------------------------------------------------
 
@@ -527,6 +557,26 @@ class Supervisor:
         self._open.state.kept = True
         return self._open.state.path
 
+    @property
+    def kubeconfig(self) -> str:
+        """The file that lets kubectl and client libraries in (`export KUBECONFIG=`)."""
+        from supervisor.apiserver.auth import KUBECONFIG
+
+        return self._api_file(KUBECONFIG)
+
+    @property
+    def api_socket(self) -> str:
+        """The unix socket of the API, for programs of this user."""
+        from supervisor.apiserver.auth import SOCKET
+
+        return self._api_file(SOCKET)
+
+    def _api_file(self, name: str) -> str:
+        if not self._wants_api:
+            raise UsageError("cannot ask this node by its API: it has none, without api=True")
+        self._check_open()
+        return os.path.join(self._open.state.path, name)
+
     def port(self, name: str) -> int:
         """A free port that is this node's until its end: the one that `$(PORT_name)` stands for
         in manifests and commands. Nothing has to listen there. Raises NodeError.
@@ -589,7 +639,12 @@ class Supervisor:
     def _configure(self, loaded: manifests.Loaded) -> None:
         self._config_maps |= {_key(each.metadata): each for each in loaded.config_maps}
         self._secrets |= {_key(each.metadata): each for each in loaded.secrets}
-        configuration = manifests.configuration(self._config_maps.values(), self._secrets.values())
+        self._reconfigure()
+
+    def _reconfigure(self) -> None:
+        """What the program has said is so, whatever the API says."""
+        own = manifests.configuration(self._config_maps.values(), self._secrets.values())
+        configuration = own.over(self._of_api)
         if configuration != self._open.homes.configuration:
             self._open.homes.configuration = configuration
             self._open.node.configuration_changed()
@@ -612,6 +667,20 @@ class Supervisor:
         elif batch:
             self._batches.append(batch)
         return [pod.handle for pod in batch]
+
+    # --- what the API asks for (_ApiPods) -------------------------------------------------------
+
+    def _home_of(self, pod: v1.Pod) -> manifests.LoadedPod:
+        project = manifests.project_of([], self._images)
+        return manifests.LoadedPod(pod, "API", project.root, project)
+
+    def _run_for_api(self, pod: v1.Pod) -> PodWorker:
+        self._start([self._home_of(pod)])
+        return next(reversed(self._pods.values())).worker
+
+    def _configure_api(self, configuration: Configuration) -> None:
+        self._of_api = configuration
+        self._reconfigure()
 
     def _forget_gone(self) -> None:
         """Pods come and go for long: of those that are gone the last ones are kept."""
@@ -648,6 +717,24 @@ class Supervisor:
 
     def event(self, event: v1.Event) -> None:
         """Asked for, where somebody wants to know."""
+
+
+class _ApiPods:
+    """Fulfils apiserver.contract.Pods."""
+
+    def __init__(self, supervisor: Supervisor, open: _Open) -> None:
+        self.node = open.node
+        self._supervisor = supervisor
+        self._homes = open.homes
+
+    def admit(self, pod: v1.Pod) -> list[Finding]:
+        return self._homes.unobtainable(self._supervisor._home_of(pod))  # noqa: SLF001  its half
+
+    def run(self, pod: v1.Pod) -> PodWorker:
+        return self._supervisor._run_for_api(pod)  # noqa: SLF001  likewise
+
+    def configure(self, configuration: Configuration) -> None:
+        self._supervisor._configure_api(configuration)  # noqa: SLF001  likewise
 
 
 class PodHandle:

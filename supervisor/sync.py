@@ -84,6 +84,7 @@ class Supervisor:
         grace_period: int | None = None,
         backoff_initial: float | None = None,
         backoff_max: float | None = None,
+        api: bool = False,
         clock: Clock | None = None,
         faults: Rig | None = None,
     ) -> None:
@@ -95,6 +96,7 @@ class Supervisor:
             grace_period=grace_period,
             backoff_initial=backoff_initial,
             backoff_max=backoff_max,
+            api=api,
             clock=clock,
             faults=faults,
         )
@@ -165,6 +167,16 @@ class Supervisor:
     def ports(self) -> dict[str, int]:
         """Those that `port` and `$(PORT_name)` have given, by name."""
         return self._node.ports
+
+    @property
+    def kubeconfig(self) -> str:
+        """The file that lets kubectl and client libraries in (`export KUBECONFIG=`)."""
+        return self._node.kubeconfig
+
+    @property
+    def api_socket(self) -> str:
+        """The unix socket of the API, for programs of this user."""
+        return self._node.api_socket
 
     def processes(self) -> tuple[int, ...]:
         """The pids on this host of all that runs for this node: its own and its containers'."""

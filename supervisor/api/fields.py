@@ -52,6 +52,7 @@ _HOST_NAME = "containers have the host's name"
 _NO_CONFINEMENT = "processes are not confined"
 _NO_WINDOWS = "containers are Linux processes"
 _NODE_SETS = "set by the node, not by the manifest"
+_NO_COLLECTOR = "kept and shown; there is no garbage collector"
 _NO_CLAIM = "not yet: use hostPath for what must stay, emptyDir for what may go with the pod"
 _NO_DRIVER = "there are no volume drivers: use hostPath, with what it would bring already there"
 _NO_CLOUD = "it needs a cloud, or a storage system, that is not here: use hostPath"
@@ -63,14 +64,18 @@ _METADATA = (
     Row("metadata.creationTimestamp", EMULATED, _NODE_SETS),
     Row("metadata.deletionGracePeriodSeconds", EMULATED, _NODE_SETS),
     Row("metadata.deletionTimestamp", EMULATED, _NODE_SETS),
-    Row("metadata.finalizers", HONOURED, "where the node lasts"),
+    Row("metadata.finalizers", HONOURED, "a pod stays until the API has taken them away"),
     Row("metadata.generateName", REFUSED, "names are made by an API server: give the pod a name"),
     Row("metadata.generation", EMULATED, _NODE_SETS),
     Row("metadata.labels", HONOURED),
     Row("metadata.managedFields", EMULATED, _NODE_SETS),
     Row("metadata.name", HONOURED),
     Row("metadata.namespace", HONOURED, "a name only: nothing has to exist"),
-    Row("metadata.ownerReferences", IGNORED, "there is no garbage collector"),
+    Row("metadata.ownerReferences", EMULATED, _NO_COLLECTOR),
+    *(
+        Row(f"metadata.ownerReferences[].{name}", EMULATED, _NO_COLLECTOR)
+        for name in ("apiVersion", "blockOwnerDeletion", "controller", "kind", "name", "uid")
+    ),
     Row("metadata.resourceVersion", EMULATED, _NODE_SETS),
     Row("metadata.selfLink", EMULATED, _NODE_SETS),
     Row("metadata.uid", EMULATED, _NODE_SETS),

@@ -76,14 +76,11 @@ def check_metadata(rules: Rules, body: Json) -> Iterator[Finding]:
     else:
         for detail in rules.name(name):
             yield invalid((*at, "name"), name, detail)
-    known = {key: meta[key] for key in ("namespace", "labels", "annotations") if meta.get(key)}
+    names = ("namespace", "labels", "annotations", "finalizers")
+    known = {key: meta[key] for key in names if meta.get(key)}
     # A name of another form was looked at above, and not all kinds have a namespace.
     read, _ = codec.decode({"namespace": "x"} | known | {"name": "x"}, v1.ObjectMeta)
     yield from validation.check_metadata(read)
-    for index, finalizer in enumerate(meta.get("finalizers") or ()):
-        path = (*at, "finalizers", index)
-        for detail in validation.qualified_name(finalizer):
-            yield invalid(path, finalizer, detail)
 
 
 # --- namespaces --------------------------------------------------------------------------------

@@ -539,6 +539,15 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items())
     if size > 256 * 1024:
         yield too_long((*path, "annotations"), 256 * 1024)
+    for index, finalizer in enumerate(meta.finalizers):
+        place = (*path, "finalizers", index)
+        wrong = [*qualified_name(finalizer)]
+        if not wrong and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            wrong.append("name is neither a standard finalizer name nor is it fully qualified")
+        yield from _all(place, finalizer, wrong)
+
+
+_STANDARD_FINALIZERS = ("foregroundDeletion", "kubernetes", "orphan")
 
 
 def _check_spec(spec: v1.PodSpec) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from supervisor.apiserver import auth
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.cache import Cache, Change
 from supervisor.apiserver.contract import Pods
+from supervisor.errors import NodeError
 from supervisor.kubelet.node import Node
 from supervisor.runtime.spec import NodeInfo
 from supervisor.store.contract import Store
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from supervisor.apiserver.cluster import Cluster
     from supervisor.apiserver.logs import Logs
     from supervisor.apiserver.server import Server
+    from supervisor.apiserver.streams import Streams
 
 _PAUSE = 10.0  # seconds after a bug of our own
 
@@ -62,6 +64,10 @@ class Doors:
                 self._open_https(state_dir, options.port)
             else:
                 auth.remove_kubeconfig(state_dir)
+        except OSError as error:
+            self.close()
+            why = error.strerror or error
+            raise NodeError(f"cannot open the API of the node in {state_dir}: {why}") from error
         except BaseException:
             self.close()
             raise
@@ -112,6 +118,11 @@ class Doors:
         self.close()
 
 
+def load() -> None:
+    """Import what `Api.start` needs. That takes a while: on a thread it holds nobody up."""
+    importlib.import_module("supervisor.apiserver.server")
+
+
 class Api:
     """Answers for one node. Belongs to one asyncio loop."""
 
@@ -122,6 +133,7 @@ class Api:
         self._state_dir = state_dir
         self._logs: Logs | None = None
         self._server: Server | None = None
+        self._streams: Streams | None = None
         self._tending: asyncio.Task[None] | None = None
 
     async def follow(self) -> None:
@@ -130,14 +142,13 @@ class Api:
 
     async def start(self, pods: Pods, info: NodeInfo) -> None:
         """Let requests in. Raises ApiError where the store cannot be written."""
-        # On a thread: the node has pods to look after already.
-        await asyncio.to_thread(importlib.import_module, "supervisor.apiserver.server")
         from supervisor.apiserver.cluster import Cluster
         from supervisor.apiserver.discovery import GIT_VERSION
         from supervisor.apiserver.logs import Logs
         from supervisor.apiserver.metrics import Metrics
         from supervisor.apiserver.registry import ObjectRegistry
         from supervisor.apiserver.server import Server
+        from supervisor.apiserver.streams import Streams
 
         doors = self._doors
         owner = info.user(info.uid)
@@ -156,11 +167,13 @@ class Api:
         self._logs = Logs(self.cache, self._state_dir)
         self.cache.follow(self._changed)
         metrics = Metrics(self.cache, pods.node)
+        self._streams = Streams(self.cache, pods.node.runtime, self._logs)
         self._server = Server(
             self.cache,
             registry,
             self._logs,
             node=pods.node,
+            streams=self._streams,
             made={"pods.metrics.k8s.io": metrics.pods, "nodes.metrics.k8s.io": metrics.nodes},
         )
         while doors.opened:
@@ -180,6 +193,8 @@ class Api:
         """Let nobody in any more, and end what goes on. Also where nothing was started."""
         if self._server is not None:
             await self._server.close()
+        if self._streams is not None:
+            await self._streams.close()
         if self._tending is not None:
             self._tending.cancel()
             with contextlib.suppress(asyncio.CancelledError):

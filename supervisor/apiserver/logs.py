@@ -109,14 +109,8 @@ def options(query: Query, pod: str) -> LogOptions:
 def instance(pod: Json, asked: LogOptions) -> ContainerId:
     """The one whose log is meant (§8.8, §8.9). Raises ApiError."""
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-    container = asked.container or _only_container(pod["spec"], name)
-    known = [
-        each.get("name")
-        for kind in ("initContainers", "containers", "ephemeralContainers")
-        for each in pod["spec"].get(kind) or ()
-    ]
-    if container not in known:
-        raise bad_request(f"container {container} is not valid for pod {name}")
+    container = asked.container or only_container(pod["spec"], name)
+    find_container(pod, container)
     found = _status(pod, container)
     if found is None:
         raise bad_request(f'container "{container}" in pod "{name}" is not available')
@@ -145,7 +139,27 @@ def instance(pod: Json, asked: LogOptions) -> ContainerId:
     return ContainerId(uid, container, int(chosen.rpartition("/")[2]))
 
 
-def _only_container(spec: Json, pod: str) -> str:
+def find_container(pod: Json, container: str) -> Json:
+    """Its fields in the pod's spec, of whatever sort it is. Raises ApiError."""
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for each in pod["spec"].get(kind) or ():
+            if each.get("name") == container:
+                found: Json = each
+                return found
+    raise bad_request(f"container {container} is not valid for pod {pod['metadata']['name']}")
+
+
+def running(pod: Json, container: str) -> ContainerId | None:
+    """The instance that runs, as the pod's readers see it."""
+    found = _status(pod, container) or {}
+    if "running" not in (found.get("state") or {}):
+        return None
+    attempt = (found.get("containerID") or "").rpartition("/")[2]
+    return ContainerId(pod["metadata"]["uid"], container, int(attempt)) if attempt else None
+
+
+def only_container(spec: Json, pod: str) -> str:
+    """Which one is meant where none is named. Raises ApiError."""
     names = [str(each.get("name")) for each in spec.get("containers") or ()]
     if len(names) == 1:
         return names[0]
@@ -203,26 +217,45 @@ class Logs:
     ) -> AsyncGenerator[bytes, None]:
         """The log of an instance in pieces. Raises OSError where it cannot be read."""
         writer = _Writer(asked)
-        path = log_path(self._state_dir, pod.namespace, pod.name, id)
-        with Follower(path, limit=_AT_ONCE) as follower:
-            if asked.tail is not None:
-                follower.skip(asked.tail)
-            while not writer.full:
-                grown = self._grown
-                entry = self._cache.get("pods", pod.namespace, pod.name)
-                over = not asked.follow or not _runs(entry, id)
-                records = follower.read(final=over)
+        every = self._records(pod, id, tail=asked.tail, follow=asked.follow)
+        async with contextlib.aclosing(every):
+            async for records in every:
                 if block := writer.write(records):
                     yield block
+                if writer.full:
+                    break
+        if block := writer.finish():
+            yield block
+
+    def records(
+        self, pod: Entry, id: ContainerId, *, from_start: bool
+    ) -> AsyncGenerator[list[Record], None]:
+        """What an instance writes from now on, until it ends; and before it what it has written.
+
+        Pieces of a line come when they are there. Raises OSError where it cannot be read.
+        """
+        return self._records(pod, id, tail=None if from_start else 0, follow=True)
+
+    async def _records(
+        self, pod: Entry, id: ContainerId, *, tail: int | None, follow: bool
+    ) -> AsyncGenerator[list[Record], None]:
+        path = log_path(self._state_dir, pod.namespace, pod.name, id)
+        with Follower(path, limit=_AT_ONCE) as follower:
+            if tail is not None:
+                follower.skip(tail)
+            while True:
+                grown = self._grown
+                entry = self._cache.get("pods", pod.namespace, pod.name)
+                over = not follow or not _runs(entry, id)
+                records = follower.read(final=over)
                 if records:
+                    yield records
                     await asyncio.sleep(0)  # whoever reads much does not stop all else
                 elif over:
                     break
                 else:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(grown.wait(), _LOOK_EVERY)
-            if block := writer.finish():
-                yield block
 
 
 class _Writer:

@@ -375,7 +375,9 @@ class Server:
     async def _stream(self, streams: Streams, call: Call) -> web.StreamResponse:
         with self._listener():
             return await streams(call)
-        # The server has ended meanwhile, and nothing more can be said.
+        # The server has ended meanwhile, and nothing more can be said: nor in HTTP, if it was left.
+        if call.request.transport is not None:
+            call.request.transport.close()
         return web.Response(status=503)
 
     async def _streamed(

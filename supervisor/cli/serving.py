@@ -17,10 +17,12 @@ import sys
 from collections.abc import Iterable
 
 import anyio
+import anyio.to_thread
 from msgspec.structs import replace
 
 from supervisor.api import v1
-from supervisor.api.problems import MAX_FINDINGS, Finding, Problem, forbidden
+from supervisor.api.problems import MAX_FINDINGS, Finding, Problem
+from supervisor.apiserver import local
 from supervisor.apiserver.contract import ApiError
 from supervisor.apiserver.local import Api, DoorOptions, Doors
 from supervisor.cli import background, complain, foreground, placement
@@ -171,6 +173,8 @@ class _Serving(Session):
         for warning in self._doors.warnings:
             self._output.say("podvisor", f"warning: {warning}")
         assert self._api is not None, "there is a store"
+        # On a thread: the node has pods to look after already.
+        await anyio.to_thread.run_sync(local.load)
         try:
             await self._api.start(_ApiPods(self, node), self._homes.info)
         except ApiError as error:
@@ -274,13 +278,7 @@ class _Serving(Session):
 
     def _merged(self) -> Configuration:
         """Of the files and of the API. What stands in a file is so, whoever else says otherwise."""
-        ours, theirs = self._sources.configuration, self._of_api
-        binary = {each for each in theirs.binary_data if each[:2] not in ours.config_maps}
-        return Configuration(
-            config_maps={**theirs.config_maps, **ours.config_maps},
-            secrets={**theirs.secrets, **ours.secrets},
-            binary_data=ours.binary_data | binary,
-        )
+        return self._sources.configuration.over(self._of_api)
 
     def configure_api(self, node: Node, configuration: Configuration) -> None:
         """ConfigMaps and Secrets of the API have changed."""
@@ -409,12 +407,7 @@ class _Serving(Session):
 
     def admit(self, pod: v1.Pod) -> list[Finding]:
         """What is wrong with a valid pod here."""
-        home = self._find_home(pod)
-        needs = self._homes.group_problems(home)
-        return [
-            *manifests.unobtainable(pod, home.project),
-            *(forbidden((), f"{place}: {text}") for place, text in needs),
-        ]
+        return self._homes.unobtainable(self._find_home(pod))
 
     def run_for_api(self, node: Node, pod: v1.Pod) -> PodWorker:
         home = self._find_home(pod)

@@ -285,6 +285,10 @@ class Node:
         self._begin(worker)
 
     @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
     def workers(self) -> tuple[PodWorker, ...]:
         return tuple(self._workers.values())
 

@@ -131,6 +131,8 @@ class PodWorker:
         self._early_ends: dict[ContainerId, Exit | Lost] = {}
         self._unwritten = False  # that the store cannot write was told
         self._begun = False  # a first round is committed
+        self._done = False  # the pod's life is over, as of the plan committed last
+        self._gone = False  # and its object is gone
         host_ip = record.policy.host_ip
         self._prober = Prober(record.pod, host_ip, host, self.tell)
         self._hooks = HookRunner(record.pod, host_ip, host, self.tell, self._settled)
@@ -193,9 +195,11 @@ class PodWorker:
 
     async def run(self) -> None:
         try:
-            async with anyio.create_task_group() as tasks:
-                while not await self._round(tasks.start_soon):
-                    pass
+            # What has ended and stays as an object may be changed just then.
+            while not self._gone and (self._mailbox or not self._done):
+                async with anyio.create_task_group() as tasks:
+                    while not await self._round(tasks.start_soon):
+                        pass
         finally:
             self.finished.set()
 
@@ -207,6 +211,8 @@ class PodWorker:
             record = self._fold(facts)
             if record is self.record and not self._is_time() and not _any_end(facts):
                 # Nothing has changed, as after most probes: the plan committed last still holds.
+                if self._done:
+                    return True
                 await self.host.clock.wait(self._mail, self._wake_at)
                 return False
             plan, record = self._plan(record)
@@ -251,9 +257,11 @@ class PodWorker:
             self._begun = True
             for id in list(self._early_ends):
                 self._settled(id)
+        self._done = plan.done
         if plan.done:
             failpoints.hit("after-terminal")
             if plan.gone:
+                self._gone = True
                 await self._forget()
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)

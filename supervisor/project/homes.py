@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from supervisor.api import v1
+from supervisor.api.problems import Finding, forbidden
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.lifecycle.record import NodePolicy
+from supervisor.project import manifests
 from supervisor.project.envfile import Variables
 from supervisor.project.manifests import LoadedPod, Project
 from supervisor.runtime import mounts, spec
@@ -136,6 +138,14 @@ class Homes:
         return [
             f"{whose}{', ' if place.startswith('container ') else ': '}{place}: {text}"
             for place, text in self.group_problems(home)
+        ]
+
+    def unobtainable(self, home: LoadedPod) -> list[Finding]:
+        """What a valid pod that came from no file cannot have here."""
+        needs = self.group_problems(home)
+        return [
+            *manifests.unobtainable(home.pod, home.project),
+            *(forbidden((), f"{place}: {text}") for place, text in needs),
         ]
 
     def group_problems(self, home: LoadedPod) -> list[tuple[str, str]]:

@@ -56,7 +56,8 @@ class LaunchSpec(Struct, frozen=True):
     groups: tuple[int, ...] | None = None  # supplementary groups; None: as the node
     mounts: tuple[Mount, ...] = ()  # parents come before what lies in them
     shares: bool = False  # the pid namespace of its sandbox; not in mode group
-    target: ContainerId | None = None  # a running instance whose processes it is to see
+    # Whose pid namespace it joins, and with which it ends; not in mode group, nor if it `shares`.
+    target: ContainerId | None = None
     stdin: bool = False  # it stays open, and somebody may write to it; else it is /dev/null
     stdin_once: bool = False  # it ends with the first who has attached to it
     tty: bool = False  # a terminal for stdin, stdout and stderr

@@ -571,6 +571,7 @@ class _Instance:
     def __init__(self, pid: int, pidfd: int, at: Instant, spec: LaunchSpec) -> None:
         self.pid, self.pidfd, self.at, self.spec = pid, pidfd, at, spec
         self.ended = False
+        self.stdin_ended = False  # we have said so
 
 
 class _Pending:
@@ -1003,9 +1004,7 @@ class ProcessRuntime:
         reaper = -1 if record.reaper is None else record.reaper.open()
         try:
             held = record.main.open() if instance.pidfd < 0 else os.dup(instance.pidfd)
-            self._request_adoption(
-                instance.spec, record, instance.at, held, reaper, self._inputs.get(id, -1)
-            )
+            self._request_adoption(instance.spec, record, instance.at, held, reaper)
         except (OSError, StartError):  # no descriptor to be had
             await self._end_survivor(record)
             self._lose(id)
@@ -1315,6 +1314,7 @@ class ProcessRuntime:
 
         async def end(record: Spawned) -> None:
             await self._end_survivor(record)
+            _close(self._inputs.pop(record.id, -1))
             ended.add(record.id)
 
         async with anyio.create_task_group() as tasks:
@@ -1432,12 +1432,14 @@ class ProcessRuntime:
         ends = spec.stdin_once and not spec.tty
         if ends:
             self._send(("lend-input", _key(id)))
-        return _Attachment(held, spec, (lambda: self._end_input(id)) if ends else lambda: None)
 
-    def _end_input(self, id: ContainerId) -> None:
-        if id in self._inputs:
-            os.close(self._inputs.pop(id))
-            self._send(("end-input", _key(id)))
+        def end() -> None:
+            if ends and not instance.stdin_ended:
+                instance.stdin_ended = True
+                _close(self._inputs.pop(id, -1))
+                self._send(("end-input", _key(id)))
+
+        return _Attachment(held, spec, end)
 
     async def _stop(self, minder: _Minder, run: _Exec) -> None:
         """End a program and all that it has started."""
@@ -1567,16 +1569,11 @@ class ProcessRuntime:
         self._post_order("start", spec, fds=given)
 
     def _request_adoption(
-        self,
-        spec: LaunchSpec,
-        record: Spawned,
-        at: Instant,
-        main: int,
-        reaper: int,
-        input: int = -1,
+        self, spec: LaunchSpec, record: Spawned, at: Instant, main: int, reaper: int
     ) -> None:
         """Hand a container to a launcher that is not its parent, with these pidfds (or -1), and
-        with a duplicate of what its stdin is written to."""
+        with what its stdin is written to, if we have that."""
+        input = self._inputs.get(spec.id, -1)
         child = record.main if record.reaper is None else record.reaper
         survivor = {
             "started": (at.wall, at.boot),
@@ -1610,6 +1607,7 @@ class ProcessRuntime:
                 ],
                 "record": os.fsencode(spec.log_path.removesuffix(".log") + ".spawn"),
                 "shares": spec.shares,
+                "target": None if spec.target is None else _key(spec.target),
                 "state_dir": os.fsencode(self._state_dir),
                 "memory_dir": os.fsencode(self._memory_dir),
                 "termination_path": _encode(spec.termination_path),
@@ -1807,7 +1805,10 @@ class ProcessRuntime:
                 if id not in self._pending:
                     self._list(id)
             case ("input", _):
-                if fds:  # else they were lost: nobody can write there
+                known = self._instances.get(id)
+                if known is not None and known.stdin_ended:  # it has not heard of that yet
+                    _close(*fds)
+                elif fds:  # else they were lost: nobody can write there
                     _close(self._inputs.get(id, -1))
                     self._inputs[id] = fds[0]
             case ("started", _, pid, wall, boot):
@@ -2068,8 +2069,14 @@ class _Session:
 
     def open_terminal(self, *, stdin: bool) -> list[int]:
         """As open_pipes."""
+        from supervisor.runtime.launcher import find_terminal
+
         self._has_terminal = True
-        self.stdout, slave = os.openpty()
+        self.stdout, made = os.openpty()
+        try:
+            slave = find_terminal(made)
+        finally:
+            os.close(made)
         try:
             os.set_blocking(self.stdout, False)
             _give(slave, self._spec)
@@ -2081,8 +2088,11 @@ class _Session:
         return [slave]
 
     def begin(self, streams: Sequence[int]) -> None:
-        runtime = self._runtime
-        self._minder, self._run = runtime._begin(self._spec, self._argv, (), streams)  # noqa: SLF001
+        runtime, spec = self._runtime, self._spec
+        # As the CRI runtimes have it: what draws on a terminal asks for its kind.
+        lacks_term = self._has_terminal and "TERM" not in dict(spec.env)
+        env = (("TERM", "xterm"),) if lacks_term else ()
+        self._minder, self._run = runtime._begin(spec, self._argv, env, streams)  # noqa: SLF001
 
     async def begun(self) -> None:
         assert self._run is not None
@@ -2338,6 +2348,8 @@ def _explain(
             return "the container was started before, and is never started again"
         case "sandbox":
             return "the pid namespace of the pod is gone"
+        case "target" if spec is not None and spec.target is not None:
+            return f'cannot join container "{spec.target.name}": it is not running'
         case "record":
             return f"cannot write the spawn record: {why}"
         case "killed":

@@ -5,8 +5,9 @@ the standard library (every other import would be paid for at each ``podvisor ru
 thread and one loop, and never blocks on a child, on the supervisor or on a disk.
 
     supervisor --socket--> launcher --clone--> main process of a container (pid 1 in pidns modes)
-                            | | \\---fork----> reaper --fork--> main process (group mode, and pods
-                            | |                                that share a pid namespace)
+                            | | \\---fork----> reaper --fork--> main process (group mode, pods that
+                            | |                                share a pid namespace, and who joins
+                            | |                                that of another container)
                             | |-----clone---> pause, pid 1 of such a pod
                             | \\----fork----> minder --vfork-> programs run in a container (exec)
                             \\------fork----> logger, reads every log pipe
@@ -347,7 +348,8 @@ class Order:
 
     __slots__ = (
         "argv", "cwd", "env", "gid", "groups", "log", "memory_dir", "mounts", "record", "shares",
-        "state_dir", "stdin", "stdin_once", "termination_file", "termination_path", "tty", "uid",
+        "state_dir", "stdin", "stdin_once", "target", "termination_file", "termination_path", "tty",
+        "uid",
     )  # fmt: skip
 
     argv: "list[bytes]"
@@ -359,6 +361,7 @@ class Order:
     record: bytes  # where the spawn record goes
     shares: bool  # the pid namespace of its pod, where there are namespaces
     state_dir: bytes  # of the node; holds the termination file
+    target: object  # the key of whose pid namespace it joins, where there are namespaces; or None
     termination_path: bytes
     termination_file: bytes
     uid: "int | None"
@@ -933,7 +936,7 @@ def run_pause(durable: bool, status: int, release: int) -> None:
 
 
 def fork_beside(pidfd: int, answer: int) -> bool:
-    """In a child of the launcher: fork a sibling into the pid namespace of a pod; True there."""
+    """In a child of the launcher: fork a sibling into that pid namespace; True there."""
     said = (0, errno.ENOMEM)
     try:
         # Others in there may have our user, and must not look into our memory's copy.
@@ -1858,13 +1861,14 @@ class Container:
         self.told = False
         self.dropping: tuple[float, float, int] | None = None  # what the logger said about it
         self.survivor: dict[str, Any] | None = None  # adopted: who its processes are
-        self.pause: Pause | None = None  # whose pid namespace it shares
+        self.is_guest = False  # in a pid namespace that is not its own
+        self.pause: Pause | None = None  # whose it is in a pod that shares one
         self.view = -1  # its mount namespace, then
 
     @property
     def starting(self) -> str:
         """What kind of action its start is, as failpoints name it."""
-        return "StartContainer" if self.pause is None else "StartContainer-shared"
+        return "StartContainer-shared" if self.is_guest else "StartContainer"
 
     def close(self) -> None:
         """Close what belongs to the process; the log pipes are closed when they are drained."""
@@ -2161,7 +2165,7 @@ class Launcher:
         if container is None or container.exit is None:
             return
         del self.containers[key]
-        if container.survivor is None:
+        if container.survivor is None and (container.pause or not container.is_guest):
             posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
         if self.durable:
             unlink(beside(container.order.record, b"exit"))  # so that nobody finds it again
@@ -2194,17 +2198,19 @@ class Launcher:
             words = b'"%s": there are no namespaces in mode group' % target
             self.tell(("failed", key, False, "mount", 0, words))
             return
+        host = -1
         if container.has_reaper and self.isolation != GROUP:
-            container.pause = self.pauses.get(key[0])  # type: ignore[index]
-            if container.pause is None or not container.pause.ready:
-                self.tell(("failed", key, False, "sandbox", 0, b""))
+            host = self.find_host(container)
+            if host < 0:
+                stage = "sandbox" if order.shares else "target"
+                self.tell(("failed", key, False, stage, 0, b""))
                 return
         stage = "prepare"
         ends: list[int] = []  # descriptors that only the child needs
         try:
             self.prepare(container, fds, ends)
             stage = "fork"
-            self.fork(container, ends)
+            self.fork(container, ends, host)
             stage = "record"
             if failpoints:
                 pass_failpoint("after-clone", container.starting)
@@ -2227,7 +2233,18 @@ class Launcher:
 
     def needs_reaper(self, order: Order) -> bool:
         """Whether the kernel would not end all of that container's processes with its main."""
-        return self.isolation == GROUP or order.shares
+        return self.isolation == GROUP or order.shares or order.target is not None
+
+    def find_host(self, container: Container) -> int:
+        """A pidfd of pid 1 of the namespace that it joins; -1 when that is gone."""
+        container.is_guest = True
+        if container.order.shares:
+            pause = container.pause = self.pauses.get(container.key[0])
+            return -1 if pause is None or not pause.ready else pause.pidfd
+        target = self.containers.get(container.order.target)
+        if target is None or target.started is None or target.exit is not None:
+            return -1
+        return target.main_pidfd
 
     def order(self, fields: object, fds: "list[int]", truncated: bool) -> Order:
         if fields is None:
@@ -2318,11 +2335,11 @@ class Launcher:
         container.err, nobody = posix.pipe2(posix.O_CLOEXEC)
         posix.close(nobody)
 
-    def fork(self, container: Container, ends: "list[int]") -> None:
+    def fork(self, container: Container, ends: "list[int]", host: int) -> None:
         *streams, status, hold = ends
         order, origin = container.order, self.origin
         if container.has_reaper:
-            pid, pidfd = fork_into(0) if container.pause is None else self.fork_in(container.pause)
+            pid, pidfd = self.fork_in(host) if container.is_guest else fork_into(0)
             if pid == 0:
                 run_reaper(order, self.isolation, origin, hold, streams, status)
         else:
@@ -2349,8 +2366,8 @@ class Launcher:
                 container.err,
             )
 
-    def fork_in(self, pause: Pause) -> "tuple[int, int]":
-        """fork_into() for the pid namespace of a pod, and a new mount namespace.
+    def fork_in(self, host: int) -> "tuple[int, int]":
+        """fork_into() for the pid namespace of who has that pidfd, and a new mount namespace.
 
         By a child of ours, which has no more to do than that: who has forked into another pid
         namespace cannot, rootless, come back to its own.
@@ -2362,7 +2379,7 @@ class Launcher:
             close(answer, answer_write)
             raise
         if middle == 0:
-            if fork_beside(pause.pidfd, answer_write):
+            if fork_beside(host, answer_write):
                 return 0, -1
             _exit(0)
         posix.close(answer_write)
@@ -2537,7 +2554,7 @@ class Launcher:
                 self.fork_joining(container, fd)
             elif container.survivor is None:
                 send_fd(container.control, fd)  # all of a container's processes are to be below it
-            elif container.pause is not None:
+            elif container.is_guest:
                 self.fork_joining(container, fd)
             else:
                 self.fork_minder(container, fd)
@@ -2794,9 +2811,11 @@ class Launcher:
         except OSError as error:
             self.tell(("failed", key, False, "adopt", error.errno or 0, b""))
             return
-        container = Container(key, order, self.needs_reaper(order))
+        has_reaper = survivor["reaper"] != survivor["main"] or self.needs_reaper(order)
+        container = Container(key, order, has_reaper)
         container.survivor = survivor
-        if self.isolation != GROUP and order.shares:
+        container.is_guest = has_reaper and self.isolation != GROUP
+        if container.is_guest and order.shares:
             container.pause = self.pauses.get(key[0])  # type: ignore[index]
         container.started = survivor["started"]
         container.main = survivor["main"]
@@ -2833,7 +2852,7 @@ class Launcher:
             # the mount namespace that it may have.
             end_tree(container.main)
         self.look_at_pause(container)
-        if container.pause is not None:
+        if container.is_guest:
             self.sweep_view(container)
         self.dying[container] = boottime() + CODE_CAP
         self.learn_code(container)
@@ -2915,8 +2934,12 @@ class Launcher:
             self.look_at_pause(container)
             if self.isolation == GROUP:
                 self.sweep_orphans()
-            elif container.pause is not None:
+            elif container.is_guest:
                 self.sweep_view(container)
+        if container.is_guest and container.pause is None:
+            # At once: its host, pid 1 there, cannot end while any process there is a zombie. Its
+            # code the next launcher has from a file.
+            posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)
@@ -2970,8 +2993,8 @@ class Launcher:
                     pass
 
     def sweep_view(self, container: Container) -> None:
-        """A reaper in a shared pid namespace was killed: what it left behind has come to pause.
-        Whose each is, their mount namespaces tell. Looked for among all processes: below pause,
+        """A reaper in a shared pid namespace was killed: what it left behind has come to its pid 1.
+        Whose each is, their mount namespaces tell. Looked for among all processes: below pid 1,
         who is handed from a parent that ends to the next one can be missed."""
         send_by(container.main_pidfd, SIGKILL)
         if container.view < 0:
@@ -2995,7 +3018,7 @@ class Launcher:
 
     def look_at_view(self, container: Container) -> None:
         """Held open, no other mount namespace can get its number."""
-        if container.pause is not None and container.main > 0:
+        if container.is_guest and container.main > 0:
             try:
                 flags = posix.O_RDONLY | posix.O_CLOEXEC
                 container.view = posix.open(b"/proc/%d/ns/mnt" % container.main, flags)
@@ -3246,11 +3269,13 @@ class Launcher:
             close(container.control)
             container.control = -1
             send_by(container.child_pidfd, SIGCONT if container.has_reaper else SIGKILL)
-        for container in live:
+        for container in sorted(live, key=lambda container: not container.is_guest):
             while not readable(container.child_pidfd, min(deadline, boottime() + NUDGE)):
                 if boottime() >= deadline:
                     break
                 send_by(container.child_pidfd, SIGCONT)
+            if container.is_guest:
+                reap()  # what its host waits for
         if self.isolation == GROUP:
             for container in live:
                 if not readable(container.child_pidfd, 0.0):

@@ -61,6 +61,15 @@ class Configuration(Struct, frozen=True):
     # Of ConfigMaps, by namespace, name and key: variables never see it, whatever it holds.
     binary_data: frozenset[tuple[str, str, str]] = frozenset()
 
+    def over(self, other: Configuration) -> Configuration:
+        """This, and of another what this does not have."""
+        binary = {each for each in other.binary_data if each[:2] not in self.config_maps}
+        return Configuration(
+            config_maps={**other.config_maps, **self.config_maps},
+            secrets={**other.secrets, **self.secrets},
+            binary_data=self.binary_data | binary,
+        )
+
     def __repr__(self) -> str:
         return f"Configuration({len(self.config_maps)} ConfigMaps, {len(self.secrets)} Secrets)"
 
@@ -131,6 +140,8 @@ def launch_spec(
     identity = _identity(pod, container, image, node)
     variables = _variables(pod, container, node, files)
     environ = _environ(pod, variables, image, node, identity.user)
+    if container.tty:
+        environ.setdefault("TERM", "xterm")  # as the CRI runtimes have it
     argv = images.words(container, image, lambda word: expand(word, variables))
     secrets = _secret_values(pod, container, node.configuration)
     if node.isolation is Isolation.GROUP:

@@ -145,6 +145,18 @@ def test_labels_and_annotations_must_be_valid() -> None:
     ]
 
 
+def test_finalizers_have_names_of_somebody() -> None:
+    old = pod()
+    held = ("orphan", "example.org/hold", "hold", "a b")
+    new = replace(old, metadata=replace(old.metadata, finalizers=held))
+    found = [str(finding) for finding in validation.check_update(old, new)]
+    assert found[0] == (
+        'metadata.finalizers[2]: Invalid value: "hold": '
+        "name is neither a standard finalizer name nor is it fully qualified"
+    )
+    assert [text.partition(":")[0] for text in found[1:]] == ["metadata.finalizers[3]"]
+
+
 P = "spec.ephemeralContainers"
 NOT_HERE = "Forbidden: cannot be set for an Ephemeral Container"
 ADDED: list[Any] = [

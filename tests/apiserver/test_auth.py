@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -147,6 +148,17 @@ async def test_a_port_that_is_wanted_and_cannot_be_had_is_an_error(folder: str) 
             Doors(folder, DoorOptions(port=port))
     with Doors(folder, DoorOptions(port=port)) as doors:
         assert doors.port == port
+
+
+async def test_a_full_disk_is_said_and_leaves_nothing_open(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: str, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(auth, "_write", full)
+    with pytest.raises(NodeError, match=f"API of the node in {folder}: No space left on device"):
+        Doors(folder, DoorOptions())
 
 
 async def test_without_https_there_is_no_kubeconfig_either(folder: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from supervisor.apiserver import listing
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
 from tests.apiserver.served import Served, edit, served
@@ -262,6 +263,18 @@ async def test_a_watch_ends_in_time_and_says_up_to_where_it_told_all(api: Served
         assert event["type"] == "BOOKMARK"
         assert event["object"]["metadata"]["resourceVersion"] == str(version)
         assert await watch.next() is None
+
+
+async def test_who_asks_for_bookmarks_gets_one_now_and_then(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_BOOKMARK_EVERY", 0.1)
+    await api.config_map("a")
+    query = "watch=1&allowWatchBookmarks=1&resourceVersion=1&labelSelector=app%3Dweb"
+    async with api.watch(f"{MAPS}?{query}") as watch:
+        version = await api.config_map("b")  # which is not told
+        versions = [(await watch.next())["object"]["metadata"]["resourceVersion"] for _ in "123"]
+    assert versions[-1] == str(version)
 
 
 async def test_who_comes_too_late_is_told_in_the_stream(api: Served) -> None:

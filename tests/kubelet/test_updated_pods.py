@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from supervisor.api import v1
@@ -16,7 +17,7 @@ from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import Found, Presence
-from supervisor.store.contract import Revision
+from supervisor.store.contract import Change, Revision
 from supervisor.store.memory import MemoryStore
 
 from .conftest import Program, World, world
@@ -172,6 +173,28 @@ async def test_labels_of_a_pod_that_has_succeeded_may_change(fake_clock: Clock) 
         worker = w.node.update(worker, marked(worker.pod, done="yes"))
         await worker.finished.wait()
         assert (worker.status.phase, worker.pod.metadata.labels) == ("Succeeded", {"done": "yes"})
+
+
+class SlowStore(MemoryStore):
+    """Its commits take a second."""
+
+    async def commit(self, change: Change) -> int:
+        await trio.sleep(1)
+        return await super().commit(change)
+
+
+async def test_what_is_changed_while_the_end_is_being_stored_is_changed(fake_clock: Clock) -> None:
+    async with world(fake_clock, {"a": Program(runs=10)}, store=SlowStore()) as w:
+        worker = w.node.run_pod(marked(pod("a", policy="Never"), HELD))
+        with trio.fail_after(60):
+            while w.runtime.sandboxes or not w.runtime.times("start", "a"):
+                await w.clock.sleep(0.1)
+        # The last commit, that of the terminal phase, is on its way.
+        await w.clock.sleep(0.5)
+        assert not worker.finished.is_set()
+        assert w.node.update(worker, marked(worker.pod, HELD, late="yes")) is worker
+        await worker.finished.wait()
+        assert worker.pod.metadata.labels == {"late": "yes"}
 
 
 async def test_a_forced_deletion_frees_the_name_while_processes_still_end(

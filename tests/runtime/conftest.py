@@ -224,6 +224,7 @@ class Node:
         stdin_once: bool = False,
         tty: bool = False,
         shares: bool = False,
+        target: ContainerId | None = None,
     ) -> LaunchSpec:
         self._count += 1
         id = ContainerId("uid", f"c{self._count}", 0)
@@ -243,6 +244,7 @@ class Node:
             stdin_once=stdin_once,
             tty=tty,
             shares=shares,
+            target=target,
         )
 
     async def start(self, spec: LaunchSpec) -> int:

@@ -321,6 +321,14 @@ def test_a_container_has_what_is_inherited_its_host_name_and_its_own_variables()
     }
 
 
+def test_a_container_with_a_terminal_is_told_of_what_kind_unless_the_manifest_says():
+    assert "TERM" not in dict(spec().env)
+    assert dict(spec(tty=True).env)["TERM"] == "xterm"
+    assert dict(spec(tty=True, env=[value("TERM", "vt100")]).env)["TERM"] == "vt100"
+    made = spec(stdin=True, stdinOnce=True, tty=True)
+    assert (made.stdin, made.stdin_once, made.tty) == (True, True, True)
+
+
 def test_variables_of_env_files_stand_between_what_is_inherited_and_the_manifests():
     node = msgspec.structs.replace(
         ROOT, given=(("PATH", "/given"), ("HOME", "/given"), ("HOSTNAME", "given"), ("A", "given"))
