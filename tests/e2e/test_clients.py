@@ -135,6 +135,7 @@ def test_kubernetes_streams(api: Any, namespace: str) -> None:
     while part := sock.recv(65536):
         answer += part
     sock.close()
+    forward.close()
     assert b"Directory listing" in answer
 
 

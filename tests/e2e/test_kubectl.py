@@ -537,7 +537,7 @@ def test_an_ephemeral_container_sees_its_target(kubectl: Kubectl) -> None:
         pytest.skip("this kubectl does not know `debug` as it is now")
     applied(kubectl, pod("e"))
     words = ("debug", "e", "--image=x", "--target=main", "-c", "dbg", "--")
-    kubectl(*words, *sh("tr '\\0' ' ' </proc/1/cmdline; sleep 1000"))
+    kubectl(*words, *sh("tr '\\0' ' ' </proc/1/cmdline; echo; sleep 1000"))
     wait_for(lambda: "python3" in kubectl.run("logs", "e", "-c", "dbg").stdout, "its output")
     status = kubectl.json("get", "pod", "e")["status"]
     assert [s["name"] for s in status["ephemeralContainerStatuses"]] == ["dbg"]
