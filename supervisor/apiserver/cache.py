@@ -2,11 +2,12 @@
 
 Every read of the API is answered from here, without asking the store: it is told each revision
 right after it is stored, in order, so what a writer was answered can be read back at once. A watch
-replays what has happened since a resourceVersion, as far as that is remembered (the newest
-`REMEMBERED` changes of all kinds), and then goes on with what comes.
+replays what has happened since a resourceVersion, as far as that is remembered (the newest changes
+of all kinds: not more than `REMEMBERED`, and not more than `REMEMBERED_BYTES` of JSON, because
+objects may be large), and then goes on with what comes.
 
-A watcher that does not read is not waited for: after `BEHIND` changes it is ended as one that came
-too late, and lists again. Nothing here decides or writes anything.
+A watcher that does not read is not waited for: when as much waits for it, it is ended as one that
+came too late, and lists again. Nothing here decides or writes anything.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from supervisor.apiserver.contract import Json, expired
 from supervisor.store.contract import Revision, Snapshot, Store, revised
 
 REMEMBERED = 5000
-BEHIND = 5000
+REMEMBERED_BYTES = 32 << 20
+BEHIND = REMEMBERED
+BEHIND_BYTES = REMEMBERED_BYTES
 
 _Key = tuple[str, str]  # namespace and name
 
@@ -77,6 +80,11 @@ class Change:
     def version(self) -> int:
         return self.entry.version
 
+    @property
+    def size(self) -> int:
+        """What it takes to remember it, about: `before` was mostly the entry of another change."""
+        return len(self.entry.raw)
+
 
 class Cache:
     """Follows one store."""
@@ -85,7 +93,8 @@ class Cache:
         self.version = 0  # of the last change that is in here
         self._kinds: dict[str, dict[_Key, Entry]] = {}
         self._order: dict[str, list[_Key]] = {}
-        self._changes: deque[Change] = deque(maxlen=REMEMBERED)
+        self._changes: deque[Change] = deque()
+        self._size = 0  # of all of them
         self._oldest = 0  # changes after this one are remembered
         self._watches: dict[str, set[Watch]] = {}
         self._listeners: list[Callable[[Change], None]] = []
@@ -205,13 +214,19 @@ class Cache:
             change = Change("DELETED", _ended(before, revision), before)
         else:
             return
-        if len(self._changes) == REMEMBERED:
-            self._oldest = self._changes[0].version
-        self._changes.append(change)
+        self._remember(change)
         for listener in self._listeners:
             listener(change)
         for watch in tuple(self._watches.get(revision.resource, ())):
             watch.take(change)
+
+    def _remember(self, change: Change) -> None:
+        self._changes.append(change)
+        self._size += change.size
+        while len(self._changes) > REMEMBERED or self._size > REMEMBERED_BYTES:
+            forgotten = self._changes.popleft()
+            self._size -= forgotten.size
+            self._oldest = forgotten.version
 
     def _put(self, entry: Entry) -> None:
         entries = self._kinds.setdefault(entry.resource, {})
@@ -238,6 +253,7 @@ class Watch:
         self._namespace = namespace
         self._among = among
         self._changes: deque[Change] = deque()
+        self._size = 0  # of all of them
         self._wake = anyio.Event()
         self._late = False
         among.add(self)
@@ -256,12 +272,12 @@ class Watch:
     def take(self, change: Change) -> None:
         if self._namespace and change.entry.namespace != self._namespace:
             return
-        if len(self._changes) >= BEHIND:
+        self._changes.append(change)
+        self._size += change.size
+        if len(self._changes) > BEHIND or (self._size > BEHIND_BYTES and len(self._changes) > 1):
             self._late = True
             self._changes.clear()
             self._among.discard(self)
-        else:
-            self._changes.append(change)
         self._wake.set()
 
     def __aiter__(self) -> Self:
@@ -274,7 +290,9 @@ class Watch:
                 raise expired("too old resource version: this watch was read too slowly")
             self._wake = anyio.Event()
             await self._wake.wait()
-        return self._changes.popleft()
+        change = self._changes.popleft()
+        self._size -= change.size
+        return change
 
     @property
     def is_behind(self) -> bool:

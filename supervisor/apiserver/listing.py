@@ -36,6 +36,7 @@ from supervisor.store.contract import revised
 
 _BOOKMARK_EVERY = 60.0  # seconds
 _TOGETHER = 64  # events that are written at once, if there are so many
+_TOGETHER_BYTES = 1 << 20  # when they are so many bytes already, no more are added
 _INITIAL_END = "k8s.io/initial-events-end"
 
 _encode = msgspec.json.encode
@@ -256,6 +257,10 @@ def shown(
 # --- watches --------------------------------------------------------------------------------------
 
 
+def _is_full(lines: list[bytes]) -> bool:
+    return len(lines) >= _TOGETHER or sum(map(len, lines)) >= _TOGETHER_BYTES
+
+
 class Watching:
     """One watch, as the blocks of lines to send: `async for block in watching.blocks()`."""
 
@@ -281,9 +286,14 @@ class Watching:
                 raise expired(f"too large resource version: {since} ({cache.version})")
             with cache.watch(self._resource.key, self._namespace, since) as watch:
                 chosen = [entry for entry in first if asked.selector.matches(entry.object)]
-                for start in range(0, len(chosen), _TOGETHER):
-                    some = chosen[start : start + _TOGETHER]
-                    yield b"".join([self._line("ADDED", entry) for entry in some])
+                lines: list[bytes] = []
+                for entry in chosen:
+                    lines.append(self._line("ADDED", entry))
+                    if _is_full(lines):
+                        yield b"".join(lines)
+                        lines = []
+                if lines:
+                    yield b"".join(lines)
                 if asked.initial and asked.bookmarks:
                     yield self._bookmark(since, {_INITIAL_END: "true"})
                 async for block in self._follow(watch):
@@ -301,7 +311,7 @@ class Watching:
                 change = await anext(watch)
             if change is not None:
                 lines = [self._told(change)]
-                while watch.is_behind and len(lines) < _TOGETHER:
+                while watch.is_behind and not _is_full(lines):
                     lines.append(self._told(await anext(watch)))
                 if block := b"".join(lines):
                     yield block

@@ -241,7 +241,10 @@ class DurableStateDir:
     def _write(self, name: str, text: str) -> None:
         path = os.path.join(self.path, name)
         if not os.path.exists(path) or name != ".gitignore":
-            with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
+            # Whatever our umask is: the next life believes what stands there.
+            with open(
+                f"{path}.new", "w", encoding="utf-8", errors="surrogateescape", opener=_for_us
+            ) as file:
                 file.write(text)
             os.rename(f"{path}.new", path)
 
@@ -365,6 +368,10 @@ def is_tmpfs(path: str) -> bool:
 def _stable_name(state: str) -> str:
     digest = hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()
     return _STABLE + digest[:16]
+
+
+def _for_us(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _require_own(path: str) -> None:

@@ -1045,7 +1045,10 @@ class ProcessRuntime:
         return self._launcher.logs_fd
 
     async def create_sandbox(self, pod_uid: str, *, shares: bool = False) -> None:
-        os.makedirs(self._sandbox(pod_uid), mode=0o700, exist_ok=True)
+        sandbox = self._sandbox(pod_uid)
+        # Containers of other users reach their own files below, by name; nobody else writes there.
+        os.makedirs(os.path.dirname(sandbox), mode=0o711, exist_ok=True)
+        os.makedirs(sandbox, mode=0o700, exist_ok=True)
         if not shares or self.isolation is Isolation.GROUP:
             return
         while True:

@@ -116,6 +116,23 @@ async def test_what_is_not_remembered_is_expired(
     assert len(await seen(cache, versions[2], caches.REMEMBERED)) == caches.REMEMBERED
 
 
+async def test_large_objects_are_remembered_for_a_shorter_time(
+    store: MemoryStore, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "REMEMBERED_BYTES", 5000)
+    versions = [await store.edit(edit("a", f"{n:01000}")) for n in range(6)]
+    versions.append(await store.edit(edit("a", None)))
+    assert len(await seen(cache, versions[3], 3)) == 3
+    with pytest.raises(ApiError) as told:
+        cache.watch("configmaps", "", versions[1])
+    assert (told.value.code, told.value.reason) == (410, "Expired")
+    last = await store.edit(edit("b", "x" * 6000))  # one that is too large by itself
+    with cache.watch("configmaps", "", last):
+        pass
+    with pytest.raises(ApiError):
+        cache.watch("configmaps", "", versions[-1])
+
+
 async def test_what_was_before_the_start_is_expired_too(store: MemoryStore) -> None:
     old = await store.edit(edit("a"))
     now = await store.edit(edit("b"))
@@ -139,6 +156,21 @@ async def test_a_watch_that_is_not_read_ends_and_holds_nothing_back(
             await anext(watch)
     assert told.value.code == 410
     assert not any(cache._watches.values())
+
+
+async def test_a_watch_that_is_not_read_holds_few_large_objects(
+    store: MemoryStore, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "BEHIND_BYTES", 5000)
+    with cache.watch("configmaps", "", cache.version) as watch:
+        for n in range(20):  # whoever reads gets them all
+            await store.edit(edit("a", f"{n:06000}"))
+            assert (await anext(watch)).type in ("ADDED", "MODIFIED")
+        for n in range(2):
+            await store.edit(edit("a", f"{n:03000}"))
+        with pytest.raises(ApiError) as told:
+            await anext(watch)
+    assert told.value.code == 410
 
 
 async def test_one_may_wait_until_an_object_is_so(store: MemoryStore, cache: Cache) -> None:

@@ -259,3 +259,17 @@ def test_nodes_of_one_process_that_are_made_on_two_threads_leave_each_others_fol
         assert os.path.isdir(state.path)
     assert found
     assert not base(on_disk).exists()
+
+
+def test_nobody_else_can_change_what_the_next_life_reads_whatever_the_umask(
+    tmp_path: pathlib.Path,
+) -> None:
+    before = os.umask(0)
+    try:
+        with DurableStateDir(str(tmp_path / "state")) as state:
+            state.note_command(["podvisor", "serve"], "/")
+            modes = {each.name: each.stat().st_mode for each in os.scandir(state.path)}
+    finally:
+        os.umask(before)
+    assert "command" in modes
+    assert [name for name, mode in modes.items() if mode & 0o022] == []
