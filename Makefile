@@ -59,6 +59,7 @@ bench: .venv/bench ## timings beside what they are compared with
 	$(BIN)/python -m tests.bench.store
 	$(BIN)/python -m tests.bench.readopt
 	$(BIN)/python -m tests.bench.fixtures
+	$(BIN)/python -m tests.bench.api
 
 clean: ## remove the environment and everything made
 	rm -rf .venv build *.egg-info

@@ -399,7 +399,7 @@ class _ChannelTunnel:
         await self._owner.send(2 * self._number, data)
 
     async def end(self) -> None:
-        """Nothing says so: also who offers v5 knows no end of a channel here."""
+        """There is no word for it that all clients bear: the connection ends as a whole."""
 
     async def fail(self, text: str) -> None:
         await self._owner.send(2 * self._number + 1, text.encode())
@@ -782,6 +782,8 @@ class _SpdyTunnel:
 
     async def end(self) -> None:
         await self._data.send(b"", end=True)
+        # Older clients wait for it before they end their side.
+        await self._error.send(b"", end=True)
 
     async def fail(self, text: str) -> None:
         await self._error.send(text.encode(), end=True)

@@ -105,7 +105,6 @@ class Connection:
         self._streams: dict[int, _Stream] = {}
         self._last = 0  # the number of the stream that was opened last
         self._out = bytearray()
-        self.going_away = False  # the peer opens no more streams
 
     # --- what comes -----------------------------------------------------------------------------
 
@@ -195,10 +194,7 @@ class Connection:
                 ping = _number(body, 4)
                 if ping % 2:  # else it is the answer to one of ours
                     self._control(_PING, 0, body[:4])
-            case 7:  # GOAWAY
-                _number(body, 8)
-                self.going_away = True
-            case 9:  # WINDOW_UPDATE
+            case 7 | 9:  # GOAWAY, WINDOW_UPDATE
                 _number(body, 8)
             case _:  # SETTINGS, CREDENTIAL and what may come later mean nothing to us
                 pass

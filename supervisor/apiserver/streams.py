@@ -18,9 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import sys
+import termios
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -45,16 +50,19 @@ from supervisor.apiserver.remotes import (
     open_remote,
 )
 from supervisor.apiserver.resources import named
+from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime.cri import ExecError, Runtime
+from supervisor.runtime.cri import ExecError, ExecSession, Runtime
+from supervisor.runtime.logs import Record
 
 if TYPE_CHECKING:
     import aiohttp
 
     from supervisor.apiserver.server import Call
 
-_PIECE = 32 << 10  # bytes that are read at once
+_PIECE = 64 << 10  # bytes that are read at once
 _LOOK_EVERY = 1.0  # seconds between two looks whether a client that is not read from is still there
+_LINGER = 1.0  # seconds that a terminal may take to end after its program
 _PORTS_MAX = 64  # of one request
 _CONNECT = 10.0  # seconds
 _PODS = named("pods")
@@ -155,55 +163,7 @@ class Streams:
         except (ExecError, OSError) as error:
             return _failure(error)
         async with session:
-            return await self._converse(remote, session, self._said(remote, session))
-
-    def _said(self, remote: Remote, session: Any) -> Callable[[], Any]:
-        """What a program says, until it has ended; then how that was, as a Status."""
-
-        async def run() -> Json:
-            ended = gone = False
-            waiting: set[anyio.CancelScope] = set()
-
-            async def pass_on(fd: int, channel: int) -> None:
-                while True:
-                    try:
-                        data = os.read(fd, _PIECE)
-                    except BlockingIOError:
-                        if ended:  # whoever was left behind may hold the other end for ever
-                            return
-                        with anyio.CancelScope() as scope:
-                            waiting.add(scope)
-                            await anyio.wait_readable(fd)
-                        waiting.discard(scope)
-                        continue
-                    except OSError:  # EIO: nobody has the terminal any more
-                        return
-                    if not data:
-                        return
-                    try:
-                        await remote.send(channel, data)
-                    except GoneError:
-                        nonlocal gone
-                        gone = True
-                        tasks.cancel_scope.cancel()
-
-            async with anyio.create_task_group() as tasks:
-                for fd, channel in ((session.stdout, STDOUT), (session.stderr, STDERR)):
-                    if fd >= 0:
-                        tasks.start_soon(pass_on, fd, channel)
-                try:
-                    code = await session.wait()
-                    status = _exited(code)
-                except ExecError as error:
-                    status = _failure(error)
-                ended = True
-                for scope in tuple(waiting):
-                    scope.cancel()
-            if gone:
-                raise GoneError
-            return status
-
-        return run
+            return await self._converse(remote, session, lambda: _said(remote, session, wanted))
 
     async def _converse(self, remote: Remote, session: _Session, speak: Callable[[], Any]) -> Json:
         """Both directions at once, until `speak` is done, which gives the last word. Raises
@@ -252,12 +212,13 @@ class Streams:
         self._greeted = {known for known in self._greeted if _is_there(self._cache, known)} | {id}
 
         async def shown() -> Json:
-            async for records in self._logs.records(entry, id, from_start=first):
-                for record in records:
-                    channel = STDERR if record.stream == b"stderr" else STDOUT
-                    if wanted["stdout" if channel == STDOUT else "stderr"]:
-                        end = b"" if record.partial else b"\n"
-                        await remote.send(channel, record.content + end)
+            every = self._logs.records(entry, id, from_start=first)
+            async with contextlib.aclosing(every):
+                async for records in every:
+                    for stream, some in itertools.groupby(records, lambda record: record.stream):
+                        if wanted[stream.decode()]:
+                            channel = STDERR if stream == b"stderr" else STDOUT
+                            await remote.send(channel, b"".join(map(_line, some)))
             return _SUCCESS
 
         async def talk() -> Json:
@@ -413,6 +374,91 @@ def _failure(error: Exception) -> Json:
     }
 
 
+# --- what a program says --------------------------------------------------------------------------
+
+
+class _Output:
+    """One stream of a program, on its way to the client."""
+
+    def __init__(self, fd: int, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self._fd, self._send = fd, send
+        self._waiting: anyio.CancelScope | None = None
+        self._left: int | None = None  # bytes that are still passed on; None: all up to the end
+        self.over = anyio.Event()
+
+    async def pass_on(self) -> None:
+        """Raises GoneError."""
+        while self._left is None or self._left > 0:
+            try:
+                data = os.read(self._fd, _PIECE if self._left is None else min(_PIECE, self._left))
+            except BlockingIOError:
+                if self._left is not None:
+                    break
+                with anyio.CancelScope() as self._waiting:
+                    await anyio.wait_readable(self._fd)
+                self._waiting = None
+                continue
+            except OSError:  # EIO: nobody has the terminal any more
+                break
+            if not data:
+                break
+            if self._left is not None:
+                self._left -= len(data)
+            await self._send(data)
+        self.over.set()
+
+    def finish(self) -> None:
+        """Pass on what is there now, and no more: whoever the program has left behind may hold the
+        other end, and write, for ever."""
+        self._left = int.from_bytes(
+            fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder
+        )
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+async def _said(remote: Remote, session: ExecSession, wanted: dict[str, bool]) -> Json:
+    """Pass on what a program says until it has ended; then how that was, as a Status. Raises
+    GoneError."""
+    outputs = [
+        _Output(fd, partial(remote.send, channel))
+        for fd, channel in ((session.stdout, STDOUT), (session.stderr, STDERR))
+        if fd >= 0
+    ]
+    gone = False
+
+    async def pass_on(output: _Output) -> None:
+        nonlocal gone
+        try:
+            await output.pass_on()
+        except GoneError:
+            gone = True
+            tasks.cancel_scope.cancel()
+
+    status: Json = {}
+    async with anyio.create_task_group() as tasks:
+        for output in outputs:
+            tasks.start_soon(pass_on, output)
+        try:
+            status = _exited(await session.wait())
+        except (ExecError, NodeError) as error:
+            status = _failure(error)
+        if wanted["tty"]:
+            # A terminal ends with its leader; what was written last comes a moment later.
+            with anyio.move_on_after(_LINGER):
+                for output in outputs:
+                    await output.over.wait()
+        for output in outputs:
+            output.finish()
+    if gone:
+        raise GoneError
+    return status
+
+
+def _line(record: Record) -> bytes:
+    return record.content if record.partial else record.content + b"\n"
+
+
 # --- bytes to a program ---------------------------------------------------------------------------
 
 
@@ -500,7 +546,7 @@ async def _forward(tunnel: Tunnel, address: str, where: str) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_out, tunnel, writer, tasks.cancel_scope)
             with contextlib.suppress(GoneError, OSError):
-                while data := await reader.read(_PIECE * 2):
+                while data := await reader.read(_PIECE):
                     await tunnel.send(data)
                 await tunnel.end()
                 clean = True

@@ -1143,7 +1143,6 @@ def _updated(record: PodRecord, fact: PodUpdated) -> PodRecord:
         init_containers=tuple(
             _with_image(c, wanted.get(c.name, c)) for c in pod.spec.init_containers
         ),
-        termination_grace_period_seconds=new.spec.termination_grace_period_seconds,
         tolerations=new.spec.tolerations,
     )
     if spec != pod.spec:

@@ -1576,7 +1576,12 @@ class ProcessRuntime:
     ) -> None:
         """Hand a container to a launcher that is not its parent, with these pidfds (or -1), and
         with what its stdin is written to, if we have that."""
-        input = self._inputs.get(spec.id, -1)
+        given: list[int] = []
+        try:
+            if spec.id in self._inputs:
+                given = [os.dup(self._inputs[spec.id])]
+        except OSError:  # no descriptor to be had: it is ours alone then
+            pass
         child = record.main if record.reaper is None else record.reaper
         survivor = {
             "started": (at.wall, at.boot),
@@ -1586,12 +1591,10 @@ class ProcessRuntime:
             "mark": record.mark.encode(),
             "has_main": main >= 0,
             "has_reaper": reaper >= 0,
-            "has_input": input >= 0,
+            "has_input": bool(given),
         }
         spec = replace(spec, argv=(), mounts=())
-        fds = [fd for fd in (main, reaper) if fd >= 0]
-        if input >= 0:
-            fds.append(os.dup(input))
+        fds = [*(fd for fd in (main, reaper) if fd >= 0), *given]
         self._post_order("adopt", spec, survivor, fds=fds)
 
     def _post_order(self, verb: str, spec: LaunchSpec, *words: Any, fds: Sequence[int]) -> None:

@@ -2937,9 +2937,14 @@ class Launcher:
             elif container.is_guest:
                 self.sweep_view(container)
         if container.is_guest and container.pause is None:
-            # At once: its host, pid 1 there, cannot end while any process there is a zombie. Its
-            # code the next launcher has from a file.
+            # At once: its host, pid 1 there, cannot end while any process there is a zombie. A
+            # launcher that comes after us has the code from a file, as of every reaper that swept.
             posix.waitid(P_PIDFD, container.child_pidfd, posix.WEXITED)
+            if self.durable and info.si_code != posix.CLD_EXITED:
+                try:
+                    replace_file(beside(container.order.record, b"exit"), b"%d\n" % code)
+                except OSError:  # then it is lost, if we die before it is acknowledged
+                    pass
         if container.started is None:
             if container.failure is None:
                 container.failure = (True, "killed", 0, b"%d" % code)

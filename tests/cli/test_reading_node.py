@@ -1,15 +1,19 @@
-"""The commands that read, against a real node: what `serve` has, they show."""
+"""The commands that read, and those that stream, against a real node: what it has, they show."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
 from tests.cli.asked import Said, podvisor
-from tests.support import FOREVER, Durable, one_way, pod, sh
+from tests.cli.test_exec import Terminal, ended, forwarding, on, start
+from tests.support import FOREVER, Durable, one_way, pod, python, sh
 
 HOOKS = {
     "postStart": {"exec": {"command": ["sh", "-c", "echo hello"]}},
@@ -98,3 +102,62 @@ def test_an_end_can_be_looked_at_while_it_goes_on(node: Durable) -> None:
     assert "farewell" in said
     assert "exited with 3" in said
     assert "still runs" in said
+
+
+SERVER = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        got = b""
+        while piece := connection.recv(1 << 16):
+            got += piece
+        connection.sendall(got[::-1])
+"""
+
+
+@one_way
+def test_processes_and_ports_of_a_pod_are_reached(node: Durable) -> None:
+    shell = {"name": "shell", "command": ["sh"], "stdin": True, "tty": True}
+    server = python("app", SERVER)
+    node.put("web.json", pod("web", server, shell, terminationGracePeriodSeconds=1))
+    session = node.serve()
+    node.running(session, "web", "shell")
+    state = pathlib.Path(node.state)
+    session.until(
+        lambda: podvisor("logs", "web", "-c", "app", "--state-dir", node.state).out.strip(),
+        "the server to listen",
+    )
+    port = podvisor("logs", "web", "-c", "app", "--state-dir", node.state).out.strip()
+
+    process = start(state, "exec", "web", "-q", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert ended(process) == (3, b"out\n", b"err\n")
+    sent = os.urandom(1 << 21)
+    assert ended(start(state, "exec", "-iq", "web", "--", "cat"), sent) == (0, sent, b"")
+    code, _, err = ended(start(state, "exec", "web", "-q", "--", "/nowhere"))
+    assert (code, b"/nowhere" in err) == (125, True)
+
+    with contextlib.closing(Terminal()) as terminal:
+        # The size comes behind the start, as with every client.
+        script = "until [ \"$(stty size)\" = '30 100' ]; do sleep 0.05; done; echo sized; read x"
+        process = start(state, "exec", "-itq", "web", "--", "sh", "-c", script, **on(terminal))
+        terminal.read_until(b"sized")
+        os.write(terminal.master, b"\x03")
+        assert process.wait(20) == 130
+        process = start(state, "attach", "-it", "web", "-c", "shell", **on(terminal))
+        terminal.read_until(b"pressing enter")
+        os.write(terminal.master, b"echo $((40 + 2))\r")
+        terminal.read_until(b"\r\n42\r\n")
+        os.write(terminal.master, b"exit\r")
+        assert process.wait(20) == 0
+
+    with forwarding(state, f":{port}") as (local, _):
+        with socket.create_connection(("127.0.0.1", local), timeout=20) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            got = b""
+            while piece := connection.recv(1 << 16):
+                got += piece
+        assert got == sent[::-1]

@@ -192,3 +192,28 @@ async def test_it_goes_on_whoever_dies(namespaces: Way, state: str, mark: str) -
         assert (await ended(node, target)).exit_code == 137
         await ended(node, second)
         assert marked(mark) == []
+
+
+async def test_how_it_ended_with_its_host_is_known_though_the_launcher_died_since(
+    namespaces: Way, state: str
+) -> None:
+    said = supervised(
+        namespaces,
+        state,
+        """
+        target = node.spec("/bin/sh", "-c", "while :; do sleep 1000; done")
+        said["host"] = await node.start(target)
+        await node.start(node.spec("sleep", "1000", target=target.id))
+        said["launcher"] = node.launcher_pid
+        """,
+    )
+    os.kill(said["host"], signal.SIGKILL)
+    exit_file = f"{state}/logs/ns_pod_uid/c2/0.exit"
+    await until(lambda: os.path.exists(exit_file), "what the launcher wrote")
+    kill(said["launcher"])
+    async with durable_node(namespaces, state) as node:
+        target = node.spec(*FOREVER)
+        spec = node.spec("ignored", target=target.id)
+        await adopt(node, spec)
+        assert (await ended(node, spec)).exit_code == 137
+        await until(lambda: not os.path.exists(exit_file), "its removal")

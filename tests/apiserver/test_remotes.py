@@ -1,0 +1,496 @@
+"""The wires of exec and port-forward, spoken to the byte, by clients good and bad."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import random
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+import aiohttp
+import anyio
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from supervisor.apiserver import auth, spdy
+from supervisor.apiserver.server import Server
+from supervisor.apiserver.streams import Streams
+from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime.cri import ExecError
+from tests.apiserver.served import PATIENCE, FakeNode, edit, served
+from tests.runtime.conftest import _warm_loops, nothing_left
+
+__all__ = ["_warm_loops", "nothing_left"]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
+
+BASE = "/api/v1/namespaces/default/pods"
+CAT = f"{BASE}/web/exec?container=app&command=cat&stdin=1&stdout=1&stderr=1"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Echo:
+    """A program that says what it hears and ends with its input; `deaf`: hears nothing."""
+
+    def __init__(self, runtime: Runtime, *, deaf: bool) -> None:
+        self.runtime = runtime
+        self.heard, self.stdin = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.stdout = os.dup(self.heard)
+        self.said = -1
+        if deaf:
+            os.close(self.stdout)
+            self.stdout, self.said = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.stderr = -1
+        self.ended = anyio.Event()
+        self.sizes: list[tuple[int, int]] = []
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return self.runtime.code
+
+    def close_stdin(self) -> None:
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+            self.ended.set()
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.sizes.append((columns, rows))
+
+    async def __aenter__(self) -> Self:
+        self.runtime.running.add(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.runtime.running.discard(self)
+        for fd in (self.stdin, self.stdout, self.heard, self.said):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Runtime:
+    def __init__(self) -> None:
+        self.code = 0
+        self.deaf = False
+        self.running: set[Echo] = set()
+        self.begun: list[Echo] = []
+
+    async def open_exec(self, id: ContainerId, argv: tuple[str, ...], **_: bool) -> Echo:
+        if argv[0] != "cat":
+            raise ExecError(f'exec: "{argv[0]}": executable file not found in $PATH')
+        self.begun.append(Echo(self, deaf=self.deaf))
+        return self.begun[-1]
+
+
+class World:
+    def __init__(self, port: int, runtime: Runtime, node: FakeNode) -> None:
+        self.port, self.runtime, self.node = port, runtime, node
+        self.url = f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+async def world(nothing_left: None) -> AsyncIterator[World]:
+    async with served() as api:
+        status = {
+            "phase": "Running",
+            "podIP": "127.0.0.1",
+            "containerStatuses": [
+                {"name": "app", "containerID": "podvisor://uid-web/app/0", "state": {"running": {}}}
+            ],
+        }
+        body = {"spec": {"containers": [{"name": "app"}]}, "status": status}
+        await api.store.edit(edit("pods", "web", body))
+        done = {**body, "status": {"phase": "Succeeded"}}
+        await api.store.edit(edit("pods", "done", done))
+        runtime = Runtime()
+        streams = Streams(api.cache, runtime, api.logs)  # type: ignore[arg-type]
+        server = Server(api.cache, api.registry, api.logs, node=api.node, streams=streams)  # type: ignore[arg-type]
+        listener = auth.listen_http("127.0.0.1:0")
+        port = listener.getsockname()[1]
+        await server.open(listener, auth.gate_of(listener))
+        yield World(port, runtime, api.node)
+        await server.close()
+        await streams.close()
+        assert not runtime.running, "a program is left"
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+# --- SPDY, from the client's side -----------------------------------------------------------------
+
+
+class Frames:
+    """What a client sends."""
+
+    def __init__(self) -> None:
+        self.pack = zlib.compressobj(zdict=spdy.DICTIONARY)
+
+    def control(self, kind: int, body: bytes, flags: int = 0) -> bytes:
+        head = b"\x80\x03" + kind.to_bytes(2, "big") + bytes([flags])
+        return head + len(body).to_bytes(3, "big") + body
+
+    def open(self, stream: int, **headers: str) -> bytes:
+        words = [word.encode() for pair in headers.items() for word in pair]
+        plain = len(headers).to_bytes(4, "big")
+        plain += b"".join(len(word).to_bytes(4, "big") + word for word in words)
+        packed = self.pack.compress(plain) + self.pack.flush(zlib.Z_SYNC_FLUSH)
+        return self.control(1, stream.to_bytes(4, "big") + bytes(6) + packed)
+
+    def data(self, stream: int, data: bytes, *, end: bool = False) -> bytes:
+        return stream.to_bytes(4, "big") + bytes([end]) + len(data).to_bytes(3, "big") + data
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.heard: dict[int, bytearray] = {}
+        self.ended: set[int] = set()
+
+    async def hear(self, condition: Callable[[], object]) -> None:
+        """Take frames until that is so."""
+        with anyio.fail_after(PATIENCE):
+            while not condition():
+                head = await self.reader.readexactly(8)
+                body = await self.reader.readexactly(int.from_bytes(head[5:8], "big"))
+                if head[0] < 0x80:
+                    stream = int.from_bytes(head[:4], "big")
+                    self.heard.setdefault(stream, bytearray()).extend(body)
+                    if head[4] & 1:
+                        self.ended.add(stream)
+
+
+@contextlib.asynccontextmanager
+async def upgraded(world: World, path: str, protocol: str) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    try:
+        lines = (
+            f"POST {path} HTTP/1.1",
+            f"Host: 127.0.0.1:{world.port}",
+            "Connection: Upgrade",
+            "Upgrade: SPDY/3.1",
+            f"X-Stream-Protocol-Version: {protocol}",
+        )
+        writer.write("\r\n".join((*lines, "", "")).encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        assert head.startswith(b"HTTP/1.1 101"), head
+        assert protocol.encode() in head
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+def announced(frames: Frames) -> bytes:
+    """The streams of an exec: 1 error, 3 stdin, 5 stdout, 7 stderr."""
+    kinds = {1: "error", 3: "stdin", 5: "stdout", 7: "stderr"}
+    return b"".join(frames.open(number, streamtype=kind) for number, kind in kinds.items())
+
+
+async def test_megabytes_pass_over_spdy_both_ways_and_an_exit_code_ends_it(world: World) -> None:
+    world.runtime.code = 7
+    sent = os.urandom(1 << 16) * 32
+    async with upgraded(world, CAT, "v4.channel.k8s.io") as client:
+        frames = Frames()
+        client.writer.write(announced(frames))
+        for at in range(0, len(sent), 40_000):
+            client.writer.write(frames.data(3, sent[at : at + 40_000]))
+        client.writer.write(frames.data(3, b"", end=True))
+        await client.hear(lambda: {1, 5, 7} <= client.ended)
+    assert client.heard[5] == sent
+    status = json.loads(client.heard[1])
+    assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "7"}]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "encode"),
+    [("v5.channel.k8s.io", False), ("channel.k8s.io", False), ("base64.channel.k8s.io", True)],
+)
+async def test_a_websocket_carries_input_sizes_and_a_last_word(
+    world: World, protocol: str, encode: bool
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{world.url}{CAT}", protocols=(protocol,)) as ws,
+    ):
+        assert ws.protocol == protocol
+        size, words = b'{"Width":80,"Height":25}', b"hello\n"
+        if encode:
+            await ws.send_str("4" + base64.b64encode(size).decode())
+            await ws.send_str("0" + base64.b64encode(words).decode())
+            answer = await ws.receive_str(timeout=PATIENCE)
+            assert (answer[0], base64.b64decode(answer[1:])) == ("1", words)
+        else:
+            await ws.send_bytes(b"\x04" + size)
+            await ws.send_bytes(b"\x00" + words)
+            assert await ws.receive_bytes(timeout=PATIENCE) == b"\x01" + words
+        assert world.runtime.begun[0].sizes == [(80, 25)]
+        if protocol == "v5.channel.k8s.io":
+            await ws.send_bytes(b"\xff\x00")
+            last = await ws.receive_bytes(timeout=PATIENCE)
+            assert last == b'\x03{"metadata":{},"status":"Success"}'
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[int]:
+    """A server that gives back all it has read, once nothing more comes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+def connection(frames: Frames, first: int, port: int, sent: bytes) -> list[bytes]:
+    """Two streams, `first` for errors, and all that is said on them."""
+    about = {"port": str(port), "requestid": str(first)}
+    return [
+        frames.open(first, streamtype="error", **about),
+        frames.control(9, first.to_bytes(4, "big") + bytes(4)),  # WINDOW_UPDATE
+        frames.data(first, b"", end=True),
+        frames.open(first + 2, streamtype="data", **about),
+        frames.data(first + 2, sent),
+        frames.data(first + 2, b"", end=True),
+    ]
+
+
+async def test_connections_are_forwarded_beside_each_other_with_an_end_each_way(
+    world: World,
+) -> None:
+    sent = [os.urandom(300_000), b"", b"short"]
+    async with (
+        listening() as port,
+        upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client,
+    ):
+        frames = Frames()
+        for number, data in enumerate(sent):
+            client.writer.writelines(connection(frames, 1 + 4 * number, port, data))
+        await client.hear(lambda: {1, 3, 5, 7, 9, 11} <= client.ended)
+    assert [bytes(client.heard[number]) for number in (3, 7, 11)] == sent
+    assert not any(client.heard[number] for number in (1, 5, 9)), "no errors"
+
+
+async def test_a_port_where_nobody_listens_is_said_on_the_error_stream(world: World) -> None:
+    async with upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client:
+        client.writer.writelines(connection(Frames(), 1, 1, b"hello"))
+        await client.hear(lambda: {1, 3} <= client.ended)
+    assert b"error forwarding port 1 to pod default/web" in client.heard[1]
+
+
+async def test_spdy_may_come_in_any_pieces_of_websocket_messages_also_empty_ones(
+    world: World,
+) -> None:
+    heard = bytearray()
+    async with (
+        listening() as port,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(
+            f"{world.url}{BASE}/web/portforward", protocols=("SPDY/3.1+portforward.k8s.io",)
+        ) as ws,
+    ):
+        said = b"".join(connection(Frames(), 1, port, b"hello"))
+        for at in range(0, len(said), 7):
+            await ws.send_bytes(said[at : at + 7])
+            await ws.send_bytes(b"")
+        with anyio.fail_after(PATIENCE):
+            while b"hello" not in heard:
+                heard += await ws.receive_bytes()
+
+
+async def test_channels_of_older_clients_begin_with_their_port_and_end_with_the_connection(
+    world: World,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    mark = port.to_bytes(2, "little")
+    async with (
+        server,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{world.url}{BASE}/web/portforward?ports={port}") as ws,
+    ):
+        assert [await ws.receive_bytes() for _ in range(2)] == [b"\0" + mark, b"\1" + mark]
+        await ws.send_bytes(b"\0hello\n")
+        assert await ws.receive_bytes(timeout=PATIENCE) == b"\0HELLO\n"
+        assert (await ws.receive(timeout=PATIENCE)).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_requests_are_passed_on_with_their_bodies_and_without_our_token(world: World) -> None:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        assert "Authorization" not in request.headers
+        if request.path == "/moved":
+            return web.Response(status=302, headers={"Location": "/there"})
+        body = await request.read()
+        return web.Response(body=body, status=201, headers={"X-Path": request.raw_path})
+
+    server = web.Server(handle)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    place = f"{world.url}{BASE}/web:{port}/proxy"
+    sent = os.urandom(1 << 20)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(sent), 1 << 16):
+            yield sent[at : at + (1 << 16)]
+
+    headers = {"Authorization": "Bearer secret"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        url = URL(f"{place}/a%2Fb?x=%20y", encoded=True)
+        async with session.put(url, data=pieces()) as response:
+            assert (response.status, await response.read()) == (201, sent)
+            assert response.headers["X-Path"] == "/a%2Fb?x=%20y"
+        async with session.get(f"{place}/moved", allow_redirects=False) as response:
+            assert response.headers["Location"] == f"{BASE}/web:{port}/proxy/there"
+        async with session.get(f"{world.url}{BASE}/web:1/proxy/") as response:
+            assert response.status == 503
+            assert "error trying to reach service" in (await response.json())["message"]
+    listener.close()
+    await server.shutdown(1)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/done/exec?command=cat&stdout=1", 400, "completed pod; current phase is Succeeded"),
+        ("/web/exec?stdout=1", 400, "at least 1 command"),
+        ("/web/exec?command=cat", 400, "at least 1 of stdin, stdout, stderr"),
+        ("/web/exec?command=cat&stdout=1&container=x", 400, "container x is not valid for pod web"),
+        ("/gone/exec?command=cat&stdout=1", 404, 'pods "gone" not found'),
+        ("/web/exec?command=cat&stdout=1", 400, "Upgrade request required"),
+        ("/web/portforward?ports=0", 400, '"0" is no port'),
+        ("/done/portforward?ports=80", 400, "Current status=Succeeded"),
+        ("/ftp:web:80/proxy/", 400, "only http is passed on"),
+    ],
+)
+async def test_what_is_wrong_is_said_before_anything_is_changed(
+    world: World, path: str, code: int, words: str
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{world.url}{BASE}{path}") as response,
+    ):
+        status = await response.json()
+    assert (response.status, status["kind"]) == (code, "Status")
+    assert words in status["message"]
+
+
+async def test_a_program_that_cannot_start_is_the_last_word(world: World) -> None:
+    url = f"{world.url}{CAT.replace('=cat', '=no-such')}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url, protocols=("v4.channel.k8s.io",)) as ws,
+    ):
+        said = await ws.receive_bytes(timeout=PATIENCE)
+    assert said[0] == 3
+    assert "executable file not found" in json.loads(said[1:])["message"]
+
+
+# --- clients that go, and worse ones --------------------------------------------------------------
+
+
+async def test_a_client_that_goes_while_nobody_takes_its_input_ends_the_program(
+    world: World,
+) -> None:
+    world.runtime.deaf = True
+    async with upgraded(world, CAT, "v4.channel.k8s.io") as client:
+        frames = Frames()
+        client.writer.write(announced(frames))
+        # More than anybody on the way holds: its end does not reach who does not read.
+        for _ in range(200):
+            client.writer.write(frames.data(3, bytes(1 << 16)))
+        await until(lambda: world.runtime.running, "the program")
+        left = [-1, client.writer.transport.get_write_buffer_size()]
+        while left[-1] != left[-2]:
+            await anyio.sleep(0.05)
+            left.append(client.writer.transport.get_write_buffer_size())
+        assert left[-1] > 0, "it is full"
+    await until(lambda: not world.runtime.running, "its end")
+
+
+def mutated(rnd: random.Random, pieces: list[bytes]) -> bytes:
+    pieces = list(pieces)
+    for _ in range(rnd.randrange(1, 5)):
+        place = rnd.randrange(len(pieces))
+        piece = bytearray(pieces[place])
+        match rnd.randrange(4):
+            case 0 if piece:
+                piece[rnd.randrange(len(piece))] = rnd.randrange(256)
+                pieces[place] = bytes(piece)
+            case 1:
+                pieces[place] = bytes(piece[: rnd.randrange(len(piece) + 1)])
+            case 2:
+                pieces.insert(place, rnd.randbytes(rnd.randrange(1, 60)))
+            case _:
+                pieces.insert(place, pieces[rnd.randrange(len(pieces))])
+    return b"".join(pieces)
+
+
+async def test_nonsense_breaks_nothing_and_leaves_nothing(world: World) -> None:
+    rnd = random.Random(1)
+
+    async def exec_over_spdy() -> None:
+        async with upgraded(world, CAT, "v4.channel.k8s.io") as client:
+            frames = Frames()
+            good = [announced(frames), frames.data(3, b"hello\n"), frames.data(3, b"", end=True)]
+            client.writer.write(mutated(rnd, good))
+            with contextlib.suppress(OSError):
+                await client.writer.drain()
+
+    async def forward_over_spdy() -> None:
+        path = f"{BASE}/web/portforward"
+        async with upgraded(world, path, "portforward.k8s.io") as client:
+            frames = Frames()
+            good = [
+                frames.open(1, streamtype="error", port="1", requestid="0"),
+                frames.open(3, streamtype="data", port="1", requestid="0"),
+                frames.data(3, b"hello", end=True),
+                frames.control(6, (1).to_bytes(4, "big")),
+            ]
+            client.writer.write(mutated(rnd, good))
+            with contextlib.suppress(OSError):
+                await client.writer.drain()
+
+    async def exec_over_websocket(session: aiohttp.ClientSession) -> None:
+        known = ("v5.channel.k8s.io", "base64.channel.k8s.io")
+        messages: list[Any] = [b"", b"\xff\x00", b'\x04{"Width":-1,"Height":1e99}', b"\x04[", "?"]
+        messages += [rnd.randbytes(rnd.randrange(99)) for _ in range(3)]
+        rnd.shuffle(messages)
+        async with session.ws_connect(f"{world.url}{CAT}", protocols=(rnd.choice(known),)) as ws:
+            with contextlib.suppress(OSError, RuntimeError):
+                for message in messages:
+                    send = ws.send_str if isinstance(message, str) else ws.send_bytes
+                    await send(message)
+
+    async with aiohttp.ClientSession() as session:
+        for _ in range(40):
+            await exec_over_spdy()
+            await forward_over_spdy()
+            await exec_over_websocket(session)
+    await until(lambda: not world.runtime.running, "the end of all programs")
+    assert world.node.bugs == []
