@@ -151,6 +151,7 @@ class WriteOptions(Struct, frozen=True, kw_only=True):
     force: bool = False  # of an apply: take fields over from other managers
     # The change is an apply: it gives managedFields itself. Those of all others are noted after.
     applied: bool = False
+    size: int = 0  # bytes of its body: what is large is worked on beside the event loop
 
 
 class DeleteOptions(Struct, frozen=True, kw_only=True):

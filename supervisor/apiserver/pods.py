@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from supervisor.api import codec, kinds, v1, validation
 from supervisor.api.problems import Finding, not_supported
 from supervisor.apiserver import apply, metadata, reading
+from supervisor.apiserver.aside import Aside
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
@@ -25,6 +27,7 @@ from supervisor.apiserver.contract import (
     Pods,
     Resource,
     WriteOptions,
+    already_exists,
     bad_request,
     conflict,
     forbidden,
@@ -41,25 +44,44 @@ _SOON = 30.0  # seconds in which the node has stored what it was asked for, unle
 class PodStorage:
     """Creates, changes and deletes the pods of one node."""
 
-    def __init__(self, cache: Cache, pods: Pods) -> None:
+    def __init__(self, cache: Cache, pods: Pods, aside: Aside) -> None:
         self._cache = cache
+        self._aside = aside
         self._pods = pods
         self._node = pods.node
 
     async def create(
-        self, resource: Resource, namespace: str, name: str, body: Json, options: WriteOptions
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Json,
+        options: WriteOptions,
+        check: Callable[[], None],
     ) -> Answer:
-        """`body` has its name and place. There is no pod of this name."""
+        """`body` has its name and place. There is no pod of this name. `check`: whether it may
+        come to be, right before it does."""
         asked = {key: value for key, value in body.items() if key != "status"}
-        pod, warnings = reading.typed(v1.Pod, asked, options.validation)
         here = self._node.policy.node_name
-        judged, findings = self._judge(pod, here)
+
+        def judge() -> tuple[v1.Pod, tuple[str, ...], v1.Pod, list[Finding]]:
+            pod, warnings = reading.typed(v1.Pod, asked, options.validation)
+            return pod, warnings, *_judged(pod, here)
+
+        pod, warnings, judged, findings = await self._aside.run(options.size, judge)
+        if not metadata.errors(findings):
+            findings = findings + self._pods.admit(judged)
         refused = metadata.errors(findings)
         if refused:
             raise metadata.invalid(resource, name, refused)
-        self._check_schedulable(resource, name, pod)
-        judged = self._admitted(resource, pod, judged, options)
+        stamp = rfc3339(self._node.clock.now())
+        admit = partial(self._admitted, resource, pod, judged, options, stamp)
+        judged = await self._aside.run(options.size, admit)
         warnings += metadata.warnings(findings)
+        self._check_schedulable(resource, name, pod)
+        check()
+        if self._is_taken(namespace, name):
+            raise already_exists(resource, name)
         if options.dry_run:
             return Answer(object=self._imagined(judged), created=True, warnings=warnings)
         worker = self._pods.run(judged)
@@ -74,28 +96,16 @@ class PodStorage:
         made = entry.object if entry is not None else codec.to_plain(worker.pod)
         return Answer(object=made, created=True, warnings=warnings)
 
-    def _judge(self, pod: v1.Pod, here: str) -> tuple[v1.Pod, list[Finding]]:
-        """The pod with its defaults, and what is wrong with it here."""
-        # What is so already needs no warning, and the name was made by the server.
-        spec = pod.spec
-        asked = replace(
-            pod,
-            metadata=replace(
-                pod.metadata, generate_name="", managed_fields=(), resource_version="", uid=""
-            ),
-            spec=replace(spec, node_name="") if spec.node_name == here else spec,
-        )
-        judged, findings = validation.check(asked)
-        if spec.node_name not in ("", here):
-            path = ("spec", "nodeName")
-            findings = [f for f in findings if f.path != path]
-            findings.append(not_supported(path, spec.node_name, [here]))
-        if not metadata.errors(findings):
-            findings = findings + self._pods.admit(judged)
-        return judged, findings
+    def _is_taken(self, namespace: str, name: str) -> bool:
+        """Also by a pod of a file that is not stored yet."""
+        for worker in self._node.workers:
+            meta = worker.pod.metadata
+            if (meta.namespace, meta.name) == (namespace, name) and not worker.record.is_hidden:
+                return True
+        return False
 
     def _admitted(
-        self, resource: Resource, asked: v1.Pod, judged: v1.Pod, options: WriteOptions
+        self, resource: Resource, asked: v1.Pod, judged: v1.Pod, options: WriteOptions, stamp: str
     ) -> v1.Pod:
         """With what the server and a scheduler add to a valid pod."""
         given = asked.metadata
@@ -105,7 +115,6 @@ class PodStorage:
             managed_fields=given.managed_fields,
         )
         spec = replace(judged.spec, **_account(judged.spec))
-        stamp = rfc3339(self._node.clock.now())
         # What is added here is nobody's: who applies a pod later and does not name it cannot be
         # taken to want it gone.
         plain = codec.to_plain(replace(judged, metadata=meta))
@@ -144,36 +153,31 @@ class PodStorage:
     ) -> Answer:
         """Of the pod itself, or of its ephemeral containers and nothing else."""
         old = entry.object
-        if subresource:
-            spec = wanted.get("spec")
-            asked = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
-            wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
-        wanted = metadata.carried_over(old, _placed(old, wanted))
-        wanted = wanted | {"status": old.get("status") or {}}
-        read, warnings = reading.typed(v1.Pod, wanted, options.validation)
-        known, _ = reading.typed(v1.Pod, old, "Ignore")
-        pod = replace(read, spec=validation.with_defaults(read).spec)
-        if subresource:
-            findings = validation.check_ephemeral_update(known, pod)
-        else:
-            findings = validation.check_update(known, pod)
-            if not findings and pod.spec != known.spec:
-                findings = self._pods.admit(pod)
+        judge = partial(_changed, entry, wanted, options, subresource)
+        known, pod, warnings, findings = await self._aside.run(options.size, judge)
+        if not subresource and not findings and pod.spec != known.spec:
+            findings = self._pods.admit(pod)
         if metadata.errors(findings):
             raise metadata.invalid(resource, entry.name, findings)
         warnings += metadata.warnings(findings)
         stamp = rfc3339(self._node.clock.now())
-        new = codec.to_plain(pod)
-        new = metadata.noted(old, new, resource, options, stamp, subresource)
-        if apply.unchanged(old, new):
+
+        def change() -> tuple[Json, v1.Pod]:
+            new = codec.to_plain(pod)
+            new = metadata.noted(old, new, resource, options, stamp, subresource)
+            if apply.unchanged(old, new):
+                return old, pod
+            if new["spec"] != old["spec"]:
+                count = old["metadata"].get("generation", 0) + 1
+                new = new | {"metadata": new["metadata"] | {"generation": count}}
+            return new, reading.typed(v1.Pod, new, "Ignore")[0]
+
+        new, pod = await self._aside.run(options.size, change)
+        if new is old:
             return Answer(object=old, warnings=warnings)
-        if new["spec"] != old["spec"]:
-            count = old["metadata"].get("generation", 0) + 1
-            new = new | {"metadata": new["metadata"] | {"generation": count}}
         worker = self._worker(entry)
         if options.dry_run or worker is None:
             return Answer(object=new, warnings=warnings)
-        pod, _ = reading.typed(v1.Pod, new, "Ignore")
         self._node.update(worker, pod)
 
         def is_so(now: Entry | None) -> bool:
@@ -317,6 +321,43 @@ def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions
                 f"{there}"
             )
             raise conflict(resource, entry.name, why)
+
+
+def _judged(pod: v1.Pod, here: str) -> tuple[v1.Pod, list[Finding]]:
+    """The pod with its defaults, and what is wrong with it on the node `here`."""
+    # What is so already needs no warning, and the name was made by the server.
+    spec = pod.spec
+    asked = replace(
+        pod,
+        metadata=replace(
+            pod.metadata, generate_name="", managed_fields=(), resource_version="", uid=""
+        ),
+        spec=replace(spec, node_name="") if spec.node_name == here else spec,
+    )
+    judged, findings = validation.check(asked)
+    if spec.node_name not in ("", here):
+        path = ("spec", "nodeName")
+        findings = [f for f in findings if f.path != path]
+        findings.append(not_supported(path, spec.node_name, [here]))
+    return judged, findings
+
+
+def _changed(
+    entry: Entry, wanted: Json, options: WriteOptions, subresource: str
+) -> tuple[v1.Pod, v1.Pod, tuple[str, ...], list[Finding]]:
+    """The pod as it is and as it is wanted, warnings, and what is wrong with the change."""
+    old = entry.object
+    if subresource:
+        spec = wanted.get("spec")
+        asked = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
+        wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
+    wanted = metadata.carried_over(old, _placed(old, wanted))
+    wanted = wanted | {"status": old.get("status") or {}}
+    read, warnings = reading.typed(v1.Pod, wanted, options.validation)
+    known, _ = reading.typed(v1.Pod, old, "Ignore")
+    pod = replace(read, spec=validation.with_defaults(read).spec)
+    check = validation.check_ephemeral_update if subresource else validation.check_update
+    return known, pod, warnings, check(known, pod)
 
 
 def _of_clients(pod: Json) -> list[Any]:

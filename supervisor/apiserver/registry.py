@@ -15,12 +15,15 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakValueDictionary
 
 import anyio
+import msgspec
 
 from supervisor.api import codec, objects, schema
 from supervisor.apiserver import apply, metadata, reading, resources, reviews
+from supervisor.apiserver.aside import Aside
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
@@ -63,7 +66,8 @@ class ObjectRegistry:
         self._clock = pods.node.clock
         self._user = user
         self._is_token = is_token
-        self._of_pods = PodStorage(cache, pods)
+        self._aside = Aside()
+        self._of_pods = PodStorage(cache, pods, self._aside)
         self._locks: WeakValueDictionary[tuple[str, str, str], anyio.Lock] = WeakValueDictionary()
         self._random = random.SystemRandom()
 
@@ -106,28 +110,32 @@ class ObjectRegistry:
         if resource.key == "pods":
             if self.cache.get("pods", namespace, name) is not None:
                 raise already_exists(resource, name)
-            return await self._of_pods.create(resource, namespace, name, body, options)
-        rules = objects.RULES[resource.kind]
-        if rules.has_status:
-            body = {key: value for key, value in body.items() if key != "status"}
-        body, warnings = self._typed(resource, body, options)
+            check = partial(self._check_namespace, resource, namespace, name)
+            return await self._of_pods.create(resource, namespace, name, body, options, check)
         stamp = rfc3339(self._clock.now())
-        body = metadata.begun(body, str(uuid.uuid4()), stamp, generation=1 if rules.counts else 0)
-        body = metadata.noted(None, rules.defaults(body), resource, options, stamp)
-        warnings += self._check_new(resource, rules, name, body)
+        made = partial(self._made, resource, name, body, options, stamp)
+        body, warnings = await self._aside.run(options.size, made)
+        self._check_namespace(resource, namespace, name)  # it may have begun to go meanwhile
         if self.cache.get(resource.key, namespace, name) is not None:
             raise already_exists(resource, name)
         if not options.dry_run:
             body = await self._store_object(resource, namespace, name, body)
         return Answer(object=body, created=True, warnings=warnings)
 
-    def _check_new(
-        self, resource: Resource, rules: objects.Rules, name: str, body: Json
-    ) -> tuple[str, ...]:
+    def _made(
+        self, resource: Resource, name: str, body: Json, options: WriteOptions, stamp: str
+    ) -> tuple[Json, tuple[str, ...]]:
+        """A new object as it is stored, and warnings. Pure."""
+        rules = objects.RULES[resource.kind]
+        if rules.has_status:
+            body = {key: value for key, value in body.items() if key != "status"}
+        body, warnings = self._typed(resource, body, options)
+        body = metadata.begun(body, str(uuid.uuid4()), stamp, generation=1 if rules.counts else 0)
+        body = metadata.noted(None, rules.defaults(body), resource, options, stamp)
         findings = [*objects.check_metadata(rules, body), *rules.check(body)]
         if metadata.errors(findings):
             raise metadata.invalid(resource, name, findings)
-        return metadata.warnings(findings)
+        return body, warnings + metadata.warnings(findings)
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         """Nothing new comes into a namespace that is not there, or is about to go."""
@@ -162,8 +170,11 @@ class ObjectRegistry:
             if entry is None:
                 if not upsert or subresource:
                     raise not_found(resource, name)
-                return await self._create(resource, namespace, name, change(None), options)
-            wanted = metadata.addressed(resource, namespace, name, change(entry.object))
+                body = await self._aside.run(options.size, partial(change, None))
+                return await self._create(resource, namespace, name, body, options)
+            options = msgspec.structs.replace(options, size=options.size + len(entry.raw))
+            asked = await self._aside.run(options.size, partial(change, entry.object))
+            wanted = metadata.addressed(resource, namespace, name, asked)
             _check_current(resource, entry, wanted)
             if resource.key == "pods" and subresource == "status":
                 return await self._of_pods.set_status(resource, entry, wanted, options)
@@ -179,6 +190,28 @@ class ObjectRegistry:
         options: WriteOptions,
         subresource: str,
     ) -> Answer:
+        stamp = rfc3339(self._clock.now())
+        changed = partial(self._changed, resource, entry, wanted, options, subresource, stamp)
+        new, warnings = await self._aside.run(options.size, changed)
+        if new is entry.object or options.dry_run:
+            return Answer(object=new, warnings=warnings)
+        place = resource, entry.namespace, entry.name
+        if "deletionTimestamp" in new["metadata"] and not _is_held(resource, new):
+            await self._remove(*place)
+            return Answer(object=new, warnings=warnings)
+        return Answer(object=await self._store_object(*place, new), warnings=warnings)
+
+    def _changed(
+        self,
+        resource: Resource,
+        entry: Entry,
+        wanted: Json,
+        options: WriteOptions,
+        subresource: str,
+        stamp: str,
+    ) -> tuple[Json, tuple[str, ...]]:
+        """The object as it is from now on, the same one where nothing changes, and warnings.
+        Pure."""
         rules, old = objects.RULES[resource.kind], entry.object
         if subresource == "status":
             wanted = metadata.only(old, wanted, "status")
@@ -187,7 +220,6 @@ class ObjectRegistry:
         wanted = wanted | {name: old[name] for name in rules.owned}
         wanted, warnings = self._typed(resource, wanted, options)
         new = rules.defaults(metadata.carried_over(old, wanted))
-        stamp = rfc3339(self._clock.now())
         new = metadata.noted(old, new, resource, options, stamp, subresource)
         findings = [
             *objects.check_metadata(rules, new),
@@ -197,19 +229,11 @@ class ObjectRegistry:
         if metadata.errors(findings):
             raise metadata.invalid(resource, entry.name, findings)
         if apply.unchanged(old, new):
-            return Answer(object=old, warnings=warnings)
+            return old, warnings
         if rules.counts and new.get(rules.counts) != old.get(rules.counts):
             count = new["metadata"].get("generation", 0) + 1
             new = new | {"metadata": new["metadata"] | {"generation": count}}
-        warnings += metadata.warnings(findings)
-        if options.dry_run:
-            return Answer(object=new, warnings=warnings)
-        place = resource, entry.namespace, entry.name
-        meta = new["metadata"]
-        if "deletionTimestamp" in meta and not _is_held(resource, new):
-            await self._remove(*place)
-            return Answer(object=new, warnings=warnings)
-        return Answer(object=await self._store_object(*place, new), warnings=warnings)
+        return new, warnings + metadata.warnings(findings)
 
     def _typed(
         self, resource: Resource, body: Json, options: WriteOptions

@@ -37,6 +37,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
+from supervisor.apiserver.aside import Aside
 from supervisor.apiserver.auth import BACKLOG, Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
@@ -140,6 +141,7 @@ class Server:
         self._listening: set[anyio.CancelScope] = set()
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._aside = Aside()
 
     # --- connections ----------------------------------------------------------------------------
 
@@ -456,18 +458,20 @@ class Server:
         options = _write_options(call)
         writer = self._writer(call, options.field_manager)
         if call.request.method == "PUT":
-            body, warnings, _ = await self._body_and_options(call)
+            body, warnings, options = await self._body_and_options(call)
             change = writer.replaced(body)
         elif media == bodies.APPLY:
             applies = True
-            body, warnings, _ = await self._body_and_options(call)
+            body, warnings, options = await self._body_and_options(call)
             writer = self._writer(call, call.query.text("fieldManager"))
             options = msgspec.structs.replace(options, applied=True)
             change = writer.applied(body, force=options.force)
         else:
             if "force" in call.query:
                 raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
-            change = writer.patched(media, await call.request.read())
+            raw = await call.request.read()
+            options = msgspec.structs.replace(options, size=len(raw))
+            change = await self._aside.run(len(raw), partial(writer.patched, media, raw))
         work = self._registry.update(
             call.resource,
             call.namespace,
@@ -515,7 +519,10 @@ class Server:
 
     async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], WriteOptions]:
         options = _write_options(call)
-        decoded = bodies.decode(_media(call.request), await call.request.read())
+        raw = await call.request.read()
+        options = msgspec.structs.replace(options, size=len(raw))
+        read = partial(bodies.decode, _media(call.request), raw)
+        decoded = await self._aside.run(len(raw), read)
         return decoded.body, decoded.judged(options.validation), options
 
     def _answered(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
+from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
+from supervisor.apiserver import aside
 from supervisor.apiserver.contract import Json, WriteOptions
 from supervisor.kubelet.clock import Clock
 from supervisor.store.contract import Edit
@@ -225,7 +228,11 @@ class SlowStore(MemoryStore):
         return await super().edit(*edits)
 
 
-async def test_many_writers_of_one_object_lose_nothing(fake_clock: Clock) -> None:
+@pytest.mark.parametrize("large", [0, aside.LARGE], ids=["beside the loop", "on the loop"])
+async def test_many_writers_of_one_object_lose_nothing(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(aside, "LARGE", large)
     async with api(fake_clock, store=SlowStore()) as a:
         await a.create("configmaps", config_map(data={}))
         async with anyio.create_task_group() as tasks:
@@ -234,6 +241,29 @@ async def test_many_writers_of_one_object_lose_nothing(fake_clock: Clock) -> Non
         found = a.get("configmaps", "settings")
         assert found is not None
         assert len(found["data"]) == 20
+
+
+async def test_a_pod_that_is_large_is_judged_beside_the_loop_and_runs(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside, "LARGE", 0)
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.change("pods", "web", {"metadata": {"labels": {"a": "b"}}})
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["labels"] == {"a": "b"}
+        assert (await refusal(a.create("pods", pod()))).reason == "AlreadyExists"
+        assert (await refusal(a.create("pods", pod(), "nowhere"))).code == 404
+
+
+async def test_a_pod_of_a_file_has_its_name_before_it_is_stored(fake_clock: Clock) -> None:
+    async with api(fake_clock) as a:
+        answer = await a.create("pods", pod(), options=WriteOptions(dry_run=True))
+        a.pods.run(msgspec.convert(answer.object, v1.Pod))
+        assert a.get("pods", "web") is None
+        assert (await refusal(a.create("pods", pod()))).reason == "AlreadyExists"
+        assert len(a.pods.node.workers) == 1
 
 
 async def test_an_apply_makes_what_is_not_there(fake_clock: Clock) -> None:

@@ -98,7 +98,6 @@ def test_pieces_of_any_size_tell_the_same(cuts: list[int]) -> None:
     events = [event for piece in pieces for event in connection.receive(piece)]
     assert joined(events) == TOLD
     assert connection.take() == Client().control(6, struct.pack("!I", 7))
-    assert connection.going_away
 
 
 @given(st.binary(max_size=300))
