@@ -20,6 +20,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 import time
@@ -72,9 +73,12 @@ T = TypeVar("T")
 BODY_MAX = 3 << 20
 _LINE_MAX = 1 << 20  # the words of an exec are in its first line
 _HEADER_MAX = 64 << 10
-CONNECTIONS = 2000  # at one door
+CONNECTIONS = 2000  # at one door, and not more than a quarter of the descriptors that we may have
+SILENT = 500  # of them, those that have asked for nothing yet: anybody may connect to a port
+SILENCE = 20.0  # seconds until a first request must be there, of whoever it is
 LISTENERS = 1000  # watches, logs and streams in all
 _HANDSHAKE = 10.0  # seconds that TLS may take to begin
+_IDLE = 120.0  # seconds between two requests of one connection
 _YEAR = 365 * 86400.0
 _ENDING = 2.0  # seconds that requests have to end in, when the server does
 
@@ -137,7 +141,7 @@ class Server:
         self._node = node
         self._streams = streams
         self._made = made or {}
-        self._doors: list[tuple[asyncio.AbstractServer, web.Server]] = []
+        self._doors: list[tuple[asyncio.AbstractServer, web.Server, _Silent]] = []
         self._listening: set[anyio.CancelScope] = set()
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -149,20 +153,27 @@ class Server:
         self, listener: socket.socket, gate: Gate, context: ssl.SSLContext | None = None
     ) -> None:
         """Answer at one more door, from now on. The socket is ours then."""
+        most = _most_connections()
+        silent = _Silent(max(1, min(SILENT, most // 2)))
         server = web.Server(
             partial(self._handle, gate),
-            request_factory=_make_request,
+            request_factory=partial(_make_request, silent),
             handler_cancellation=True,
             access_log=None,
             logger=_quiet,
             max_line_size=_LINE_MAX,
             max_field_size=_HEADER_MAX,
+            keepalive_timeout=_IDLE,
             # Bodies are small and taken as they are: what is packed may be of any size.
             auto_decompress=False,
         )
 
         def connect() -> asyncio.BaseProtocol:
-            return server() if len(server.connections) < CONNECTIONS else _Refusal()
+            if len(server.connections) >= most:
+                return _Refusal()
+            protocol = server()
+            silent.begin(protocol)
+            return protocol
 
         loop = asyncio.get_running_loop()
         if listener.family == socket.AF_UNIX:
@@ -177,17 +188,18 @@ class Server:
                 ssl=context,
                 ssl_handshake_timeout=_HANDSHAKE if context is not None else None,
             )
-        self._doors.append((door, server))
+        self._doors.append((door, server, silent))
 
     async def close(self) -> None:
         self._closing = True
-        for door, _ in self._doors:
+        for door, _, silent in self._doors:
             door.close()
+            silent.close()
         for scope in tuple(self._listening):
             scope.cancel()
         if self._writing:
             await asyncio.wait(self._writing, timeout=_ENDING)
-        await asyncio.gather(*(server.shutdown(_ENDING) for _, server in self._doors))
+        await asyncio.gather(*(server.shutdown(_ENDING) for _, server, _ in self._doors))
         self._doors.clear()
 
     # --- one request ----------------------------------------------------------------------------
@@ -196,7 +208,12 @@ class Server:
         try:
             transport = request.transport
             peer = transport.get_extra_info("socket") if transport is not None else None
-            gate.check(request.headers, peer)
+            try:
+                gate.check(request.headers, peer)
+            except ApiError as error:
+                response = _refused(request, error)
+                response.force_close()  # a stranger holds no connection
+                return response
             return await self._answer(request)
         except ApiError as error:
             return _refused(request, error)
@@ -576,6 +593,38 @@ class _GoneError(Exception):
     """Somebody else has deleted it."""
 
 
+class _Silent:
+    """The connections of a door that have asked for nothing yet.
+
+    Anybody may connect to a port, and say nothing or half of it. That is borne for some seconds.
+    Whoever means it asks at once, so where there are many the one that is silent longest goes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._ends: dict[Any, asyncio.TimerHandle] = {}  # by protocol, the oldest first
+
+    def begin(self, protocol: Any) -> None:
+        while len(self._ends) >= self._most:
+            self._end(next(iter(self._ends)))
+        loop = asyncio.get_running_loop()
+        self._ends[protocol] = loop.call_later(SILENCE, self._end, protocol)
+
+    def ask(self, protocol: Any) -> None:
+        """It does."""
+        if (end := self._ends.pop(protocol, None)) is not None:
+            end.cancel()
+
+    def close(self) -> None:
+        while self._ends:
+            self._end(next(iter(self._ends)))
+
+    def _end(self, protocol: Any) -> None:
+        self.ask(protocol)
+        if protocol.transport is not None:
+            protocol.transport.abort()
+
+
 class _Refusal(asyncio.Protocol):
     """There are too many connections: this one ends at once."""
 
@@ -585,10 +634,21 @@ class _Refusal(asyncio.Protocol):
 
 
 def _make_request(
-    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+    silent: _Silent,
+    message: Any,
+    payload: Any,
+    protocol: Any,
+    writer: Any,
+    task: asyncio.Task[None],
 ) -> web.BaseRequest:
+    silent.ask(protocol)
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
+
+
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else min(CONNECTIONS, max(1, soft // 4))
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -681,7 +741,7 @@ def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
     )
     if error.retry_after:
         response.headers["Retry-After"] = str(error.retry_after)
-    if error.code in (401, 403, 413) and request.can_read_body:
+    if error.code in (403, 413) and request.can_read_body:
         response.force_close()  # what else is coming is not read
     return response
 

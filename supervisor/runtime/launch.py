@@ -746,7 +746,12 @@ class ProcessRuntime:
             greeting = marshal.loads(packet)  # noqa: S302
         _, version, isolation, trials = greeting
         if version != _PROTOCOL:
-            raise NodeError(f"cannot talk to the launcher: it speaks version {version}")
+            pid = self._launcher.pid
+            raise NodeError(
+                f"cannot talk to the launcher (pid {pid}): another podvisor has started it "
+                f"(protocol {version}, here {_PROTOCOL}); use that one, or end it with "
+                f"kill -9 {pid}: its containers run on, and are taken on by the next start"
+            )
         self.trials = tuple(Trial(Isolation(mode), step, number) for mode, step, number in trials)
         if isolation is None:
             problems = "; ".join(str(trial) for trial in self.trials)

@@ -658,6 +658,25 @@ def test_a_proxy_passes_requests_through(kubectl: Kubectl) -> None:
     assert "web" in [item["metadata"]["name"] for item in json.loads(pods)["items"]]
 
 
+def test_a_pod_is_exposed_and_what_nobody_schedules_is_noted(kubectl: Kubectl) -> None:
+    applied(kubectl, pod("web"))
+    assert "exposed" in kubectl("expose", "pod", "web", "--port=80", "--name=front")
+    (service,) = kubectl.json("get", "svc", "--field-selector=metadata.name=front")["items"]
+    assert service["spec"]["selector"] == {"app": "web"}
+    assert "tainted" in kubectl("taint", "node", "podvisor", "a=b:NoSchedule")
+    assert "untainted" in kubectl("taint", "node", "podvisor", "a-")
+    assert '"kind": "PodList"' in kubectl("cluster-info", "dump", "--namespaces", "default")
+    assert "deleted" in kubectl("delete", "pod", "web", "--cascade=foreground")
+
+
+def test_the_clients_own_proxy_leads_to_the_node(kubectl: Kubectl) -> None:
+    with in_background(kubectl, "proxy", "--port=0") as proxy:
+        assert proxy.stdout is not None
+        port = proxy.stdout.readline().rsplit(":", 1)[1].strip()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/nodes", timeout=20) as answer:
+            assert json.load(answer)["kind"] == "NodeList"
+
+
 def test_the_shell_is_offered_names(kubectl: Kubectl) -> None:
     applied(kubectl, pod("complete-me"))
     if kubectl.version >= (1, 21):

@@ -238,7 +238,8 @@ async def test_a_size_without_a_terminal_is_nothing(way: Way, folder: str) -> No
 async def test_leaving_it_ends_all_that_the_program_has_started(
     way: Way, folder: str, mark: str
 ) -> None:
-    script = f"(setsid sleep 1000 {mark} &) ; sh -c 'sleep 1000; : {mark}' & echo up; sleep 1000"
+    sleep = f"sh -c 'sleep 1000; : {mark}'"
+    script = f"(setsid {sleep} &) ; {sleep} & echo up; sleep 1000"
     async with open_node(way, folder) as node:
         spec = await sleeper(node)
         before = launcher_fds(node)
@@ -334,7 +335,7 @@ async def test_those_of_a_pod_that_shares_its_pid_namespace_work_as_well(
             cat.close_stdin()
             assert await read(cat.stdout) == b"hello"
             assert await code(cat) == 3
-        script = f"(setsid sleep 1000 {mark} &) ; echo up; sleep 1000"
+        script = f"(setsid sh -c 'sleep 1000; : {mark}' &) ; echo up; sleep 1000"
         async with session(node, spec, "sh", "-c", script, tty=True) as opened:
             await read(opened.stdout, until=b"up")
         assert marked(mark) == []
@@ -433,7 +434,7 @@ async def test_it_ends_with_a_killed_launcher_and_the_next_one_can_be_asked(
 ) -> None:
     async with durable_node(way, state) as node:
         spec = await sleeper(node)
-        script = f"(setsid sleep 1000 {mark} &) ; echo up; cat"
+        script = f"(setsid sh -c 'sleep 1000; : {mark}' &) ; echo up; cat"
         async with session(node, spec, "sh", "-c", script, stdin=True) as opened:
             await read(opened.stdout, until=b"up")
             os.kill(node.launcher_pid, signal.SIGKILL)

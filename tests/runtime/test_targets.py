@@ -26,7 +26,7 @@ from tests.runtime.test_sharing import FOREVER, alive, inner
 
 pytestmark = pytest.mark.anyio
 __all__ = ["mark", "state"]
-LEAVES = "(setsid sleep 1000 {mark} &) ; echo on; while :; do sleep 1000; done"
+LEAVES = "(setsid sh -c 'sleep 1000; : {mark}' &) ; echo on; while :; do sleep 1000; done"
 
 
 async def host(node: Node, **options: object) -> tuple[LaunchSpec, int]:
