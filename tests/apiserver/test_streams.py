@@ -8,6 +8,7 @@ import io
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,6 +18,7 @@ import anyio
 import pytest
 from aiohttp import WSMsgType, web
 
+from supervisor.apiserver import auth
 from supervisor.apiserver.streams import Streams
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from tests.apiserver.served import PATIENCE, Served, edit, served
@@ -460,12 +462,14 @@ async def test_forwarded_connections_end_with_their_client(bare: World) -> None:
 
 
 @contextlib.asynccontextmanager
-async def mirror() -> AsyncIterator[int]:
+async def mirror(context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """An HTTP server that tells what it was asked."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/moved":
             return web.Response(status=302, headers={"Location": "/there"})
+        if request.path == "/nothing":
+            return web.Response(status=204)
         if request.path == "/cut":
             response = web.StreamResponse(headers={"Content-Length": "100"})
             await response.prepare(request)
@@ -487,7 +491,7 @@ async def mirror() -> AsyncIterator[int]:
         )
 
     server = web.Server(answer, access_log=None)
-    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=context)
     async with listening:
         yield listening.sockets[0].getsockname()[1]
         await server.shutdown(1.0)
@@ -522,8 +526,32 @@ async def test_a_request_is_passed_on_as_it_was_made(bare: World) -> None:
         assert (await bare.api.ask(path)).json["path"] == "/"
         moved = await bare.api.ask(f"{path}/moved", allow_redirects=False)
         assert moved.headers["Location"] == f"{path}/there"
+        assert (await bare.api.ask(f"{path}/nothing")).code == 204
         with pytest.raises(aiohttp.ClientError):
             await bare.api.ask(f"{path}/cut")
+
+
+async def test_a_pod_that_speaks_tls_is_asked_so(bare: World, tmp_path: Any) -> None:
+    await bare.tell("c1")
+    async with mirror(auth.credentials(str(tmp_path)).context) as port:
+        for name, code in ((f"https:pod:{port}", 418), (f"pod:{port}", 503)):
+            reply = await bare.api.ask(f"/api/v1/namespaces/ns/pods/{name}/proxy/")
+            assert reply.code == code, reply.text
+
+
+async def test_who_waits_to_be_asked_for_a_body_is_passed_on_without_waiting(bare: World) -> None:
+    await bare.tell("c1")
+    async with mirror() as port:
+        path = f"/api/v1/namespaces/ns/pods/pod:{port}/proxy/"
+        reader, writer = await asyncio.open_unix_connection(f"{bare.api.folder}/{auth.SOCKET}")
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        head += "Expect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+        writer.write(head.encode() + b"body")
+        with anyio.fail_after(PATIENCE):
+            answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 418 ")
+        assert json.loads(answer.partition(b"{")[1] + answer.partition(b"{")[2])["body"] == 4
 
 
 async def test_where_nobody_listens_the_proxy_says_so(bare: World) -> None:
