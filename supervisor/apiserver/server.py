@@ -367,12 +367,10 @@ class Server:
         """What the node knows beyond the object (records.py)."""
         if request.method not in ("GET", "HEAD"):
             raise _not_allowed()
-        for worker in self._node.workers:
-            meta = worker.pod.metadata
-            if (meta.namespace, meta.name) == (namespace, name):
-                found = records.plain(worker.record, worker.latest_probes)
-                return _json(request, _encode(found))
-        raise not_found(_PODS, name)
+        worker = self._node.find(namespace, name)
+        if worker is None:
+            raise not_found(_PODS, name)
+        return _json(request, _encode(records.plain(worker.record, worker.latest_probes)))
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         asked = listing.options(call.resource, call.query, name=call.name)
@@ -512,22 +510,17 @@ class Server:
         chosen = [each for each in entries if asked.selector.matches(each.object)]
 
         async def delete_all() -> None:
-            for entry in chosen:
-                with contextlib.suppress(_GoneError):
-                    await self._delete_one(call.resource, entry, options)
+            for each in chosen:
+                try:
+                    await self._registry.delete(call.resource, each.namespace, each.name, options)
+                except ApiError as error:
+                    if error.reason != "NotFound":  # somebody else has deleted it
+                        raise
 
         await self._to_its_end(delete_all())
         metadata = {"resourceVersion": str(self._cache.version)}
         shown = listing.shown_list(call.resource, chosen, metadata, asked, View())
         return _json(call.request, shown)
-
-    async def _delete_one(self, resource: Resource, entry: Entry, options: DeleteOptions) -> None:
-        try:
-            await self._registry.delete(resource, entry.namespace, entry.name, options)
-        except ApiError as error:
-            if error.reason == "NotFound":
-                raise _GoneError from error
-            raise
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
         raw = await call.request.read()
@@ -587,10 +580,6 @@ class _Listener:
     ) -> bool:
         self._among.discard(self._scope)
         return self._scope.__exit__(kind, error, trace)
-
-
-class _GoneError(Exception):
-    """Somebody else has deleted it."""
 
 
 class _Silent:

@@ -318,7 +318,7 @@ class _Serving(Session):
             return
         wanted = dict(self._sources.wanted)
         for worker in node.workers:
-            if worker.record.is_hidden:
+            if not worker.is_there:
                 continue  # its name is free
             meta = worker.pod.metadata
             home = wanted.pop((meta.namespace, meta.name), None)

@@ -561,6 +561,29 @@ async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> N
         assert change.entry.uid == uid
 
 
+async def test_a_name_is_free_as_soon_as_its_pod_is_seen_to_be_gone(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock, {"a": Program(term=0.0)}) as a:
+        old = (await a.create("pods", pod())).object["metadata"]["uid"]
+        await a.clock.sleep(1)
+        removed = anyio.Event()
+
+        async def remove_slowly(*_: str) -> None:
+            await removed.wait()
+
+        monkeypatch.setattr(a.world.runtime, "remove_pod", remove_slowly)
+        await a.delete("pods", "web")
+        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        assert a.world.node.worker(old) is not None
+        assert a.world.node.find("default", "web") is None
+        new = (await a.create("pods", pod())).object["metadata"]["uid"]
+        removed.set()
+        worker = a.world.node.find("default", "web")
+        assert worker is not None
+        assert worker.pod.metadata.uid == new != old
+
+
 async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> None:
     async with api(fake_clock, {"a": Program(term=None)}) as a:
         await a.create("pods", pod())
