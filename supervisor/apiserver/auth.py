@@ -381,6 +381,8 @@ def _read(path: str) -> bytes | None:
 
 def _write(path: str, data: bytes) -> None:
     """There as a whole or not at all, and never open to anybody else."""
+    if _read(path) == data:
+        return  # the next life on a full disk begins like the last one
     new = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)

@@ -29,7 +29,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 import anyio
@@ -620,8 +620,8 @@ class _Refusal(asyncio.Protocol):
     """There are too many connections: this one ends at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        # uvloop's are no asyncio.Transport, but do all that one does.
+        cast("asyncio.Transport", transport).abort()
 
 
 def _make_request(

@@ -22,19 +22,23 @@ from supervisor.apiserver import auth
 from supervisor.apiserver.streams import Streams
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from tests.apiserver.served import PATIENCE, Served, edit, served
-from tests.runtime.conftest import Node, Way, _warm_loops, nothing_left, open_node, until
+from tests.runtime.conftest import (
+    Node,
+    Way,
+    _warm_loops,
+    anyio_backend,
+    nothing_left,
+    on_both_loops,
+    open_node,
+    until,
+)
 
-__all__ = ["_warm_loops", "nothing_left"]
+__all__ = ["_warm_loops", "anyio_backend", "nothing_left"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 
 POD = "/api/v1/namespaces/ns/pods/pod"
 ALL = {"stdin": "1", "stdout": "1", "stderr": "1"}
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class World:
@@ -118,6 +122,13 @@ async def everything(connection: aiohttp.ClientWebSocketResponse) -> dict[int, b
     return said
 
 
+def wire(connection: aiohttp.ClientWebSocketResponse) -> Any:
+    """The transport under it: uvloop's are no asyncio.Transport."""
+    under = connection._response.connection
+    assert under is not None
+    return under.transport
+
+
 async def some(connection: aiohttp.ClientWebSocketResponse, channel: int, words: bytes) -> bytes:
     """What comes on a channel until these words have."""
     said = b""
@@ -166,6 +177,7 @@ def new_mark() -> str:
 # --- exec -----------------------------------------------------------------------------------------
 
 
+@on_both_loops
 async def test_a_program_hears_says_and_ends(world: World) -> None:
     await world.run()
     await world.tell("c1")
@@ -201,6 +213,7 @@ async def test_who_is_left_behind_keeps_nobody(world: World) -> None:
     assert set(said) <= {STDOUT}
 
 
+@on_both_loops
 async def test_a_terminal_has_a_size_and_says_its_last_words(world: World) -> None:
     await world.run()
     await world.tell("c1")
@@ -217,9 +230,7 @@ async def test_a_terminal_has_a_size_and_says_its_last_words(world: World) -> No
 
 
 async def _hang_up(connection: aiohttp.ClientWebSocketResponse) -> None:
-    transport = connection._response.connection.transport  # type: ignore[union-attr]
-    assert transport is not None
-    transport.abort()
+    wire(connection).abort()
 
 
 async def _stuff(connection: aiohttp.ClientWebSocketResponse) -> None:
@@ -236,11 +247,10 @@ async def _close(connection: aiohttp.ClientWebSocketResponse) -> None:
 
 
 async def _garbage(connection: aiohttp.ClientWebSocketResponse) -> None:
-    transport = connection._response.connection.transport  # type: ignore[union-attr]
-    assert isinstance(transport, asyncio.Transport)
-    transport.write(os.urandom(4) + b"\xff" * 100)
+    wire(connection).write(os.urandom(4) + b"\xff" * 100)
 
 
+@on_both_loops
 @pytest.mark.parametrize("leave", [_close, _hang_up, _stuff, _garbage])
 async def test_a_program_ends_with_its_client(
     world: World, leave: Callable[[aiohttp.ClientWebSocketResponse], Awaitable[None]]
@@ -271,6 +281,7 @@ async def test_a_program_ends_with_the_server(world: World) -> None:
     assert not runs(mark)
 
 
+@on_both_loops
 async def test_who_does_not_read_holds_up_the_program(world: World, tmp_path: Any) -> None:
     await world.run()
     await world.tell("c1")
@@ -291,12 +302,10 @@ while True:
     async with world.connect(
         "exec", "v5.channel.k8s.io", command=("python3", "-c", script), **ALL
     ) as connection:
-        transport = connection._response.connection.transport  # type: ignore[union-attr]
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        wire(connection).pause_reading()
         await until(stopped, "it to be held up")
         assert int(sizes[-1]) < 4 << 20
-        transport.resume_reading()
+        wire(connection).resume_reading()
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -419,6 +428,7 @@ def free_port() -> int:
     return port
 
 
+@on_both_loops
 async def test_ports_are_forwarded_side_by_side(bare: World) -> None:
     await bare.tell("c1")
     async with shouting() as one, shouting() as two:
