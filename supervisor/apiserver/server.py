@@ -52,6 +52,7 @@ from supervisor.apiserver.contract import (
     WriteOptions,
     bad_request,
     not_found,
+    too_large,
 )
 from supervisor.apiserver.listing import ListOptions, Watching
 from supervisor.apiserver.negotiation import (
@@ -223,7 +224,8 @@ class Server:
         except ApiError as error:
             return _refused(request, error)
         except web.HTTPRequestEntityTooLarge:
-            return _refused(request, _too_large())
+            text = f"Request entity is too large: limit is {BODY_MAX} bytes"
+            return _refused(request, too_large(text))
         except (ConnectionError, web.HTTPException):
             raise  # it has gone away, or speaks no HTTP
         except Exception:
@@ -772,8 +774,3 @@ def _no_such_path() -> ApiError:
 def _not_allowed() -> ApiError:
     text = "the server does not allow this method on the requested resource"
     return ApiError(405, "MethodNotAllowed", text)
-
-
-def _too_large() -> ApiError:
-    text = f"Request entity is too large: limit is {BODY_MAX} bytes"
-    return ApiError(413, "RequestEntityTooLarge", text)

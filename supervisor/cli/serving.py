@@ -23,13 +23,12 @@ from msgspec.structs import replace
 from supervisor.api import v1
 from supervisor.api.problems import MAX_FINDINGS, Finding, Problem
 from supervisor.apiserver import local
-from supervisor.apiserver.contract import ApiError
 from supervisor.apiserver.local import Api, DoorOptions, Doors
 from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
 from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, sourced
-from supervisor.errors import ExitCode, ManifestError, NodeError
+from supervisor.errors import ExitCode, ManifestError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
@@ -175,10 +174,7 @@ class _Serving(Session):
         assert self._api is not None, "there is a store"
         # On a thread: the node has pods to look after already.
         await anyio.to_thread.run_sync(local.load)
-        try:
-            await self._api.start(_ApiPods(self, node), self._homes.info)
-        except ApiError as error:
-            raise NodeError(f"cannot start the API of the node: {error}") from error
+        await self._api.start(_ApiPods(self, node), self._homes.info)
         if self._doors.kubeconfig:
             where = f"export KUBECONFIG={shlex.quote(self._doors.kubeconfig)}"
             self._output.say("podvisor", f"API at {self._doors.url} for kubectl: {where}")

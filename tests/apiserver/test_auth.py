@@ -299,3 +299,17 @@ def request(doors: Doors, token: str) -> bytes:
         f"GET /version HTTP/1.1\r\nHost: localhost:{doors.port}\r\n"
         f"Authorization: Bearer {token}\r\n\r\n"
     ).encode()
+
+
+async def test_the_next_life_writes_nothing_and_needs_no_room(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Doors(folder, DoorOptions()) as doors:
+        first = doors.url, doors.token
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Doors(folder, DoorOptions()) as doors:
+        assert (doors.url, doors.token) == first

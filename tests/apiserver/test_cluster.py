@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -292,4 +293,27 @@ async def test_what_could_not_be_stored_is_tried_again(
             patch.setattr(a.store, "edit", full)
             await a.clock.sleep(20)
             assert a.get("serviceaccounts", "default", "mine") is None
+        await until(a, lambda: a.get("serviceaccounts", "default", "mine"))
+
+
+class FullStore(MemoryStore):
+    """Its disk has room for one namespace, until it has more."""
+
+    is_full = True
+
+    async def edit(self, *edits: Edit) -> int:
+        if self.is_full and self._objects:
+            raise OSError(errno.ENOSPC, "no space left")
+        return await super().edit(*edits)
+
+
+async def test_a_full_disk_at_the_start_keeps_no_request_out(fake_clock: Clock) -> None:
+    store = FullStore()
+    async with cluster(fake_clock, store=store) as a:
+        assert a.get("nodes", "here") is None
+        store.is_full = False
+        await until(a, lambda: a.get("leases.coordination.k8s.io", "here", "kube-node-lease"))
+        assert a.get("serviceaccounts", "default") is not None
+        assert a.get("nodes", "here") is not None
+        await a.create("namespaces", {"metadata": {"name": "mine"}})
         await until(a, lambda: a.get("serviceaccounts", "default", "mine"))
