@@ -137,6 +137,11 @@ def forbidden(resource: Resource, name: str, why: str) -> ApiError:
     )
 
 
+def too_large(message: str) -> ApiError:
+    """A body, or what it would make of an object."""
+    return ApiError(413, "RequestEntityTooLarge", message)
+
+
 def expired(message: str) -> ApiError:
     """A resourceVersion, or a token to continue with, that is too old."""
     return ApiError(410, "Expired", message)

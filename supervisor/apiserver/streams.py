@@ -37,7 +37,7 @@ from multidict import CIMultiDict
 from supervisor.apiserver import logs
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import ApiError, Json, bad_request, not_found
-from supervisor.apiserver.logs import LogOptions, Logs
+from supervisor.apiserver.logs import Logs
 from supervisor.apiserver.remotes import (
     RESIZE,
     STDERR,
@@ -51,6 +51,7 @@ from supervisor.apiserver.remotes import (
 )
 from supervisor.apiserver.resources import named
 from supervisor.errors import NodeError
+from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import ExecError, ExecSession, Runtime
 from supervisor.runtime.logs import Record
@@ -127,12 +128,11 @@ class Streams:
         entry = self._pod(call, call.name)
         spec, status = entry.object["spec"], entry.object.get("status") or {}
         phase = status.get("phase")
-        if phase in ("Succeeded", "Failed"):
+        if phase in reasons.TERMINAL_PHASES:
             raise bad_request(
                 f"cannot {doing} a container in a completed pod; current phase is {phase}"
             )
-        asked = LogOptions(container=call.query.text("container"))
-        name = asked.container or logs.only_container(spec, call.name)
+        name = call.query.text("container") or logs.only_container(spec, call.name)
         container = logs.find_container(entry.object, name)
         id = logs.running(entry.object, name)
         if id is None:
