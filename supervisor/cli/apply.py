@@ -92,8 +92,7 @@ def _apply(
     node: Client, document: Document, namespace: str, dry_run: DryRun, *, force: bool
 ) -> str:
     """What was done, in kubectl's words. Raises StatusError, UsageError, NodeError."""
-    from supervisor.cli.bringing import FROM_API
-    from supervisor.cli.sources import CONFIG_SOURCE, SOURCE
+    from supervisor.cli.sources import CONFIG_SOURCE, FROM_API, SOURCE
     from supervisor.client import PODS
     from supervisor.project.manifests import STDIN
 
