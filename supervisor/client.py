@@ -31,7 +31,8 @@ Json = dict[str, Any]
 Body = Json | list[Json]  # a list: of a JSON patch
 
 STATE = ".podvisor"  # a project's state folder
-SOCKET = "api.sock"
+SOCKET = "api.sock"  # in a state folder, as apiserver/auth.py makes it
+KUBECONFIG = "kubeconfig"  # likewise
 CONFIG = "podvisor.toml"
 
 JSON = "application/json"

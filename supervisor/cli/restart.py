@@ -50,21 +50,19 @@ def command(
 
       podvisor restart web/nginx db --timeout 1m
     """
-    from supervisor.cli import complain
-    from supervisor.cli.reach import client
+    from supervisor.cli import asking, complain
     from supervisor.client import PODS
     from supervisor.project import manifests
 
     limit = manifests.duration("--timeout", timeout)
-    node = client(state_dir)
+    node = asking.client(state_dir)
     found: list[Any] = []
     for word in pods:
         kind, slash, rest = word.partition("/")
         is_type = slash and kind in ("po", "pod", "pods")
         pod = node.get(PODS, namespace, rest if is_type else kind)
         if slash and not is_type:
-            groups = ("initContainers", "containers")
-            names = [c["name"] for group in groups for c in pod["spec"].get(group) or ()]
+            names = asking.containers(pod)
             if rest not in names:
                 raise UsageError(f"cannot restart {word}: pod {kind} has {', '.join(names)}")
             complain(f"podvisor: pod {kind} is replaced with all of its containers")

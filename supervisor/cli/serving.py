@@ -28,6 +28,7 @@ from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
 from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, sourced
+from supervisor.client import STATE
 from supervisor.errors import ExitCode, ManifestError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DATABASE, DurableStateDir
@@ -99,7 +100,7 @@ def default_place(paths: list[str]) -> str:
     """`.podvisor` in the folder of the project; where there is none, in the current folder, so
     that `status` finds it whatever was served."""
     project = manifests.project_of(paths)
-    return os.path.join(project.root if project.found else os.getcwd(), ".podvisor")
+    return os.path.join(project.root if project.found else os.getcwd(), STATE)
 
 
 class _Serving(Session):
@@ -238,7 +239,7 @@ class _Serving(Session):
         if home is None:
             source = meta.annotations.get(SOURCE, "")
             above, name = os.path.split(self._state.path)
-            folder = os.path.dirname(source) or (above if name == ".podvisor" else os.getcwd())
+            folder = os.path.dirname(source) or (above if name == STATE else os.getcwd())
             project = manifests.project_of([folder], self._options.maps)
             home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home

@@ -67,8 +67,7 @@ def command(
     seconds = _seconds(timeout)
 
     from supervisor.cli import complain
-    from supervisor.cli.asking import targets
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client, targets
 
     node = client(state_dir)
     found: list[tuple[Kind, str, str]] = []
