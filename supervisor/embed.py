@@ -1394,8 +1394,7 @@ def _object(record: PodRecord) -> v1.Pod:
 
 
 def _views(record: PodRecord) -> dict[str, ContainerView]:
-    status = record.status
-    told = {s.name: s for s in (*status.init_container_statuses, *status.container_statuses)}
+    told = {s.name: s for s in v1.container_statuses(record.status)}
     return {c.name: _view(c, told.get(c.name)) for c in record.containers}
 
 

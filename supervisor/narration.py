@@ -196,7 +196,7 @@ def _row(record: PodRecord, container: ContainerRecord) -> tuple[str, str, str, 
     ended = container.ended
     restarts = str(max(0, container.attempt))
     if ended is None:
-        statuses = (*record.status.init_container_statuses, *record.status.container_statuses)
+        statuses = v1.container_statuses(record.status)
         state = next(s.state for s in statuses if s.name == container.name)
         if state.waiting is not None:
             return (restarts, "-", state.waiting.reason, "-")

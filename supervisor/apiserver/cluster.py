@@ -186,8 +186,19 @@ class Cluster:
             for entry in self._cache.list(resource.key, namespace):
                 await self._delete(resource, entry)
             left = left or bool(self._cache.list(resource.key, namespace))
-        if not left:
+        if self._comes(namespace):
+            self._due.add(namespace)  # it is stored soon; nothing may tell when it cannot be
+        elif not left:
             await self._registry.finalize(namespace)
+
+    def _comes(self, namespace: str) -> bool:
+        """Whether a pod was taken on in there that is not stored yet: it was asked for before the
+        namespace began to go, and must not be left behind."""
+        node = self._registry.pods.node
+        return any(
+            worker.pod.metadata.namespace == namespace and not node.has_stored(worker)
+            for worker in node.workers
+        )
 
     async def _delete(self, resource: Resource, entry: Entry) -> None:
         options = DeleteOptions(uid=entry.uid)

@@ -144,7 +144,7 @@ class Server:
         self._streams = streams
         self._made = made or {}
         self._doors: list[tuple[asyncio.AbstractServer, web.Server, _Silent]] = []
-        self._listening: set[anyio.CancelScope] = set()
+        self._listening: dict[anyio.CancelScope, anyio.Event] = {}  # who stays, until it has left
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._aside = Aside()
@@ -201,6 +201,11 @@ class Server:
             scope.cancel()
         if self._writing:
             await asyncio.wait(self._writing, timeout=_ENDING)
+        with anyio.move_on_after(_ENDING):
+            for left in tuple(self._listening.values()):  # they say goodbye
+                await left.wait()
+        for _, server, _ in self._doors:
+            server.pre_shutdown()  # else what is only kept open is waited for
         await asyncio.gather(*(server.shutdown(_ENDING) for _, server, _ in self._doors))
         self._doors.clear()
 
@@ -567,12 +572,12 @@ class Server:
 class _Listener:
     """A scope that is cancelled when the server ends: what is in it is left then."""
 
-    def __init__(self, among: set[anyio.CancelScope]) -> None:
+    def __init__(self, among: dict[anyio.CancelScope, anyio.Event]) -> None:
         self._among = among
         self._scope = anyio.CancelScope()
 
     def __enter__(self) -> anyio.CancelScope:
-        self._among.add(self._scope)
+        self._among[self._scope] = anyio.Event()
         return self._scope.__enter__()
 
     def __exit__(
@@ -581,7 +586,7 @@ class _Listener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._among.discard(self._scope)
+        self._among.pop(self._scope).set()
         return self._scope.__exit__(kind, error, trace)
 
 

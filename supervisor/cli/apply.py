@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supervisor.cli import options
+from supervisor.cli.options import DryRun
 from supervisor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from supervisor.client import Client
 
 NO_ARGS_IS_HELP = True
-
-
-class DryRun(enum.StrEnum):
-    NONE = "none"
-    CLIENT = "client"
-    SERVER = "server"
 
 
 _SAID = {DryRun.NONE: "", DryRun.CLIENT: " (dry run)", DryRun.SERVER: " (server dry run)"}
@@ -32,9 +26,7 @@ def command(
         list[str] | None,
         typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="Manifests, YAML or JSON."),
     ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-R", help="Also what lies in folders of a DIR.")
-    ] = False,
+    recursive: options.Recursive = False,
     dry_run: Annotated[
         DryRun,
         typer.Option(help="Say what would happen: by what is there, or by asking the node."),
@@ -66,7 +58,7 @@ def command(
         raise UsageError("cannot apply nothing: name a file, a folder or - with -f")
 
     from supervisor.cli import complain, written
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client
     from supervisor.errors import ExitCode, StatusError
 
     documents = written.read(filename, recursive=recursive)
@@ -92,8 +84,7 @@ def _apply(
     node: Client, document: Document, namespace: str, dry_run: DryRun, *, force: bool
 ) -> str:
     """What was done, in kubectl's words. Raises StatusError, UsageError, NodeError."""
-    from supervisor.cli.bringing import FROM_API
-    from supervisor.cli.sources import CONFIG_SOURCE, SOURCE
+    from supervisor.cli.sources import CONFIG_SOURCE, FROM_API, SOURCE
     from supervisor.client import PODS
     from supervisor.project.manifests import STDIN
 

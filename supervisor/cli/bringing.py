@@ -28,7 +28,7 @@ from supervisor.apiserver import records
 from supervisor.cli import background, complain, hints
 from supervisor.cli.output import Labels
 from supervisor.cli.signals import ENDING, SignalWatch
-from supervisor.cli.sources import CONFIG_SOURCE, SOURCE, is_from_file
+from supervisor.cli.sources import CONFIG_SOURCE, FROM_API, SOURCE, is_from_file
 from supervisor.cli.watching import (
     EventTold,
     Failed,
@@ -56,7 +56,6 @@ CONFIG_MAPS = Kind("configmaps", "configmap", "ConfigMap")
 SECRETS = Kind("secrets", "secret", "Secret")
 
 DIGEST = "podvisor/digest"
-FROM_API = "api"
 
 # Waiting for these, a container does not come up by itself, or not soon.
 _STUCK = frozenset(

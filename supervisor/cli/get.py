@@ -359,7 +359,7 @@ def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> NoRe
                         if event["type"] != "BOOKMARK":
                             show(event["object"])
             except StatusError as error:
-                if error.reason not in ("Expired", "Gone"):
+                if not error.is_expired:
                     raise
             listed = _list(client, target, asked, fields)
             show(listed)

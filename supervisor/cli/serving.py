@@ -104,7 +104,7 @@ def default_place(paths: list[str]) -> str:
     """`.podvisor` in the folder of the project; where there is none, in the current folder, so
     that `status` finds it whatever was served."""
     project = manifests.project_of(paths)
-    return os.path.join(project.root if project.found else os.getcwd(), ".podvisor")
+    return os.path.join(project.root if project.found else os.getcwd(), STATE)
 
 
 class _Serving(Session):
@@ -243,7 +243,7 @@ class _Serving(Session):
         if home is None:
             source = meta.annotations.get(SOURCE, "")
             above, name = os.path.split(self._state.path)
-            folder = os.path.dirname(source) or (above if name == ".podvisor" else os.getcwd())
+            folder = os.path.dirname(source) or (above if name == STATE else os.getcwd())
             project = manifests.project_of([folder], self._options.maps)
             home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home

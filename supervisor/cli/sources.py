@@ -39,6 +39,7 @@ SOURCE = "podvisor/source"
 # As the kubelet says where a pod came from, and what it was there: it is replaced when its file
 # says something else, and not when somebody has labelled it.
 CONFIG_SOURCE = "kubernetes.io/config.source"
+FROM_API = "api"
 CONFIG_HASH = "kubernetes.io/config.hash"
 
 _Stamp = tuple[int, int, int]  # size, time of change in ns, inode
@@ -227,7 +228,7 @@ class Sources:
 def is_from_file(pod: v1.Pod) -> bool:
     """Whether it is for the files to say what becomes of a pod; else it came by the API."""
     annotations = pod.metadata.annotations
-    return SOURCE in annotations and annotations.get(CONFIG_SOURCE) != "api"
+    return SOURCE in annotations and annotations.get(CONFIG_SOURCE) != FROM_API
 
 
 def sourced(home: LoadedPod) -> LoadedPod:

@@ -62,7 +62,7 @@ def command(
       podvisor up -d
     """
     from supervisor.cli import background, bringing
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client
     from supervisor.cli.signals import ENDING, SignalWatch
     from supervisor.client import find_state_dir
     from supervisor.project import manifests

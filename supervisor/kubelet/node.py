@@ -304,6 +304,10 @@ class Node:
                 return worker
         return None
 
+    def has_stored(self, worker: PodWorker) -> bool:
+        """Whether the store knows its pod, which it does a moment after it was taken on."""
+        return worker.pod.metadata.uid in self._stored
+
     def delete_all(self, grace: int | None = None, *, kill: bool = False) -> None:
         """Ask for the deletion of every pod that has not ended. Asking again only shortens."""
         at = self.clock.now()

@@ -254,14 +254,14 @@ def test_pods_of_files_that_serve_watches_are_left_alone(project: Background) ->
 @one_way
 def test_configuration_comes_with_the_pods(project: Background) -> None:
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
-    web = pod("web", sh("app", "echo greeting=$GREETING; exec sleep 1000"), **GRACE)
+    web = pod("web", sh("app", f"echo greeting=$GREETING; {LISTENS}"), **GRACE)
     source = {"configMapKeyRef": {"name": "settings", "key": "greeting"}}
     web["spec"]["containers"][0]["env"] = [{"name": "GREETING", "valueFrom": source}]
     items = [{**settings, "data": {"greeting": "hi"}}, web]
     file = project.place.write("all.json", {"kind": "List", "items": items})
     up = project.run("up", "-d", file)
     assert "configmap/settings" in up.err
-    assert project.node.logged("web", "app") == ["greeting=hi"]
+    assert project.node.logged("web", "app") == ["greeting=hi", "hello"]
     assert "unchanged" in project.run("up", "-d", file).err
     project.run("down", file, keeps=False)
 
@@ -273,7 +273,7 @@ def test_the_commands_that_change_what_runs(project: Background) -> None:
     project.run("up", "-d")
     applied = project.run("apply", "-f", file)
     assert applied.out == "pod/web created\n"
-    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=1s", code=1)
+    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=0", code=1)
     assert "timed out waiting for the condition on pods/web" in late.err
     project.run("condition", "web", "a.b/warm=True")
     met = project.run("wait", "pod/web", "--for=condition=Ready")
@@ -309,9 +309,11 @@ def test_apply_changes_a_pod_where_that_is_allowed(project: Background) -> None:
 
 @one_way
 def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) -> None:
-    slow = pod("web", sh("app", "trap '' TERM; while :; do sleep 0.05; done"))
-    slow["spec"]["terminationGracePeriodSeconds"] = 2
-    file = project.place.write("pod.json", slow)
+    go = f"{project.place.folder}/go"
+    ends = f"trap 'until test -e {go}; do sleep 0.05; done; exit' TERM"
+    file = project.place.write(
+        "pod.json", pod("web", sh("app", f"{ends}; while :; do sleep 0.05; done"))
+    )
     project.run("up", "-d", file)
     restart = project.start("restart", "web")
     restart.until_logged('pod "web" deleted')
@@ -319,7 +321,8 @@ def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) ->
     kept = f"{project.node.state}/restart-default-web.json"
     said = restart.wait(130, keeps=True, leaves=True).err
     assert f"was not created again: `podvisor apply -f {kept}` does that" in said
+    project.place.write("go", "")
     project.run("wait", "pod/web", "--for=delete")
     assert project.run("apply", "-f", kept).out == "pod/web created\n"
     assert "unchanged" in project.run("up", "-d", file).err
-    project.run("down", "--grace-period", "0", keeps=False)
+    project.run("down", keeps=False)

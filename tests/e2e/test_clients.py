@@ -136,6 +136,7 @@ def test_kubernetes_streams(api: Any, namespace: str) -> None:
         answer += part
     sock.close()
     forward.close()
+    wait_for(lambda: not forward.websocket.connected, "its thread to end")
     assert b"Directory listing" in answer
 
 
