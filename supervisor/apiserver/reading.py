@@ -30,4 +30,4 @@ def typed(model: type[T], body: Json, strictness: str) -> tuple[T, tuple[str, ..
     if checked.unknown and strictness == "Strict":
         raise bad_request(f"strict decoding error: {', '.join(checked.unknown)}")
     warnings = checked.unknown if strictness == "Warn" else ()
-    return schema.convert(body, model), warnings
+    return checked.value, warnings
