@@ -251,7 +251,12 @@ def _seen_instances(was: v1.ContainerStatus | None, now: v1.ContainerStatus) -> 
     for number, ended in sorted(_ends(now).items()):
         if number <= over:
             continue
-        if number > started and ended.reason != reasons.START_ERROR:
+        unseen = number > started and ended.reason != reasons.START_ERROR
+        if unseen and not ended.started_at:
+            # The node says of it only that it cannot succeed any more: the pod is over.
+            lines.append(Line(text="has never started"))
+            continue
+        if unseen:
             lines.append(_seen_start(number))
         lines.append(Line(text=_seen_end(ended), closes=number))
     if now.state.running is not None and now.restart_count > started:

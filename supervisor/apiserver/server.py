@@ -36,6 +36,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from supervisor.api import workloads
 from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
 from supervisor.apiserver.aside import Aside
 from supervisor.apiserver.auth import Gate
@@ -269,7 +270,7 @@ class Server:
         # One object can be watched, too.
         watches = verb == "get" and call.query.flag("watch")
         if (verb := "watch" if watches else verb) not in call.resource.verbs:
-            raise _not_allowed()
+            raise _not_allowed(call.resource)
         match verb:
             case "get":
                 return await self._get(call)
@@ -701,6 +702,13 @@ def _no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def _not_allowed() -> ApiError:
+def _not_allowed(served: Resource | None = None) -> ApiError:
     text = "the server does not allow this method on the requested resource"
+    if served is not None and workloads.is_workload(
+        {"apiVersion": served.api_version, "kind": served.kind}
+    ):
+        text += (
+            f": nothing here controls {served.plural}, they can only be listed; "
+            "`podvisor up FILE` runs the pod of one"
+        )
     return ApiError(405, "MethodNotAllowed", text)

@@ -93,7 +93,11 @@ def _again(words: list[str]) -> list[str]:
     """What starts this node again: of one that `up` has started, another `up`."""
     if background.OPTION not in words:
         return words
-    return ["up", "-d", *(word for word in words[1:] if word != background.OPTION)]
+    words = [word for word in words[1:] if word != background.OPTION]
+    at = words.index("--state-dir") if "--state-dir" in words else len(words)
+    if words[at + 1 : at + 2] == [os.path.join(os.getcwd(), STATE)]:
+        del words[at : at + 2]  # there `up` finds it
+    return ["up", "-d", *words]
 
 
 def default_place(paths: list[str]) -> str:

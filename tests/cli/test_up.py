@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,11 +65,12 @@ def test_up_starts_a_node_with_the_pods_and_down_ends_both(project: Background) 
     assert "web     * Ready" in up.err
     assert "web " in project.run("get", "pods").out
     again = project.run("up", "-d", file)
-    assert "unchanged" in again.err
+    assert "unchanged, Ready" in again.err
     down = project.run("down", keeps=False)
     assert down.out.splitlines() == ['pod "web" deleted', "node on .podvisor ended"]
     gone = project.run("wait", "pod/web", "--for=delete", code=4)
-    assert f"cd {project.place.folder} && podvisor up -d --state-dir" in gone.err
+    assert f"start it with: cd {project.place.folder} && podvisor up -d" in gone.err
+    assert "--state-dir" not in gone.err
     with open(f"{project.node.state}/serve.log") as log:
         assert "Traceback" not in log.read()
 
@@ -85,6 +87,43 @@ def test_up_in_front_shows_lines_and_ctrl_c_ends_what_it_has_begun(project: Back
     assert "web     * stopping, grace 3 s" in ended.err
     assert "grace shortened" not in ended.err
     assert ended.err.index("exited with code 0") < ended.err.index("* deleted")
+
+
+@one_way
+def test_ctrl_c_while_the_node_starts_ends_the_node(project: Background) -> None:
+    up = project.start("up", project.place.write("pod.json", server("web")))
+    up.until(lambda: os.path.exists(f"{project.node.state}/serve.log"), "the start of the node")
+    up.signal(signal.SIGINT)
+    up.wait(130)
+    project.run("status", code=4, keeps=False)
+
+
+@one_way
+def test_what_an_end_waits_for_is_said_and_how_to_wait_less(project: Background) -> None:
+    hook = {"lifecycle": {"preStop": {"exec": {"command": ["sleep", "1000"]}}}}
+    web = pod("web", sh("app", "echo hello; exec sleep 1000", **hook))
+    up = project.start("up", project.place.write("pod.json", web))
+    up.until_logged("hello")
+    up.signal(signal.SIGINT)
+    up.until_said("web/app * preStop goes on; Ctrl-C again shortens the grace to 1 s")
+    up.signal(signal.SIGINT)
+    up.until_said("grace shortened")
+    time.sleep(0.2)  # what comes sooner is taken for the same one
+    up.signal(signal.SIGINT)
+    up.wait(130)
+
+
+@one_way
+def test_up_says_which_readiness_gates_it_waits_for_and_warns_once(project: Background) -> None:
+    gated = server("web", readinessGates=[{"conditionType": "a.b/warm"}])
+    gated["spec"]["containers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    up = project.start("up", "-d", project.place.write("pod.json", gated))
+    up.until_said("by hand: podvisor condition web a.b/warm=True")
+    project.run("condition", "web", "a.b/warm=True")
+    ended = up.wait(0, keeps=True, leaves=True)
+    assert ended.err.count("is emulated") == 1
+    assert ended.err.count("by hand") == 1
+    project.run("down", keeps=False)
 
 
 @one_way
