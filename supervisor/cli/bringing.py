@@ -63,10 +63,6 @@ _STUCK = frozenset(
         reasons.CRASH_LOOP_BACK_OFF,
         reasons.CREATE_CONTAINER_CONFIG_ERROR,
         reasons.CREATE_CONTAINER_ERROR,
-        "ErrImageNeverPull",
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
     }
 )
 # Reasons of events that the lines about containers tell already.
@@ -152,7 +148,7 @@ def trouble(pod: v1.Pod) -> str:
     """Why a pod does not come up; empty where it may yet."""
     if pod.status.phase == reasons.FAILED:
         return reasons.FAILED
-    for status in _statuses(pod):
+    for status in narration.statuses(pod.status):
         waiting = status.state.waiting
         if waiting is not None and waiting.reason in _STUCK:
             return f"{status.name} is in {waiting.reason}"
@@ -671,20 +667,16 @@ def _key(home: LoadedPod) -> tuple[str, str]:
     return home.pod.metadata.namespace, home.pod.metadata.name
 
 
-def _statuses(pod: v1.Pod) -> tuple[v1.ContainerStatus, ...]:
-    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
-
-
 def _numbers(pod: v1.Pod) -> dict[str, int]:
     """Of the newest instance of each container."""
-    return {status.name: status.restart_count for status in _statuses(pod)}
+    return {status.name: status.restart_count for status in narration.statuses(pod.status)}
 
 
 def _running(pod: v1.Pod) -> list[Instance]:
     uid = pod.metadata.uid
     return [
         Instance(uid, status.name, status.restart_count)
-        for status in _statuses(pod)
+        for status in narration.statuses(pod.status)
         if status.state.running is not None
     ]
 
@@ -693,7 +685,7 @@ def _rows(pod: _Pod) -> list[tuple[str, ...]]:
     if pod.known is None:
         return []
     rows: list[tuple[str, ...]] = []
-    for status in _statuses(pod.known):
+    for status in narration.statuses(pod.known.status):
         label, restarts = f"{pod.label}/{status.name}", str(status.restart_count)
         state = status.state
         ended = state.terminated or (status.last_state.terminated if state.waiting else None)
