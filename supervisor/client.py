@@ -209,7 +209,7 @@ class Client:
     ) -> None:
         self.state_dir = os.path.abspath(state_dir)
         self.timeout = timeout
-        self._warn = warn
+        self.warn = warn
         self._kinds: list[Kind] | None = None  # nobody has asked yet
 
     # --- kinds ----------------------------------------------------------------------------------
@@ -503,8 +503,8 @@ class Client:
             connection.close()
             raise
         for warning in response.headers("warning"):
-            if self._warn is not None:
-                self._warn(_warning(warning))
+            if self.warn is not None:
+                self.warn(_warning(warning))
         if refusal is not None:
             response.close()
             raise refusal

@@ -20,7 +20,6 @@ import asyncio
 import base64
 import contextlib
 import logging
-import resource
 import socket
 import ssl
 import time
@@ -29,7 +28,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import anyio
@@ -37,9 +36,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from supervisor.api import workloads
 from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
 from supervisor.apiserver.aside import Aside
-from supervisor.apiserver.auth import BACKLOG, Gate
+from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
@@ -54,6 +54,7 @@ from supervisor.apiserver.contract import (
     not_found,
     too_large,
 )
+from supervisor.apiserver.door import Door
 from supervisor.apiserver.listing import ListOptions, Watching
 from supervisor.apiserver.negotiation import (
     JSON,
@@ -74,11 +75,7 @@ T = TypeVar("T")
 BODY_MAX = 3 << 20
 _LINE_MAX = 1 << 20  # the words of an exec are in its first line
 _HEADER_MAX = 64 << 10
-CONNECTIONS = 2000  # at one door, and not more than a quarter of the descriptors that we may have
-SILENT = 500  # of them, those that have asked for nothing yet: anybody may connect to a port
-SILENCE = 20.0  # seconds until a first request must be there, of whoever it is
 LISTENERS = 1000  # watches, logs and streams in all
-_HANDSHAKE = 10.0  # seconds that TLS may take to begin
 _IDLE = 120.0  # seconds between two requests of one connection
 _YEAR = 365 * 86400.0
 _ENDING = 2.0  # seconds that requests have to end in, when the server does
@@ -142,7 +139,7 @@ class Server:
         self._node = node
         self._streams = streams
         self._made = made or {}
-        self._doors: list[tuple[asyncio.AbstractServer, web.Server, _Silent]] = []
+        self._doors: list[tuple[Door, web.Server]] = []
         self._listening: dict[anyio.CancelScope, anyio.Event] = {}  # who stays, until it has left
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -154,11 +151,10 @@ class Server:
         self, listener: socket.socket, gate: Gate, context: ssl.SSLContext | None = None
     ) -> None:
         """Answer at one more door, from now on. The socket is ours then."""
-        most = _most_connections()
-        silent = _Silent(max(1, min(SILENT, most // 2)))
+        door = Door(listener, context)
         server = web.Server(
             partial(self._handle, gate),
-            request_factory=partial(_make_request, silent),
+            request_factory=partial(_make_request, door),
             handler_cancellation=True,
             access_log=None,
             logger=_quiet,
@@ -169,33 +165,13 @@ class Server:
             auto_decompress=False,
         )
 
-        def connect() -> asyncio.BaseProtocol:
-            if len(server.connections) >= most:
-                return _Refusal()
-            protocol = server()
-            silent.begin(protocol)
-            return protocol
-
-        loop = asyncio.get_running_loop()
-        if listener.family == socket.AF_UNIX:
-            door: asyncio.AbstractServer = await loop.create_unix_server(
-                connect, sock=listener, backlog=BACKLOG
-            )
-        else:
-            door = await loop.create_server(
-                connect,
-                sock=listener,
-                backlog=BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=_HANDSHAKE if context is not None else None,
-            )
-        self._doors.append((door, server, silent))
+        door.open(server, lambda: len(server.connections))
+        self._doors.append((door, server))
 
     async def close(self) -> None:
         self._closing = True
-        for door, _, silent in self._doors:
-            door.close()
-            silent.close()
+        for door, _ in self._doors:
+            await door.close()
         for scope in tuple(self._listening):
             scope.cancel()
         if self._writing:
@@ -203,9 +179,9 @@ class Server:
         with anyio.move_on_after(_ENDING):
             for left in tuple(self._listening.values()):  # they say goodbye
                 await left.wait()
-        for _, server, _ in self._doors:
+        for _, server in self._doors:
             server.pre_shutdown()  # else what is only kept open is waited for
-        await asyncio.gather(*(server.shutdown(_ENDING) for _, server, _ in self._doors))
+        await asyncio.gather(*(server.shutdown(_ENDING) for _, server in self._doors))
         self._doors.clear()
 
     # --- one request ----------------------------------------------------------------------------
@@ -294,7 +270,7 @@ class Server:
         # One object can be watched, too.
         watches = verb == "get" and call.query.flag("watch")
         if (verb := "watch" if watches else verb) not in call.resource.verbs:
-            raise _not_allowed()
+            raise _not_allowed(call.resource)
         match verb:
             case "get":
                 return await self._get(call)
@@ -589,62 +565,17 @@ class _Listener:
         return self._scope.__exit__(kind, error, trace)
 
 
-class _Silent:
-    """The connections of a door that have asked for nothing yet.
-
-    Anybody may connect to a port, and say nothing or half of it. That is borne for some seconds.
-    Whoever means it asks at once, so where there are many the one that is silent longest goes.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._ends: dict[Any, asyncio.TimerHandle] = {}  # by protocol, the oldest first
-
-    def begin(self, protocol: Any) -> None:
-        while len(self._ends) >= self._most:
-            self._end(next(iter(self._ends)))
-        loop = asyncio.get_running_loop()
-        self._ends[protocol] = loop.call_later(SILENCE, self._end, protocol)
-
-    def ask(self, protocol: Any) -> None:
-        """It does."""
-        if (end := self._ends.pop(protocol, None)) is not None:
-            end.cancel()
-
-    def close(self) -> None:
-        while self._ends:
-            self._end(next(iter(self._ends)))
-
-    def _end(self, protocol: Any) -> None:
-        self.ask(protocol)
-        if protocol.transport is not None:
-            protocol.transport.abort()
-
-
-class _Refusal(asyncio.Protocol):
-    """There are too many connections: this one ends at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's are no asyncio.Transport, but do all that one does.
-        cast("asyncio.Transport", transport).abort()
-
-
 def _make_request(
-    silent: _Silent,
+    door: Door,
     message: Any,
     payload: Any,
     protocol: Any,
     writer: Any,
     task: asyncio.Task[None],
 ) -> web.BaseRequest:
-    silent.ask(protocol)
+    door.ask(protocol)
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
-
-
-def _most_connections() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else min(CONNECTIONS, max(1, soft // 4))
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -771,6 +702,13 @@ def _no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def _not_allowed() -> ApiError:
+def _not_allowed(served: Resource | None = None) -> ApiError:
     text = "the server does not allow this method on the requested resource"
+    if served is not None and workloads.is_workload(
+        {"apiVersion": served.api_version, "kind": served.kind}
+    ):
+        text += (
+            f": nothing here controls {served.plural}, they can only be listed; "
+            "`podvisor up FILE` runs the pod of one"
+        )
     return ApiError(405, "MethodNotAllowed", text)

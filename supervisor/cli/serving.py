@@ -27,7 +27,7 @@ from supervisor.apiserver.local import Api, DoorOptions, Doors
 from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
-from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, sourced
+from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, owned, sourced
 from supervisor.client import STATE
 from supervisor.errors import ExitCode, ManifestError
 from supervisor.kubelet.node import Node
@@ -93,7 +93,11 @@ def _again(words: list[str]) -> list[str]:
     """What starts this node again: of one that `up` has started, another `up`."""
     if background.OPTION not in words:
         return words
-    return ["up", "-d", *(word for word in words[1:] if word != background.OPTION)]
+    words = [word for word in words[1:] if word != background.OPTION]
+    at = words.index("--state-dir") if "--state-dir" in words else len(words)
+    if words[at + 1 : at + 2] == [os.path.join(os.getcwd(), STATE)]:
+        del words[at : at + 2]  # there `up` finds it
+    return ["up", "-d", *words]
 
 
 def default_place(paths: list[str]) -> str:
@@ -433,6 +437,9 @@ class _ApiPods:
 
     def admit(self, pod: v1.Pod) -> list[Finding]:
         return self._session.admit(pod)
+
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        return owned(old, new)
 
     def run(self, pod: v1.Pod) -> PodWorker:
         return self._session.run_for_api(self.node, pod)

@@ -239,7 +239,7 @@ async def test_a_folder_of_somebody_else_is_not_used(folder: str) -> None:
 async def test_too_many_connections_end_at_once(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.apiserver.server.CONNECTIONS", 0)
+    monkeypatch.setattr("supervisor.apiserver.door.CONNECTIONS", 0)
     async with opened(folder, DoorOptions()) as (_, doors):
         with pytest.raises((aiohttp.ClientError, OSError)):
             await ask(f"{doors.url}/version", doors, f"Bearer {doors.token}")
@@ -249,7 +249,7 @@ async def test_too_many_connections_end_at_once(
 async def test_who_asks_for_nothing_is_let_go(
     folder: str, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr("supervisor.apiserver.server.SILENCE", 0.2)
+    monkeypatch.setattr("supervisor.apiserver.door.SILENCE", 0.2)
     async with opened(folder, DoorOptions()) as (_, doors):
         async with connected(doors) as (reader, writer):
             writer.write(begun)
@@ -265,7 +265,7 @@ async def test_who_asks_for_nothing_is_let_go(
 async def test_silent_connections_make_room_for_each_other(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.apiserver.server.SILENT", 2)
+    monkeypatch.setattr("supervisor.apiserver.door.SILENT", 2)
     async with opened(folder, DoorOptions()) as (_, doors), contextlib.AsyncExitStack() as stack:
         first, second, third = [await stack.enter_async_context(connected(doors)) for _ in "123"]
         assert await first[0].read() == b""
@@ -313,3 +313,21 @@ async def test_the_next_life_writes_nothing_and_needs_no_room(
     monkeypatch.setattr(os, "fsync", full)
     with Doors(folder, DoorOptions()) as doors:
         assert (doors.url, doors.token) == first
+
+
+async def test_those_that_do_not_even_begin_with_tls_are_counted(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.apiserver.door.SILENT", 2)
+    async with opened(folder, DoorOptions()) as (_, doors):
+        silent = [await asyncio.open_connection("127.0.0.1", doors.port) for _ in range(4)]
+        try:
+            for reader, _ in silent[:2]:
+                assert await reader.read() == b""
+            reply = await ask(f"{doors.url}/version", doors, f"Bearer {doors.token}")
+            assert reply.code == 200
+        finally:
+            for _, writer in silent:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()

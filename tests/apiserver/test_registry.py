@@ -180,6 +180,9 @@ async def test_unknown_fields_are_refused_told_or_dropped(fake_clock: Clock) -> 
         assert error.message == (
             'strict decoding error: unknown field "dota", unknown field "spec"'
         )
+        wrong = await refusal(a.create("configmaps", body | {"data": 5}, options=STRICT))
+        assert wrong.message.startswith("the body cannot be read as a ConfigMap: data: ")
+        assert wrong.message.endswith('; unknown field "dota"; unknown field "spec"')
         made = await a.create("configmaps", body)
         assert made.warnings == ('unknown field "dota"', 'unknown field "spec"')
         assert "dota" not in made.object

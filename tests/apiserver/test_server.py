@@ -99,6 +99,9 @@ async def test_refusals_speak_as_kubectl_expects(api: Served) -> None:
     message = "the server does not allow this method on the requested resource"
     assert (await api.ask(f"{MAPS}/a", "POST")).refusal[2] == message
     assert (await api.ask(f"{MAPS}/a")).refusal[2] == 'configmaps "a" not found'
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    advice = "nothing here controls deployments, they can only be listed; `podvisor up FILE` runs"
+    assert advice in (await api.ask(path, "POST")).refusal[2]
 
 
 @pytest.mark.parametrize(

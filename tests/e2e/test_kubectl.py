@@ -27,6 +27,14 @@ SLEEPS = ["sleep", "1000"]
 GOOD = ["python3", "-c", "import signal; signal.signal(15, lambda *_: exit(0)); signal.pause()"]
 
 
+# Likewise; as the first process of its namespace it would hear no signal that it does not handle.
+SERVES = (
+    "import signal, sys; from http.server import HTTPServer, SimpleHTTPRequestHandler as Files\n"
+    "signal.signal(15, lambda *_: exit(0))\n"
+    "HTTPServer(('127.0.0.1', int(sys.argv[1])), Files).serve_forever()"
+)
+
+
 def sh(script: str, *words: str) -> list[str]:
     return ["sh", "-c", script, "sh", *words]
 
@@ -84,7 +92,7 @@ def test_there_is_a_kubectl_to_test_with() -> None:
 
 def test_every_kubectl_applies_reads_execs_forwards_and_deletes(each_kubectl: Kubectl) -> None:
     kubectl, port = each_kubectl, free_port()
-    server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    server = ["python3", "-c", SERVES, str(port)]
     web = pod("web", {"name": "main", "command": server}, {"name": "two", "command": GOOD})
     assert "pod/web created" in kubectl("apply", "-f", "-", input=web)
     ready(kubectl, "web")
@@ -648,7 +656,7 @@ def test_configuration_reaches_pods_when_it_comes(kubectl: Kubectl) -> None:
 
 def test_a_proxy_passes_requests_through(kubectl: Kubectl) -> None:
     port = free_port()
-    server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    server = ["python3", "-c", SERVES, str(port)]
     applied(kubectl, pod("web", {"name": "main", "command": server}))
     wait_for(lambda: _answers(port), "the web server")
     path = f"/api/v1/namespaces/{kubectl.namespace}/pods/web:{port}/proxy/"
