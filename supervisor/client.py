@@ -31,7 +31,8 @@ Json = dict[str, Any]
 Body = Json | list[Json]  # a list: of a JSON patch
 
 STATE = ".podvisor"  # a project's state folder
-SOCKET = "api.sock"
+SOCKET = "api.sock"  # in a state folder, as apiserver/auth.py makes it
+KUBECONFIG = "kubeconfig"  # likewise
 CONFIG = "podvisor.toml"
 
 JSON = "application/json"
@@ -208,7 +209,7 @@ class Client:
     ) -> None:
         self.state_dir = os.path.abspath(state_dir)
         self.timeout = timeout
-        self._warn = warn
+        self.warn = warn
         self._kinds: list[Kind] | None = None  # nobody has asked yet
 
     # --- kinds ----------------------------------------------------------------------------------
@@ -417,6 +418,29 @@ class Client:
                     raise StatusError(event["object"])
                 yield event
 
+    def states(
+        self, kind: Kind, namespace: str, name: str, *, timeout: float | None = None
+    ) -> Iterator[Json | None]:
+        """An object as it is now, and then as it becomes; None while there is none.
+
+        Goes on until `timeout` (seconds) is over. A state may come twice.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            listed = self.list(kind, namespace, fields=f"metadata.name={name}")
+            yield next(iter(listed["items"]), None)
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            since = listed["metadata"]["resourceVersion"]
+            try:
+                for event in self.watch(kind, namespace, name=name, since=since, timeout=left):
+                    if event["type"] != "BOOKMARK":
+                        yield None if event["type"] == "DELETED" else event["object"]
+            except StatusError as error:
+                if not error.is_expired:
+                    raise
+
     def log(self, namespace: str, name: str, query: Mapping[str, object] | None = None) -> Response:
         """The log of a container, by the query of the API: container, follow, tailLines, ..."""
         asked = query or {}
@@ -479,8 +503,8 @@ class Client:
             connection.close()
             raise
         for warning in response.headers("warning"):
-            if self._warn is not None:
-                self._warn(_warning(warning))
+            if self.warn is not None:
+                self.warn(_warning(warning))
         if refusal is not None:
             response.close()
             raise refusal

@@ -730,6 +730,9 @@ class _ApiPods:
     def admit(self, pod: v1.Pod) -> list[Finding]:
         return self._homes.unobtainable(self._supervisor._home_of(pod))  # noqa: SLF001  its half
 
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        return new
+
     def run(self, pod: v1.Pod) -> PodWorker:
         return self._supervisor._run_for_api(pod)  # noqa: SLF001  likewise
 
@@ -1394,8 +1397,7 @@ def _object(record: PodRecord) -> v1.Pod:
 
 
 def _views(record: PodRecord) -> dict[str, ContainerView]:
-    status = record.status
-    told = {s.name: s for s in (*status.init_container_statuses, *status.container_statuses)}
+    told = {s.name: s for s in v1.container_statuses(record.status)}
     return {c.name: _view(c, told.get(c.name)) for c in record.containers}
 
 

@@ -74,6 +74,11 @@ class StatusError(PodvisorError):
         super().__init__(self._text())
 
     @property
+    def is_expired(self) -> bool:
+        """Whether a watch was to begin too long ago: what is there is to be listed again."""
+        return self.http == 410
+
+    @property
     def details(self) -> dict[str, Any]:
         return self.status.get("details") or {}
 

@@ -196,8 +196,8 @@ def _row(record: PodRecord, container: ContainerRecord) -> tuple[str, str, str, 
     ended = container.ended
     restarts = str(max(0, container.attempt))
     if ended is None:
-        statuses = (*record.status.init_container_statuses, *record.status.container_statuses)
-        state = next(s.state for s in statuses if s.name == container.name)
+        shown = v1.container_statuses(record.status)
+        state = next(s.state for s in shown if s.name == container.name)
         if state.waiting is not None:
             return (restarts, "-", state.waiting.reason, "-")
         if state.terminated is not None:
@@ -213,8 +213,8 @@ def seen(before: v1.Pod | None, after: v1.Pod) -> list[Line]:
     only the last one but one is known, so those that came and went in between are left out.
     """
     lines: list[Line] = []
-    known = {} if before is None else {s.name: s for s in _statuses(before.status)}
-    for status in _statuses(after.status):
+    known = {} if before is None else {s.name: s for s in statuses(before.status)}
+    for status in statuses(after.status):
         was = known.get(status.name)
         lines += [
             Line(container=status.name, text=line.text, opens=line.opens, closes=line.closes)
@@ -239,7 +239,8 @@ def is_ready(pod: v1.Pod) -> bool:
     return any(c.type == reasons.READY and c.status == "True" for c in pod.status.conditions)
 
 
-def _statuses(status: v1.PodStatus) -> tuple[v1.ContainerStatus, ...]:
+def statuses(status: v1.PodStatus) -> tuple[v1.ContainerStatus, ...]:
+    """Of the containers that are told of, which ephemeral ones are not."""
     return (*status.init_container_statuses, *status.container_statuses)
 
 
@@ -251,7 +252,12 @@ def _seen_instances(was: v1.ContainerStatus | None, now: v1.ContainerStatus) -> 
     for number, ended in sorted(_ends(now).items()):
         if number <= over:
             continue
-        if number > started and ended.reason != reasons.START_ERROR:
+        unseen = number > started and ended.reason != reasons.START_ERROR
+        if unseen and not ended.started_at:
+            # The node says of it only that it cannot succeed any more: the pod is over.
+            lines.append(Line(text="has never started"))
+            continue
+        if unseen:
             lines.append(_seen_start(number))
         lines.append(Line(text=_seen_end(ended), closes=number))
     if now.state.running is not None and now.restart_count > started:
@@ -327,7 +333,7 @@ def _back_offs(status: v1.PodStatus) -> dict[str, str]:
     """What containers in CrashLoopBackOff wait for, without the names in the message."""
     return {
         s.name: s.state.waiting.message.split(" failed container=")[0]
-        for s in (*status.init_container_statuses, *status.container_statuses)
+        for s in statuses(status)
         if s.state.waiting is not None and s.state.waiting.reason == reasons.CRASH_LOOP_BACK_OFF
     }
 

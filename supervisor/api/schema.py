@@ -10,7 +10,7 @@ Nothing here decides whether an object is valid: that is `validation.py`.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -219,37 +219,23 @@ def _list(owner: type[v1.Model], name: str, type_: type[v1.Model] | None) -> Fie
 # --- bodies ------------------------------------------------------------------------------------
 
 
-class Checked(Struct, frozen=True):
-    """What is wrong with a body. The first may be overlooked (`fieldValidation`), the others not.
+class Checked(Struct, Generic[T], frozen=True):
+    """A body as its kind has it, and what is wrong with it. What is unknown may be overlooked
+    (`fieldValidation`), the rest not.
 
     `unknown` is worded as the API server does: `unknown field "spec.contaners"`.
     """
 
+    value: T  # without what is unknown or wrong
     unknown: tuple[str, ...]
     wrong: tuple[Finding, ...]  # values that their fields cannot hold
 
 
-def check(type_: type[v1.Model], body: dict[str, Any]) -> Checked:
+def check(type_: type[T], body: dict[str, Any]) -> Checked[T]:
     """Hold a body against its kind."""
-    _, findings = codec.decode(body, type_)
+    value, findings = codec.decode(body, type_)
     return Checked(
+        value,
         tuple(f'unknown field "{render(f.path)}"' for f in findings if f.type is Type.UNKNOWN),
         tuple(f for f in findings if f.type is not Type.UNKNOWN),
     )
-
-
-class MisreadError(ValueError):
-    """A body that its kind cannot hold."""
-
-    def __init__(self, findings: tuple[Finding, ...]) -> None:
-        super().__init__("; ".join(str(finding) for finding in findings[:10]))
-        self.findings = findings
-
-
-def convert(body: dict[str, Any], type_: type[T]) -> T:
-    """The typed object of a body; what is unknown in it is left out. Raises MisreadError."""
-    value, findings = codec.decode(body, type_)
-    wrong = tuple(finding for finding in findings if finding.type is not Type.UNKNOWN)
-    if wrong:
-        raise MisreadError(wrong)
-    return value

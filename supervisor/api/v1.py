@@ -720,6 +720,15 @@ class PodStatus(Model, frozen=True, kw_only=True):
     start_time: Time | None = None
 
 
+def container_statuses(status: PodStatus) -> tuple[ContainerStatus, ...]:
+    """Of all of a pod's containers: init, app, ephemeral."""
+    return (
+        *status.init_container_statuses,
+        *status.container_statuses,
+        *status.ephemeral_container_statuses,
+    )
+
+
 # --- workloads ---------------------------------------------------------------------------------
 #
 # Kinds with a pod template. The template is read as a pod (`workloads.py`), so here it is opaque;

@@ -4,11 +4,11 @@
     HTTPS         on a loopback port; whoever has the token. For kubectl, which knows no unix socket
     plain HTTP    on a loopback port, for every user of the machine; only when it is asked for
 
-`podvisor serve` opens them (server.py answers there). What they need over restarts lies in the
-folder `api` of the state folder, readable by this user only: a certificate with its key, the CA
-that signed it, the token, and the port. It is made once and used again as long as it is valid, so
-that a copied kubeconfig goes on working. The CA's own key is never written: nobody can sign
-anything else with it.
+local.py opens them, and server.py answers there. What they need over restarts lies in the folder
+`api` of the state folder, readable by this user only: a certificate with its key, the CA that
+signed it, the token, and the port. It is made once and used again as long as it is valid, so that a
+copied kubeconfig goes on working. The CA's own key is never written: nobody can sign anything else
+with it.
 
 A page in a browser is a client, too. It can reach loopback ports, under a name of its own
 (DNS rebinding) or openly, so the Host of every request must be ours, and so must its Origin.
@@ -381,6 +381,8 @@ def _read(path: str) -> bytes | None:
 
 def _write(path: str, data: bytes) -> None:
     """There as a whole or not at all, and never open to anybody else."""
+    if _read(path) == data:
+        return  # the next life on a full disk begins like the last one
     new = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)

@@ -63,13 +63,30 @@ class Cluster:
         self._version = version
         self._authority = authority
         self._port = port
+        self._is_made = False  # all that must be there
         self._due: set[str] = set()  # namespaces to look at
         self._wake = anyio.Event()
         self._configuration = _Decoded()
 
     async def start(self) -> None:
-        """Make what must be there before the first request. Raises ApiError where the store
-        cannot."""
+        """Make what must be there before the first request. On a full disk that is later: the node
+        goes on with its pods then, and what is there can be read."""
+        await self._try_to_make()
+        for resource in ("configmaps", "secrets"):
+            for entry in self._cache.list(resource):
+                self._configuration.take(entry)
+        self._tell_configuration()
+        self._cache.follow(self._changed)
+
+    async def _try_to_make(self) -> None:
+        try:
+            await self._make()
+        except ApiError:
+            return
+        self._is_made = True
+
+    async def _make(self) -> None:
+        """Raises ApiError where the store cannot."""
         for name in PROTECTED:
             await self._keep_namespace(name)
         for entry in self._cache.list("pods"):
@@ -78,11 +95,6 @@ class Cluster:
             await self._tend(entry.name)
         await self._report()
         await self._renew()
-        for resource in ("configmaps", "secrets"):
-            for entry in self._cache.list(resource):
-                self._configuration.take(entry)
-        self._tell_configuration()
-        self._cache.follow(self._changed)
 
     async def run(self) -> None:
         """Keep it so, until cancelled."""
@@ -113,6 +125,9 @@ class Cluster:
         self._registry.pods.configure(self._configuration.whole())
 
     async def _keep_tending(self) -> None:
+        while not self._is_made:
+            await self._clock.sleep(_AGAIN)
+            await self._try_to_make()
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
@@ -171,8 +186,19 @@ class Cluster:
             for entry in self._cache.list(resource.key, namespace):
                 await self._delete(resource, entry)
             left = left or bool(self._cache.list(resource.key, namespace))
-        if not left:
+        if self._comes(namespace):
+            self._due.add(namespace)  # it is stored soon; nothing may tell when it cannot be
+        elif not left:
             await self._registry.finalize(namespace)
+
+    def _comes(self, namespace: str) -> bool:
+        """Whether a pod was taken on in there that is not stored yet: it was asked for before the
+        namespace began to go, and must not be left behind."""
+        node = self._registry.pods.node
+        return any(
+            worker.pod.metadata.namespace == namespace and not node.has_stored(worker)
+            for worker in node.workers
+        )
 
     async def _delete(self, resource: Resource, entry: Entry) -> None:
         options = DeleteOptions(uid=entry.uid)

@@ -137,6 +137,11 @@ def forbidden(resource: Resource, name: str, why: str) -> ApiError:
     )
 
 
+def too_large(message: str) -> ApiError:
+    """A body, or what it would make of an object."""
+    return ApiError(413, "RequestEntityTooLarge", message)
+
+
 def expired(message: str) -> ApiError:
     """A resourceVersion, or a token to continue with, that is too old."""
     return ApiError(410, "Expired", message)
@@ -221,6 +226,11 @@ class Pods(Protocol):
 
     def admit(self, pod: v1.Pod) -> list[Finding]:
         """What is wrong with a valid pod on this machine; errors refuse it."""
+        ...
+
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        """The pod as a client wants it, with what it has no say in: where the pod came from. `old`
+        is None for a new one."""
         ...
 
     def run(self, pod: v1.Pod) -> PodWorker:

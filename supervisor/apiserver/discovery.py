@@ -27,9 +27,14 @@ _AGGREGATED = ("v2", "v2beta1")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
+def architecture() -> str:
+    """This machine's, as Go calls it."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
 def version() -> Json:
     """`/version`. Clients insist on every field of it."""
-    machine = platform.machine()
     return {
         "major": MAJOR,
         "minor": MINOR,
@@ -39,7 +44,7 @@ def version() -> Json:
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "",
         "compiler": "",
-        "platform": f"linux/{_ARCHITECTURES.get(machine, machine)}",
+        "platform": f"linux/{architecture()}",
     }
 
 

@@ -234,8 +234,10 @@ def shown(
     object: Json,
     view: View,
     include: tables.Include = "Metadata",
+    *,
+    columns: bool = True,
 ) -> bytes:
-    """One object as it is wanted."""
+    """One object as it is wanted. `columns`: whether a Table tells which it has."""
     if view.kind == "Table":
         version = object.get("metadata", {}).get("resourceVersion", "")
         return _encode(
@@ -246,6 +248,7 @@ def shown(
                 include=include,
                 version=view.version,
                 metadata={"resourceVersion": version},
+                columns=columns,
             )
         )
     if view.kind:
@@ -361,22 +364,9 @@ class Watching:
         return self._line("DELETED", last)
 
     def _line(self, type: str, entry: Entry) -> bytes:
-        view = self._view
-        if view.kind == "Table":
-            shown = _encode(
-                tables.table(
-                    self._resource,
-                    [entry.object],
-                    time.time(),
-                    include=self._asked.include,
-                    version=view.version,
-                    metadata={"resourceVersion": str(entry.version)},
-                    columns=self._columns,
-                )
-            )
+        object = entry.raw
+        if self._view.kind:
+            include, columns = self._asked.include, self._columns
+            object = shown(self._resource, entry.object, self._view, include, columns=columns)
             self._columns = False
-        elif view.kind:
-            shown = _encode(tables.partial(entry.object, view.version))
-        else:
-            shown = entry.raw
-        return b'{"type":"%b","object":%b}\n' % (type.encode(), shown)
+        return b'{"type":"%b","object":%b}\n' % (type.encode(), object)

@@ -141,7 +141,7 @@ class Api:
         await self.cache.start(self._store)
 
     async def start(self, pods: Pods, info: NodeInfo) -> None:
-        """Let requests in. Raises ApiError where the store cannot be written."""
+        """Let requests in."""
         from supervisor.apiserver.cluster import Cluster
         from supervisor.apiserver.discovery import GIT_VERSION
         from supervisor.apiserver.logs import Logs

@@ -21,6 +21,7 @@ from supervisor.apiserver.contract import (
     Resource,
     WriteOptions,
     bad_request,
+    too_large,
 )
 
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no words, and nothing to mistake for another
@@ -150,8 +151,9 @@ def noted(
         manager = options.field_manager or _NAMELESS
         new = apply.track(old, new, manager, resource=resource, now=stamp, subresource=subresource)
     if len(msgspec.json.encode(new)) > codec.MAX_BYTES:
-        text = f"the object would be too large to keep: the limit is {codec.MAX_BYTES} bytes"
-        raise ApiError(413, "RequestEntityTooLarge", text)
+        raise too_large(
+            f"the object would be too large to keep: the limit is {codec.MAX_BYTES} bytes"
+        )
     return new
 
 

@@ -14,12 +14,12 @@ import os
 from collections.abc import Callable
 
 import anyio
-import anyio.to_thread
 from msgspec import Struct
 
 from supervisor.apiserver.cache import Cache
 from supervisor.apiserver.contract import Json
 from supervisor.kubelet.node import Node
+from supervisor.kubelet.volumes import on_thread
 from supervisor.lifecycle.facts import ContainerId, Instant, rfc3339
 from supervisor.runtime import procfs
 
@@ -175,10 +175,8 @@ class Metrics:
             found = {id: each for id, each in looks.items() if each is not None}
             return Sample(at, found, self._machine())
 
-        try:
-            return await anyio.to_thread.run_sync(look)
-        except RuntimeError:  # no thread can be had
-            return look()
+        sample: Sample = await on_thread(look)
+        return sample
 
 
 def _knows_less(before: Sample, now: Sample) -> bool:

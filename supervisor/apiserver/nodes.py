@@ -14,6 +14,7 @@ from msgspec import Struct
 from supervisor._version import __version__
 from supervisor.api import objects
 from supervisor.apiserver.contract import Json
+from supervisor.apiserver.discovery import architecture
 from supervisor.lifecycle.facts import Instant, rfc3339
 from supervisor.runtime.spec import NodeInfo
 
@@ -22,7 +23,6 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 ISOLATION_LABEL = "podvisor/isolation"
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _PODS = 1000  # nothing counts them; clients want a number
 _CONDITIONS = (
     (
@@ -49,9 +49,8 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 def facts() -> Machine:
     """Ask the machine. What it does not say is empty."""
-    machine = platform.machine()
     return Machine(
-        architecture=_ARCHITECTURES.get(machine, machine),
+        architecture=architecture(),
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
         kernel=platform.release(),
         machine_id=_first_line("/etc/machine-id"),

@@ -22,7 +22,7 @@ import jsonpointer
 import msgspec
 
 from supervisor.api import codec, schema
-from supervisor.apiserver.contract import ApiError, Json, Resource, bad_request
+from supervisor.apiserver.contract import ApiError, Json, Resource, bad_request, too_large
 
 MAX_OPERATIONS = 10_000  # of a JSON patch
 MAX_BYTES = codec.MAX_BYTES  # of what its copies add up to, and of its result
@@ -53,7 +53,7 @@ def json_patch(_resource: Resource, object: Json, patch: Any) -> Json:
     if not isinstance(patch, list):
         raise bad_request("a JSON patch must be a list of operations")
     if len(patch) > MAX_OPERATIONS:
-        raise _too_large(
+        raise too_large(
             f"the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
         )
     result = _copied(object)
@@ -66,7 +66,7 @@ def json_patch(_resource: Resource, object: Json, patch: Any) -> Json:
                 pointer = jsonpointer.JsonPointer(operation.get("from", ""))
                 copies += len(msgspec.json.encode(pointer.resolve(result)))
                 if copies > MAX_BYTES:
-                    raise _too_large(f"the copies of the JSON patch exceed {MAX_BYTES} bytes")
+                    raise too_large(f"the copies of the JSON patch exceed {MAX_BYTES} bytes")
             result = step.apply(result, in_place=True)
         except jsonpatch.InvalidJsonPatch as error:
             raise bad_request(f"operation {number} of the JSON patch: {error}") from None
@@ -77,7 +77,7 @@ def json_patch(_resource: Resource, object: Json, patch: Any) -> Json:
     if not isinstance(result, dict):
         raise bad_request("the JSON patch makes something else of the object than a mapping")
     if len(msgspec.json.encode(result)) > MAX_BYTES:
-        raise _too_large(f"the object would exceed {MAX_BYTES} bytes")
+        raise too_large(f"the object would exceed {MAX_BYTES} bytes")
     # Unlike the other patches, this one can make it deeper than any body that was read.
     if _depth(result) > codec.MAX_DEPTH:
         raise bad_request(f"the object would be nested deeper than {codec.MAX_DEPTH} levels")
@@ -96,10 +96,6 @@ def _copied(value: Any) -> Any:
 def _depth(value: Any) -> int:
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, below), default=0)
-
-
-def _too_large(message: str) -> ApiError:
-    return ApiError(413, "RequestEntityTooLarge", message)
 
 
 def _unfit(number: int, operation: Json, why: str) -> ApiError:

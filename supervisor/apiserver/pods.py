@@ -33,7 +33,6 @@ from supervisor.apiserver.contract import (
     forbidden,
     not_found,
 )
-from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ConditionSet, Instant, rfc3339
 
@@ -69,6 +68,7 @@ class PodStorage:
             return pod, warnings, *_judged(pod, here)
 
         pod, warnings, judged, findings = await self._aside.run(options.size, judge)
+        judged = self._pods.owned(None, judged)
         if not metadata.errors(findings):
             findings = findings + self._pods.admit(judged)
         refused = metadata.errors(findings)
@@ -80,7 +80,9 @@ class PodStorage:
         warnings += metadata.warnings(findings)
         self._check_schedulable(resource, name, pod)
         check()
-        if self._is_taken(namespace, name):
+        # Also by a pod of a file that is not stored yet.
+        taken = self._node.find(namespace, name) or self._cache.get("pods", namespace, name)
+        if taken is not None:
             raise already_exists(resource, name)
         if options.dry_run:
             return Answer(object=self._imagined(judged), created=True, warnings=warnings)
@@ -95,14 +97,6 @@ class PodStorage:
         entry = self._cache.get("pods", namespace, name)
         made = entry.object if entry is not None else codec.to_plain(worker.pod)
         return Answer(object=made, created=True, warnings=warnings)
-
-    def _is_taken(self, namespace: str, name: str) -> bool:
-        """Also by a pod of a file that is not stored yet."""
-        for worker in self._node.workers:
-            meta = worker.pod.metadata
-            if (meta.namespace, meta.name) == (namespace, name) and not worker.record.is_hidden:
-                return True
-        return False
 
     def _admitted(
         self, resource: Resource, asked: v1.Pod, judged: v1.Pod, options: WriteOptions, stamp: str
@@ -155,6 +149,7 @@ class PodStorage:
         old = entry.object
         judge = partial(_changed, entry, wanted, options, subresource)
         known, pod, warnings, findings = await self._aside.run(options.size, judge)
+        pod = self._pods.owned(known, pod)
         if not subresource and not findings and pod.spec != known.spec:
             findings = self._pods.admit(pod)
         if metadata.errors(findings):
@@ -175,7 +170,7 @@ class PodStorage:
         new, pod = await self._aside.run(options.size, change)
         if new is old:
             return Answer(object=old, warnings=warnings)
-        worker = self._worker(entry)
+        worker = self._node.worker(entry.uid)
         if options.dry_run or worker is None:
             return Answer(object=new, warnings=warnings)
         self._node.update(worker, pod)
@@ -216,7 +211,7 @@ class PodStorage:
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
             else:
                 new[condition.type] = condition
-        worker = self._worker(entry)
+        worker = self._node.worker(entry.uid)
         if options.dry_run or worker is None or not new:
             return Answer(object=answer, warnings=warnings)
         at = self._node.clock.now()
@@ -239,7 +234,7 @@ class PodStorage:
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions
     ) -> Answer:
         entry = self._cache.get("pods", namespace, name)
-        worker = self._worker(entry)
+        worker = self._node.worker(entry.uid) if entry is not None else None
         if entry is None or worker is None:
             raise not_found(resource, name)
         check_preconditions(resource, entry, options)
@@ -288,12 +283,6 @@ class PodStorage:
         return Answer(object=done, created=True)
 
     # --- what they share ------------------------------------------------------------------------
-
-    def _worker(self, entry: Entry | None) -> PodWorker | None:
-        if entry is None:
-            return None
-        uid = entry.uid
-        return next((w for w in self._node.workers if w.pod.metadata.uid == uid), None)
 
     async def _until(
         self, resource: Resource, namespace: str, name: str, test: Callable[[Entry | None], bool]

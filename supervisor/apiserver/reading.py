@@ -25,8 +25,9 @@ def typed(model: type[T], body: Json, strictness: str) -> tuple[T, tuple[str, ..
         wrong = checked.wrong
         if model is v1.Secret:
             wrong = tuple(validation.without_value(finding, body) for finding in wrong)
-        raise bad_request(f"the body cannot be read as a {kind}: {'; '.join(map(str, wrong))}")
+        found = [*map(str, wrong), *(checked.unknown if strictness == "Strict" else ())]
+        raise bad_request(f"the body cannot be read as a {kind}: {'; '.join(found)}")
     if checked.unknown and strictness == "Strict":
         raise bad_request(f"strict decoding error: {', '.join(checked.unknown)}")
     warnings = checked.unknown if strictness == "Warn" else ()
-    return schema.convert(body, model), warnings
+    return checked.value, warnings

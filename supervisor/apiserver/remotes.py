@@ -44,7 +44,8 @@ _PORT_FORWARD = "portforward.k8s.io"
 _TUNNEL = f"{_SPDY}+{_PORT_FORWARD}"
 _OFFERED = "X-Stream-Protocol-Version"
 
-_MESSAGE_MAX = 4 << 20  # bytes of a WebSocket message
+# Bytes of a WebSocket message: what other servers take. Python's clients put whole files into one.
+_MESSAGE_MAX = 32 << 20
 _HELD = 256 << 10  # bytes that are taken from a client before whom they are for takes them
 _PATIENCE = 10.0  # seconds for the streams that were announced
 _FAREWELL = 2.0  # seconds for the client's own end
@@ -612,8 +613,7 @@ class _SpdyStream:
 
     async def reset(self) -> None:
         self.queue.discard()
-        self._session.connection.reset(self._number)
-        await self._session.flush()
+        await self._session.reset(self._number)
 
 
 class _Session:
@@ -645,6 +645,12 @@ class _Session:
         async with self._sending:
             if data := self.connection.take():
                 await self.wire.write(data)
+
+    async def reset(self, number: int) -> None:
+        """Give up a stream. Raises GoneError."""
+        self._streams.pop(number, None)
+        self.connection.reset(number)
+        await self.flush()
 
     async def opened(self) -> _SpdyStream:
         """The next stream that the client has opened. Raises GoneError."""

@@ -36,9 +36,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from supervisor.api import workloads
 from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
 from supervisor.apiserver.aside import Aside
-from supervisor.apiserver.auth import BACKLOG, Gate
+from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
@@ -51,7 +52,9 @@ from supervisor.apiserver.contract import (
     WriteOptions,
     bad_request,
     not_found,
+    too_large,
 )
+from supervisor.apiserver.door import Door
 from supervisor.apiserver.listing import ListOptions, Watching
 from supervisor.apiserver.negotiation import (
     JSON,
@@ -72,9 +75,8 @@ T = TypeVar("T")
 BODY_MAX = 3 << 20
 _LINE_MAX = 1 << 20  # the words of an exec are in its first line
 _HEADER_MAX = 64 << 10
-CONNECTIONS = 2000  # at one door
 LISTENERS = 1000  # watches, logs and streams in all
-_HANDSHAKE = 10.0  # seconds that TLS may take to begin
+_IDLE = 120.0  # seconds between two requests of one connection
 _YEAR = 365 * 86400.0
 _ENDING = 2.0  # seconds that requests have to end in, when the server does
 
@@ -137,8 +139,8 @@ class Server:
         self._node = node
         self._streams = streams
         self._made = made or {}
-        self._doors: list[tuple[asyncio.AbstractServer, web.Server]] = []
-        self._listening: set[anyio.CancelScope] = set()
+        self._doors: list[tuple[Door, web.Server]] = []
+        self._listening: dict[anyio.CancelScope, anyio.Event] = {}  # who stays, until it has left
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._aside = Aside()
@@ -149,44 +151,36 @@ class Server:
         self, listener: socket.socket, gate: Gate, context: ssl.SSLContext | None = None
     ) -> None:
         """Answer at one more door, from now on. The socket is ours then."""
+        door = Door(listener, context)
         server = web.Server(
             partial(self._handle, gate),
-            request_factory=_make_request,
+            request_factory=partial(_make_request, door),
             handler_cancellation=True,
             access_log=None,
             logger=_quiet,
             max_line_size=_LINE_MAX,
             max_field_size=_HEADER_MAX,
+            keepalive_timeout=_IDLE,
             # Bodies are small and taken as they are: what is packed may be of any size.
             auto_decompress=False,
         )
 
-        def connect() -> asyncio.BaseProtocol:
-            return server() if len(server.connections) < CONNECTIONS else _Refusal()
-
-        loop = asyncio.get_running_loop()
-        if listener.family == socket.AF_UNIX:
-            door: asyncio.AbstractServer = await loop.create_unix_server(
-                connect, sock=listener, backlog=BACKLOG
-            )
-        else:
-            door = await loop.create_server(
-                connect,
-                sock=listener,
-                backlog=BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=_HANDSHAKE if context is not None else None,
-            )
+        door.open(server, lambda: len(server.connections))
         self._doors.append((door, server))
 
     async def close(self) -> None:
         self._closing = True
         for door, _ in self._doors:
-            door.close()
+            await door.close()
         for scope in tuple(self._listening):
             scope.cancel()
         if self._writing:
             await asyncio.wait(self._writing, timeout=_ENDING)
+        with anyio.move_on_after(_ENDING):
+            for left in tuple(self._listening.values()):  # they say goodbye
+                await left.wait()
+        for _, server in self._doors:
+            server.pre_shutdown()  # else what is only kept open is waited for
         await asyncio.gather(*(server.shutdown(_ENDING) for _, server in self._doors))
         self._doors.clear()
 
@@ -196,12 +190,18 @@ class Server:
         try:
             transport = request.transport
             peer = transport.get_extra_info("socket") if transport is not None else None
-            gate.check(request.headers, peer)
+            try:
+                gate.check(request.headers, peer)
+            except ApiError as error:
+                response = _refused(request, error)
+                response.force_close()  # a stranger holds no connection
+                return response
             return await self._answer(request)
         except ApiError as error:
             return _refused(request, error)
         except web.HTTPRequestEntityTooLarge:
-            return _refused(request, _too_large())
+            text = f"Request entity is too large: limit is {BODY_MAX} bytes"
+            return _refused(request, too_large(text))
         except (ConnectionError, web.HTTPException):
             raise  # it has gone away, or speaks no HTTP
         except Exception:
@@ -270,7 +270,7 @@ class Server:
         # One object can be watched, too.
         watches = verb == "get" and call.query.flag("watch")
         if (verb := "watch" if watches else verb) not in call.resource.verbs:
-            raise _not_allowed()
+            raise _not_allowed(call.resource)
         match verb:
             case "get":
                 return await self._get(call)
@@ -350,12 +350,10 @@ class Server:
         """What the node knows beyond the object (records.py)."""
         if request.method not in ("GET", "HEAD"):
             raise _not_allowed()
-        for worker in self._node.workers:
-            meta = worker.pod.metadata
-            if (meta.namespace, meta.name) == (namespace, name):
-                found = records.plain(worker.record, worker.latest_probes)
-                return _json(request, _encode(found))
-        raise not_found(_PODS, name)
+        worker = self._node.find(namespace, name)
+        if worker is None:
+            raise not_found(_PODS, name)
+        return _json(request, _encode(records.plain(worker.record, worker.latest_probes)))
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         asked = listing.options(call.resource, call.query, name=call.name)
@@ -495,22 +493,17 @@ class Server:
         chosen = [each for each in entries if asked.selector.matches(each.object)]
 
         async def delete_all() -> None:
-            for entry in chosen:
-                with contextlib.suppress(_GoneError):
-                    await self._delete_one(call.resource, entry, options)
+            for each in chosen:
+                try:
+                    await self._registry.delete(call.resource, each.namespace, each.name, options)
+                except ApiError as error:
+                    if error.reason != "NotFound":  # somebody else has deleted it
+                        raise
 
         await self._to_its_end(delete_all())
         metadata = {"resourceVersion": str(self._cache.version)}
         shown = listing.shown_list(call.resource, chosen, metadata, asked, View())
         return _json(call.request, shown)
-
-    async def _delete_one(self, resource: Resource, entry: Entry, options: DeleteOptions) -> None:
-        try:
-            await self._registry.delete(resource, entry.namespace, entry.name, options)
-        except ApiError as error:
-            if error.reason == "NotFound":
-                raise _GoneError from error
-            raise
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
         raw = await call.request.read()
@@ -554,12 +547,12 @@ class Server:
 class _Listener:
     """A scope that is cancelled when the server ends: what is in it is left then."""
 
-    def __init__(self, among: set[anyio.CancelScope]) -> None:
+    def __init__(self, among: dict[anyio.CancelScope, anyio.Event]) -> None:
         self._among = among
         self._scope = anyio.CancelScope()
 
     def __enter__(self) -> anyio.CancelScope:
-        self._among.add(self._scope)
+        self._among[self._scope] = anyio.Event()
         return self._scope.__enter__()
 
     def __exit__(
@@ -568,25 +561,19 @@ class _Listener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._among.discard(self._scope)
+        self._among.pop(self._scope).set()
         return self._scope.__exit__(kind, error, trace)
 
 
-class _GoneError(Exception):
-    """Somebody else has deleted it."""
-
-
-class _Refusal(asyncio.Protocol):
-    """There are too many connections: this one ends at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-
-
 def _make_request(
-    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+    door: Door,
+    message: Any,
+    payload: Any,
+    protocol: Any,
+    writer: Any,
+    task: asyncio.Task[None],
 ) -> web.BaseRequest:
+    door.ask(protocol)
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
 
@@ -681,7 +668,7 @@ def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
     )
     if error.retry_after:
         response.headers["Retry-After"] = str(error.retry_after)
-    if error.code in (401, 403, 413) and request.can_read_body:
+    if error.code in (403, 413) and request.can_read_body:
         response.force_close()  # what else is coming is not read
     return response
 
@@ -715,11 +702,13 @@ def _no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def _not_allowed() -> ApiError:
+def _not_allowed(served: Resource | None = None) -> ApiError:
     text = "the server does not allow this method on the requested resource"
+    if served is not None and workloads.is_workload(
+        {"apiVersion": served.api_version, "kind": served.kind}
+    ):
+        text += (
+            f": nothing here controls {served.plural}, they can only be listed; "
+            "`podvisor up FILE` runs the pod of one"
+        )
     return ApiError(405, "MethodNotAllowed", text)
-
-
-def _too_large() -> ApiError:
-    text = f"Request entity is too large: limit is {BODY_MAX} bytes"
-    return ApiError(413, "RequestEntityTooLarge", text)

@@ -37,7 +37,7 @@ from multidict import CIMultiDict
 from supervisor.apiserver import logs
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import ApiError, Json, bad_request, not_found
-from supervisor.apiserver.logs import LogOptions, Logs
+from supervisor.apiserver.logs import Logs
 from supervisor.apiserver.remotes import (
     RESIZE,
     STDERR,
@@ -52,6 +52,7 @@ from supervisor.apiserver.remotes import (
 )
 from supervisor.apiserver.resources import named
 from supervisor.errors import NodeError
+from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import ExecError, ExecSession, Runtime
 from supervisor.runtime.logs import Record
@@ -129,12 +130,11 @@ class Streams:
         entry = self._pod(call, call.name)
         spec, status = entry.object["spec"], entry.object.get("status") or {}
         phase = status.get("phase")
-        if phase in ("Succeeded", "Failed"):
+        if phase in reasons.TERMINAL_PHASES:
             raise bad_request(
                 f"cannot {doing} a container in a completed pod; current phase is {phase}"
             )
-        asked = LogOptions(container=call.query.text("container"))
-        name = asked.container or logs.only_container(spec, call.name)
+        name = call.query.text("container") or logs.only_container(spec, call.name)
         container = logs.find_container(entry.object, name)
         id = logs.running(entry.object, name)
         if id is None:
@@ -273,7 +273,7 @@ class Streams:
             raise not_found(named("nodes"), call.name)
         if call.request.method not in ("GET", "HEAD"):
             raise ApiError(405, "MethodNotAllowed", "the node answers GET only")
-        match _rest(call).strip("/"):
+        match call.rest.strip("/"):
             case "pods":
                 items = [entry.object for entry in self._cache.list("pods")]
                 body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
@@ -290,21 +290,24 @@ class Streams:
         from yarl import URL
 
         scheme, name, port = _named_port(call.name)
-        if scheme not in ("", "http"):
-            raise bad_request(f"only http is passed on, not {scheme}")
+        if scheme not in ("", "http", "https"):
+            raise bad_request(f"only http and https are passed on, not {scheme}")
         entry = self._pod(call, name)
         number = _container_port(entry, port)
-        path, query = _rest(call) or "/", call.request.rel_url.raw_query_string
+        path, query = f"/{call.rest}", call.request.rel_url.raw_query_string
         host = f"{_address(entry)}:{number}"
-        url = URL(f"http://{host}{path}{'?' + query if query else ''}", encoded=True)
+        url = URL(f"{scheme or 'http'}://{host}{path}{'?' + query if query else ''}", encoded=True)
         request = call.request
         if "upgrade" in request.headers.get("Connection", "").lower():
             raise bad_request("an upgraded connection is not passed on; use portforward")
-        headers = _passed_on(request.headers, "Host", "Authorization", "Content-Length")
+        # Who waits for a 100 gets none from us, and sends all the same.
+        headers = _passed_on(request.headers, "Host", "Authorization", "Content-Length", "Expect")
         headers["X-Forwarded-Uri"] = request.rel_url.raw_path
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT)
             self._session = aiohttp.ClientSession(
+                # One that is kept open would hold up a pod that is to end.
+                connector=aiohttp.TCPConnector(force_close=True),
                 timeout=timeout,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -317,7 +320,12 @@ class Streams:
                 headers["Content-Length"] = str(request.content_length)
         try:
             answer = await self._session.request(
-                request.method, url, headers=headers, data=body, allow_redirects=False
+                request.method,
+                url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                ssl=False,  # certificates of pods are their own
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -607,13 +615,7 @@ async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
 def _prefix(call: Call) -> str:
     """Of the path, up to what the pod sees."""
-    segments = call.request.rel_url.raw_path.split("/")
-    # /api/v1/[namespaces/NS/]pods/NAME/proxy
-    return "/".join(segments[: 8 if call.namespace else 6])
-
-
-def _rest(call: Call) -> str:
-    return call.request.rel_url.raw_path[len(_prefix(call)) :]
+    return call.request.rel_url.raw_path.removesuffix(call.rest).rstrip("/")
 
 
 def _named_port(name: str) -> tuple[str, str, str]:

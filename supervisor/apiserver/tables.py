@@ -197,12 +197,6 @@ def _first(values: list[Any], key: str = "") -> str:
     return _text(_at(values[0], key) if key else values[0]) or NONE if values else NONE
 
 
-def _some(values: list[str], *, none: str) -> str:
-    """The first three, and how many there are more."""
-    more = f" + {len(values) - 3} more..." if len(values) > 3 else ""
-    return ",".join(values[:3]) + more or none
-
-
 def _condition(object: Json, type: str) -> Json | None:
     for condition in _list(_at(object, "status", "conditions")):
         if _at(condition, "type") == type:
@@ -444,26 +438,8 @@ def _endpoints(endpoints: Json, now: float) -> list[Cell]:
         for port in _list(_at(subset, "ports"))
         for address in _list(_at(subset, "addresses"))
     ]
-    return [_name(endpoints), _some(found, none=NONE), _age(endpoints, now)]
-
-
-def _slice(slice: Json, now: float) -> list[Cell]:
-    ports = [
-        _text(_at(port, "port")) or _text(_at(port, "name")) or "*"
-        for port in _list(slice.get("ports"))
-    ]
-    addresses = [
-        _text(address)
-        for endpoint in _list(slice.get("endpoints"))
-        for address in _list(_at(endpoint, "addresses"))
-    ]
-    return [
-        _name(slice),
-        _text(slice.get("addressType")),
-        _some(ports, none="<unset>"),
-        _some(addresses, none="<unset>"),
-        _age(slice, now),
-    ]
+    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
+    return [_name(endpoints), ",".join(found[:3]) + more or NONE, _age(endpoints, now)]
 
 
 def _config_map(object: Json, now: float) -> list[Cell]:
@@ -626,9 +602,6 @@ _KINDS: dict[str, Kind] = {
     "secrets": Kind((_NAME, Column("Type"), Column("Data"), _AGE), _secret),
     "serviceaccounts": Kind((_NAME, Column("Secrets"), _AGE), _service_account),
     "endpoints": Kind((_NAME, Column("Endpoints"), _AGE), _endpoints),
-    "endpointslices.discovery.k8s.io": Kind(
-        (_NAME, Column("AddressType"), Column("Ports"), Column("Endpoints"), _AGE), _slice
-    ),
     "leases.coordination.k8s.io": Kind((_NAME, Column("Holder"), _AGE), _lease),
     "podtemplates": Kind(
         (_NAME, Column("Containers"), Column("Images"), Column("Pod Labels")), _pod_template

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import os
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supervisor.cli import options
+from supervisor.cli.options import DryRun
 from supervisor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from supervisor.client import Client
 
 NO_ARGS_IS_HELP = True
-
-
-class DryRun(enum.StrEnum):
-    NONE = "none"
-    CLIENT = "client"
-    SERVER = "server"
 
 
 _SAID = {DryRun.NONE: "", DryRun.CLIENT: " (dry run)", DryRun.SERVER: " (server dry run)"}
@@ -32,9 +27,7 @@ def command(
         list[str] | None,
         typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="Manifests, YAML or JSON."),
     ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-R", help="Also what lies in folders of a DIR.")
-    ] = False,
+    recursive: options.Recursive = False,
     dry_run: Annotated[
         DryRun,
         typer.Option(help="Say what would happen: by what is there, or by asking the node."),
@@ -66,7 +59,7 @@ def command(
         raise UsageError("cannot apply nothing: name a file, a folder or - with -f")
 
     from supervisor.cli import complain, written
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client
     from supervisor.errors import ExitCode, StatusError
 
     documents = written.read(filename, recursive=recursive)
@@ -76,7 +69,7 @@ def command(
         try:
             done = _apply(node, document, namespace, dry_run, force=force_conflicts)
         except StatusError as error:
-            complain(f"{document.source}: {_told(error)}")
+            complain(f"{document.source}: {_told(error)}{_whole(error, document)}")
             refused = error.reason in ("Invalid", "BadRequest")
             code = max(code, ExitCode.REFUSED if refused else error.code)
         except UsageError as error:
@@ -92,8 +85,7 @@ def _apply(
     node: Client, document: Document, namespace: str, dry_run: DryRun, *, force: bool
 ) -> str:
     """What was done, in kubectl's words. Raises StatusError, UsageError, NodeError."""
-    from supervisor.cli.bringing import FROM_API
-    from supervisor.cli.sources import CONFIG_SOURCE, SOURCE
+    from supervisor.cli.sources import CONFIG_SOURCE, FROM_API, SOURCE
     from supervisor.client import PODS
     from supervisor.project.manifests import STDIN
 
@@ -136,6 +128,13 @@ def _told(error: Any) -> str:
     if any(c.get("reason") == "FieldManagerConflict" for c in error.details.get("causes") or ()):
         text = f"error: {error.status['message']}; --force-conflicts takes these fields over"
     return text
+
+
+def _whole(error: Any, document: Document) -> str:
+    """Where all that is wrong with it is said: who cannot read a body ends at its first fault."""
+    if error.reason != "BadRequest" or document.data.get("kind") != "Pod":
+        return ""
+    return f"; `podvisor validate {shlex.quote(document.source)}` says all that is wrong"
 
 
 def _hint(data: dict[str, Any]) -> str:

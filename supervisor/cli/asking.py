@@ -1,19 +1,21 @@
-"""What the commands that only read have in common: what is asked for, and who answers.
+"""What the commands that ask a node have in common: which node, what is asked for, who answers.
 
 Objects are named as kubectl has it: `pods`, `pods web db`, `pod/web svc/db`, `pods,services`. The
-node answers; where none runs, what it has stored does (stored.py), and the command ends with the
-exit code of a node that cannot be reached, after it has shown what there is.
+node answers. Commands that only read go by `ask`: where no node runs, what it has stored answers
+(stored.py), and the command ends with the exit code of a node that cannot be reached, after it has
+shown what there is.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from supervisor.cli import reach
-from supervisor.client import Kind, NotRunningError
+from supervisor.cli import complain
+from supervisor.client import Client, Kind, NotRunningError, find_state_dir
 from supervisor.errors import NodeError, PodvisorError, StatusError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ Json = dict[str, Any]
 Kinds = list[Kind]
 
 DEFAULT = "default"  # the namespace
-GROUPS = ("initContainers", "containers", "ephemeralContainers")
+_GROUPS = ("initContainers", "containers", "ephemeralContainers")
 _CHOICE = "kubectl.kubernetes.io/default-container"  # an annotation: which container is meant
 
 
@@ -75,16 +77,22 @@ class Reader(Protocol):
         ...
 
 
+def client(state_dir: str | None) -> Client:
+    """Of the node of the project that we are in, or of `--state-dir`. Whether it runs shows at the
+    first request."""
+    place = find_state_dir(os.getcwd(), state_dir)
+    return Client(place, warn=lambda text: complain(f"Warning: {text}"))
+
+
 def ask(state_dir: str | None, show: Callable[[Reader], Sequence[StatusError]]) -> None:
     """Show what a node has, or what it has stored when it does not run.
 
     `show` asks and prints, and returns what it did not find. Raises the last error of those, after
     the others are told; that no node runs is the last one.
     """
-    client = reach.client(state_dir)
     errors: list[PodvisorError] = []
     try:
-        errors += show(client)
+        errors += show(client(state_dir))
     except NotRunningError as error:
         from supervisor.cli import stored
 
@@ -154,9 +162,9 @@ def pod(word: str) -> str:
     return name
 
 
-def containers(pod: Json) -> list[str]:
-    """Their names, in the order of GROUPS."""
-    return [each["name"] for group in GROUPS for each in pod["spec"].get(group) or ()]
+def containers(pod: Json) -> dict[str, Json]:
+    """Those of the spec by name: init, app, ephemeral."""
+    return {each["name"]: each for group in _GROUPS for each in pod["spec"].get(group) or ()}
 
 
 def default_container(pod: Json, *, quiet: bool = False) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from supervisor.cli import asking, options, reach
+from supervisor.cli import asking, options
 from supervisor.cli.completing import complete_container, complete_pod
 from supervisor.client import PODS
 from supervisor.errors import UsageError
 
 NO_ARGS_IS_HELP = True
-
-Json = dict[str, Any]
 
 
 def command(
@@ -54,11 +52,13 @@ def command(
     from supervisor.cli import streaming
     from supervisor.cli.websocket import WebSocket
 
-    client = reach.client(state_dir)
+    client = asking.client(state_dir)
     name = asking.pod(pod)
     found = client.get(PODS, namespace, name)
     chosen = container or asking.default_container(found, quiet=quiet)
-    spec = _find(found, chosen)
+    spec = asking.containers(found).get(chosen)
+    if spec is None:
+        raise UsageError(f"container {chosen} not found in pod {name}")
     if stdin and not spec.get("stdin"):
         raise UsageError(
             f"cannot give container {chosen} our stdin: it has none; "
@@ -81,12 +81,3 @@ def command(
         print("If you don't see a command prompt, try pressing enter.", file=sys.stderr)
     if code := streaming.converse(socket, stdin=stdin, tty=tty):
         raise typer.Exit(code)
-
-
-def _find(pod: Json, container: str) -> Json:
-    for group in asking.GROUPS:
-        for each in pod["spec"].get(group) or ():
-            if each["name"] == container:
-                found: Json = each
-                return found
-    raise UsageError(f"container {container} not found in pod {pod['metadata']['name']}")

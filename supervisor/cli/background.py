@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+from supervisor.cli.signals import SignalWatch
 from supervisor.client import STATE, Client, NotRunningError
 from supervisor.errors import ExitCode, NodeError, StatusError, UsageError
 from supervisor.kubelet import statedir
@@ -32,11 +33,16 @@ _MAX_LOG = 1024 * 1024  # bytes; a longer one is put aside at the next start
 _SHOWN = 2000  # characters of it
 
 
-def ensure(client: Client, options: list[str]) -> bool:
+class InterruptedStartError(Exception):
+    """Asked to end while a node started. It has been ended."""
+
+
+def ensure(client: Client, options: list[str], signals: SignalWatch) -> bool:
     """Have a node run there that answers; return whether this has started it.
 
     `options` are more words for `serve`; a node that runs already must have been started with
-    each. Raises NodeError where it does not start, UsageError.
+    each. `signals` are held from when there is a node that we have started. Raises NodeError where
+    it does not start, UsageError, InterruptedStartError.
     """
     place = client.state_dir
     try:
@@ -54,16 +60,20 @@ def ensure(client: Client, options: list[str]) -> bool:
     try:
         fcntl.flock(turn, fcntl.LOCK_EX)  # until another one has started it
         if _holder(place) is not None:
-            _await(client, None, 0)
+            _await(client, None, 0, signals.fd)
             _compare(place, options)
             return False
         said = _open_log(place)
         try:
             begin = os.fstat(said).st_size
+            signals.hold()
             started = _spawn(place, options, said)
         finally:
             os.close(said)
-        _await(client, started, begin)
+        if not _await(client, started, begin, signals.fd):
+            started.terminate()
+            started.wait()
+            raise InterruptedStartError
         return True
     finally:
         os.close(turn)
@@ -106,8 +116,11 @@ def _spawn(place: str, options: list[str], said: int) -> subprocess.Popen[bytes]
         raise NodeError(f"cannot start a node on {place}: {error.strerror}") from error
 
 
-def _await(client: Client, started: subprocess.Popen[bytes] | None, begin: int) -> None:
-    """Until the API answers. Raises NodeError where it will not."""
+def _await(
+    client: Client, started: subprocess.Popen[bytes] | None, begin: int, interrupted: int
+) -> bool:
+    """Until the API answers, or a descriptor is readable: then False. Raises NodeError where it
+    will not answer."""
     place = client.state_dir
     end = time.monotonic() + _PATIENCE
     while True:
@@ -116,7 +129,7 @@ def _await(client: Client, started: subprocess.Popen[bytes] | None, begin: int) 
         except (NodeError, StatusError) as error:
             trouble = error
         else:
-            return
+            return True
         if started is not None and started.poll() is not None and _holder(place) is None:
             raise _not_started(place, started.returncode, begin)
         if started is None and isinstance(trouble, NotRunningError):
@@ -126,7 +139,8 @@ def _await(client: Client, started: subprocess.Popen[bytes] | None, begin: int) 
                 f"cannot reach the node on {place}: its API does not answer after "
                 f"{_PATIENCE:.0f} s; {os.path.join(place, LOG)} may say why ({trouble})"
             )
-        time.sleep(_LOOK_EVERY)
+        if select.select([interrupted], [], [], _LOOK_EVERY)[0]:
+            return False
 
 
 def _not_started(place: str, code: int, begin: int) -> NodeError | UsageError:

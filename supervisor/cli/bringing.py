@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -22,11 +23,12 @@ import msgspec
 from msgspec import Struct
 
 from supervisor import narration
-from supervisor.api import codec, v1
-from supervisor.cli import background, complain
+from supervisor.api import codec, problems, v1
+from supervisor.apiserver import records
+from supervisor.cli import background, complain, hints
 from supervisor.cli.output import Labels
 from supervisor.cli.signals import ENDING, SignalWatch
-from supervisor.cli.sources import CONFIG_SOURCE, SOURCE, is_from_file
+from supervisor.cli.sources import CONFIG_SOURCE, FROM_API, SOURCE, is_from_file
 from supervisor.cli.watching import (
     EventTold,
     Failed,
@@ -36,7 +38,7 @@ from supervisor.cli.watching import (
     Signalled,
     Watching,
 )
-from supervisor.client import PODS, Client, Json, Kind
+from supervisor.client import PODS, Client, Json, Kind, find_state_dir
 from supervisor.errors import (
     ExitCode,
     ManifestError,
@@ -54,7 +56,6 @@ CONFIG_MAPS = Kind("configmaps", "configmap", "ConfigMap")
 SECRETS = Kind("secrets", "secret", "Secret")
 
 DIGEST = "podvisor/digest"
-FROM_API = "api"
 
 # Waiting for these, a container does not come up by itself, or not soon.
 _STUCK = frozenset(
@@ -62,10 +63,6 @@ _STUCK = frozenset(
         reasons.CRASH_LOOP_BACK_OFF,
         reasons.CREATE_CONTAINER_CONFIG_ERROR,
         reasons.CREATE_CONTAINER_ERROR,
-        "ErrImageNeverPull",
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
     }
 )
 # Reasons of events that the lines about containers tell already.
@@ -75,6 +72,7 @@ _REPLACED = 1.0  # seconds after its end in which a pod may come again (`podviso
 _GOING = 1.0  # seconds in which a node that ends watches stops listening
 _SAME = 0.1  # seconds; `timeout` signals a process, and then its group
 _LAST_RESORT = 3.0  # seconds that a kill is waited for
+_PATIENCE = 2.0  # seconds after which we say what an end waits for
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -98,6 +96,7 @@ class _Pod:
         self.known: v1.Pod | None = None
         self.began = False  # whether it was there when we came: then its log is shown from now on
         self.unhealthy: set[str] = set()  # what was said
+        self.hinted = False  # at its readiness gates
         self.pending: deque[tuple[narration.Line, float]] = deque()  # and until when each waits
         self.open: set[Instance] = set()  # whose logs are being read
 
@@ -131,11 +130,25 @@ def is_up(pod: v1.Pod) -> bool:
     return narration.is_ready(pod) or pod.status.phase == reasons.SUCCEEDED
 
 
+def _how_it_is(pod: v1.Pod) -> str:
+    """In one word or a few."""
+    return trouble(pod) or (reasons.READY if narration.is_ready(pod) else pod.status.phase)
+
+
+def _open_gates(pod: v1.Pod) -> list[str]:
+    """The readiness gates that alone keep a pod from being ready."""
+    true = {each.type for each in pod.status.conditions if each.status == "True"}
+    if reasons.CONTAINERS_READY not in true or pod.metadata.deletion_timestamp:
+        return []
+    gates = [gate.condition_type for gate in pod.spec.readiness_gates]
+    return [gate for gate in gates if gate not in true]
+
+
 def trouble(pod: v1.Pod) -> str:
     """Why a pod does not come up; empty where it may yet."""
     if pod.status.phase == reasons.FAILED:
         return reasons.FAILED
-    for status in _statuses(pod):
+    for status in narration.statuses(pod.status):
         waiting = status.state.waiting
         if waiting is not None and waiting.reason in _STUCK:
             return f"{status.name} is in {waiting.reason}"
@@ -193,7 +206,9 @@ class Session:
         started: bool,
     ) -> None:
         self._client = client
+        client.warn = self._warn
         self._loaded = loaded
+        self._warned = {problems.join(p.type, p.path, p.text) for p in loaded.problems}
         self._options = options
         self._signals = signals
         self._started = started
@@ -206,6 +221,7 @@ class Session:
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
         self._leaves = False  # the pods to themselves
         self._give_up = 0.0  # when nothing more is waited for
+        self._explain_at = 0.0  # when to say what the end waits for; 0: that is not asked, or done
 
     def run(self) -> int:
         """Return the exit code. Raises ManifestError, NodeError, StatusError, PodTimeout."""
@@ -324,7 +340,7 @@ class Session:
         if meta.get("deletionTimestamp"):
             self._say(pod.label, "is being deleted: waiting for its end")
         elif digest == pod.body["metadata"]["annotations"][DIGEST] and not over:
-            self._say(pod.label, "unchanged")
+            self._say(pod.label, f"unchanged, {_how_it_is(convert(there))}")
             pod.uid, pod.began = meta["uid"], True
             return
         else:
@@ -376,6 +392,8 @@ class Session:
             for pod in self._pods.values():
                 self._tell(pod)
             now = time.monotonic()
+            if self._explain_at and now >= self._explain_at:
+                self._explain_end()
             if end is not None and now >= end and not self._asked:
                 waited = ", ".join(p.label for p in self._pods.values() if not p.is_up)
                 raise PodTimeout(f"not ready after {limit:.0f} s, and still coming up: {waited}")
@@ -396,7 +414,7 @@ class Session:
         back = [pod.gone + _REPLACED for pod in self._pods.values() if pod.gone]
         times += [each for each in back if each > time.monotonic()]
         times += [end] if end is not None else []
-        times += [self._give_up] if self._give_up else []
+        times += [each for each in (self._give_up, self._explain_at) if each]
         return min(times, default=None)
 
     def _is_done(self) -> bool:
@@ -441,6 +459,10 @@ class Session:
                     self._open(pod, object, instance, previous=line.opens < newest)
                 pod.pending.append((line, until))
         pod.known = after
+        if (gates := _open_gates(after)) and not (gone or pod.hinted):
+            pod.hinted = True
+            text = f"hint: {hints.gates_of_api(gates, self._setting(after))}"
+            pod.pending.append((narration.Line(text=text), time.monotonic() + _DRAIN))
         if gone:
             pod.pending.append((narration.Line(text="deleted"), time.monotonic() + _DRAIN))
             pod.uid, pod.past, pod.gone = "", pod.uid, time.monotonic()
@@ -521,8 +543,10 @@ class Session:
             return
         self._asked, self._asked_at = self._asked + 1, now
         self._code = self._code or ENDING[received]
+        self._explain_at = 0.0
         if self._asked == 1:
             self._stop(None)
+            self._explain_at = now + _PATIENCE
         elif self._asked == 2:
             self._say("podvisor", "grace shortened to 1 s; once more kills")
             self._stop(1)
@@ -540,6 +564,24 @@ class Session:
                     if error.reason not in ("NotFound", "Conflict"):
                         raise
                     pod.uid = ""
+
+    def _explain_end(self) -> None:
+        """What the pods that are still there wait for, and how to wait less."""
+        self._explain_at = 0.0
+        for pod in self._pods.values():
+            if not pod.uid:
+                continue
+            try:
+                record = self._client.json("GET", records.path(*pod.key))
+            except StatusError:
+                continue  # it has just gone
+            for container in record["containers"]:
+                if not container["pid"]:
+                    continue
+                owed = [each["which"] for each in container["hooks"] if not each["end"]]
+                why = f"{owed[-1]} goes on" if owed else f"goes on, pid {container['pid']}"
+                text = f"{why}; Ctrl-C again shortens the grace to 1 s"
+                self._say(f"{pod.label}/{container['name']}", text)
 
     def _leave(self, code: ExitCode) -> None:
         """Without the pods: they go on."""
@@ -573,6 +615,21 @@ class Session:
             background.stop(self._client)
 
     # --- writing --------------------------------------------------------------------------------
+
+    def _setting(self, pod: v1.Pod) -> str:
+        """The command that sets conditions of a pod, without them."""
+        meta, place = pod.metadata, self._client.state_dir
+        words = ["podvisor", "condition", meta.name]
+        words += ["-n", meta.namespace] if meta.namespace != "default" else []
+        words += ["--state-dir", place] if find_state_dir(os.getcwd()) != place else []
+        return shlex.join(words)
+
+    def _warn(self, text: str) -> None:
+        """A warning of the node, once: it warns at the dry run and at the creation. What our own
+        look at the files has said, with its place there, is not said again."""
+        if not any(said.endswith(text) for said in self._warned):
+            self._warned.add(text)
+            complain(f"Warning: {text}")
 
     def _say(self, label: str, text: str) -> None:
         complain(f"{self._labels.of_ours(label)}{text}")
@@ -610,20 +667,16 @@ def _key(home: LoadedPod) -> tuple[str, str]:
     return home.pod.metadata.namespace, home.pod.metadata.name
 
 
-def _statuses(pod: v1.Pod) -> tuple[v1.ContainerStatus, ...]:
-    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
-
-
 def _numbers(pod: v1.Pod) -> dict[str, int]:
     """Of the newest instance of each container."""
-    return {status.name: status.restart_count for status in _statuses(pod)}
+    return {status.name: status.restart_count for status in narration.statuses(pod.status)}
 
 
 def _running(pod: v1.Pod) -> list[Instance]:
     uid = pod.metadata.uid
     return [
         Instance(uid, status.name, status.restart_count)
-        for status in _statuses(pod)
+        for status in narration.statuses(pod.status)
         if status.state.running is not None
     ]
 
@@ -632,7 +685,7 @@ def _rows(pod: _Pod) -> list[tuple[str, ...]]:
     if pod.known is None:
         return []
     rows: list[tuple[str, ...]] = []
-    for status in _statuses(pod.known):
+    for status in narration.statuses(pod.known.status):
         label, restarts = f"{pod.label}/{status.name}", str(status.restart_count)
         state = status.state
         ended = state.terminated or (status.last_state.terminated if state.waiting else None)
@@ -641,7 +694,8 @@ def _rows(pod: _Pod) -> list[tuple[str, ...]]:
             took = "-" if span is None else f"{span} s"
             rows.append((label, restarts, str(ended.exit_code), ended.reason, took))
         else:
-            rows.append(
-                (label, restarts, "-", state.waiting.reason if state.waiting else "running", "-")
-            )
+            # Of what was killed the node forgets the pod before it has ended.
+            now = "running" if pod.uid else "killed"
+            reason = state.waiting.reason if state.waiting else now
+            rows.append((label, restarts, "-", reason, "-"))
     return rows

@@ -57,11 +57,10 @@ def complete_container(ctx: typer.Context, incomplete: str) -> list[str]:
     pod = str(word).rpartition("/")[2]
 
     def find(client: Any) -> list[str]:
+        from supervisor.cli import asking
         from supervisor.client import PODS
 
-        spec = client.get(PODS, _namespace(ctx), pod)["spec"]
-        groups = ("containers", "initContainers", "ephemeralContainers")
-        return [c["name"] for group in groups for c in spec.get(group) or ()]
+        return list(asking.containers(client.get(PODS, _namespace(ctx), pod)))
 
     return [name for name in _ask(ctx, find) if name.startswith(incomplete)] if pod else []
 

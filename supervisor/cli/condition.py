@@ -42,11 +42,10 @@ def command(
     """
     wanted = _read(conditions)
 
-    from supervisor.cli import complain
-    from supervisor.cli.reach import client
+    from supervisor.cli import asking, complain
     from supervisor.client import PODS
 
-    node = client(state_dir)
+    node, pod = asking.client(state_dir), asking.pod(pod)
     found = node.get(PODS, namespace, pod)
     gates = [gate["conditionType"] for gate in found["spec"].get("readinessGates", ())]
     known = {c["type"]: c for c in found["status"].get("conditions", ())}

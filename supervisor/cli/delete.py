@@ -9,15 +9,10 @@ import typer
 
 from supervisor.cli import options
 from supervisor.cli.completing import complete_objects
+from supervisor.cli.options import DryRun
 from supervisor.errors import UsageError
 
 NO_ARGS_IS_HELP = True
-
-
-class DryRun(enum.StrEnum):
-    NONE = "none"
-    CLIENT = "client"
-    SERVER = "server"
 
 
 class Output(enum.StrEnum):
@@ -44,9 +39,7 @@ def command(
         list[str] | None,
         typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="What manifests describe."),
     ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-R", help="Also what lies in folders of a DIR.")
-    ] = False,
+    recursive: options.Recursive = False,
     selector: options.Selector = "",
     field_selector: options.FieldSelector = "",
     all: Annotated[bool, typer.Option("--all", help="All objects of the TYPE.")] = False,
@@ -107,8 +100,7 @@ def command(
         raise UsageError("cannot use --now together with --force")
 
     from supervisor.cli import complain, removing, written
-    from supervisor.cli.asking import targets
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client, targets
     from supervisor.project import manifests
 
     limit = None

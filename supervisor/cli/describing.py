@@ -141,11 +141,9 @@ def _conditions(object: Json) -> Iterator[Line]:
             (str(each.get("type")), str(each.get("status")), str(each.get("reason") or ""), message)
         )
     columns = 4 if any(row[2] or row[3] for row in rows[1:]) else 2
-    for row in rows:
-        cells = list(row[:columns])
-        while len(cells) > 1 and not cells[-1]:
-            cells.pop()
-        yield [f"  {cells[0]}", *cells[1:]]
+    for type, *cells in rows:
+        # Empty cells too: what stands in a column keeps it.
+        yield [f"  {type}", *cells[: columns - 1]]
 
 
 # --- pods --------------------------------------------------------------------------------------

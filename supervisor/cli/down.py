@@ -41,8 +41,8 @@ def command(
     """
     from supervisor.api.problems import Severity
     from supervisor.cli import background, complain, removing
+    from supervisor.cli.asking import client
     from supervisor.cli.bringing import CONFIG_MAPS, SECRETS, convert
-    from supervisor.cli.reach import client
     from supervisor.cli.sources import SOURCE, is_from_file
     from supervisor.client import PODS, find_state_dir
     from supervisor.errors import ManifestError

@@ -112,7 +112,7 @@ def _watch(
                     if told and (not wanted or event["object"].get("type") in wanted):
                         printer.print([event["object"]])
             except StatusError as error:
-                if error.reason not in ("Expired", "Gone"):
+                if not error.is_expired:
                     raise
                 since = client.list(EVENTS, place, fields=fields)["metadata"]["resourceVersion"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from supervisor.cli import Command, asking, fail_with, options, reach
+from supervisor.cli import Command, asking, fail_with, options
 from supervisor.cli.completing import complete_container, complete_pod
 from supervisor.client import PODS
 from supervisor.errors import ExitCode, UsageError
@@ -80,7 +80,7 @@ def command(
     from supervisor.cli import streaming
     from supervisor.cli.websocket import WebSocket
 
-    client = reach.client(state_dir)
+    client = asking.client(state_dir)
     name = asking.pod(pod)
     chosen = container or asking.default_container(client.get(PODS, namespace, name), quiet=quiet)
     tty = streaming.can_use_terminal(stdin=stdin, tty=tty)

@@ -466,7 +466,7 @@ class Session:
                 text = f"{why}; SIGKILL in {max(0.0, awaited.kill_at - now):.0f} s"
         if text is not None:
             if record.termination is not None and record.termination.cause is Cause.DELETION:
-                text += "; Ctrl-C again to shorten" if self._asked < 2 else ""
+                text += "; Ctrl-C again to shorten" if self._asked == 1 else ""
             self._output.say(self._label(id), text)
 
     def _is_new(self, id: ContainerId, what: str) -> bool:

@@ -137,6 +137,15 @@ def readiness_gates(names: Iterable[str]) -> str:
     )
 
 
+def gates_of_api(names: Iterable[str], command: str) -> str:
+    """The same of a node with an API, where anybody may set them; `command` does it by hand."""
+    words = " ".join(f"{name}=True" for name in names)
+    return (
+        "all containers are ready, and the pod's readiness gates are waited for: a controller of "
+        f"yours sets them, or by hand: {command} {words}"
+    )
+
+
 class Once:
     """Lets each (subject, hint) through one time."""
 

@@ -1,4 +1,5 @@
-"""The JSONPath of `kubectl wait --for=jsonpath=…`: which values of an object are meant.
+"""The JSONPath of `wait --for=jsonpath=…`, `get -o jsonpath=…` and `get --sort-by`: which values of
+an object are meant.
 
     {.status.phase}    {.status.conditions[?(@.type=="Ready")].status}    {.spec.containers[*].name}
 

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from supervisor.cli import options
+from supervisor.client import KUBECONFIG
 from supervisor.errors import NodeError
 
 NO_ARGS_IS_HELP = False
-
-KUBECONFIG = "kubeconfig"  # in the state folder
 
 
 def command(
@@ -30,7 +29,7 @@ def command(
 
       kubectl --kubeconfig "$(podvisor kubeconfig --path)" get pods
     """
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client
 
     node = client(state_dir)
     node.connect().close()  # says so where none runs

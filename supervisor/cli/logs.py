@@ -144,7 +144,7 @@ def command(
 def _choose(pod: Json, wanted: str, *, everyone: bool) -> list[str]:
     """Which containers of a pod."""
     if everyone:
-        return asking.containers(pod)
+        return list(asking.containers(pod))
     return [wanted or asking.default_container(pod)]
 
 

@@ -23,6 +23,12 @@ class IsolationChoice(enum.StrEnum):
     GROUP = "group"
 
 
+class DryRun(enum.StrEnum):
+    NONE = "none"
+    CLIENT = "client"
+    SERVER = "server"
+
+
 Map = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="IMAGE=COMMAND", help="What an image runs, for this once."),
@@ -47,6 +53,9 @@ BackoffMax = Annotated[
 StateDir = Annotated[
     str | None,
     typer.Option(metavar="DIR", help="The node's (default: .podvisor, found upwards from here)."),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-R", help="Also what lies in folders of a DIR.")
 ]
 Namespace = Annotated[
     str,

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from supervisor.cli import asking, options, reach
+from supervisor.cli import asking, options
 from supervisor.cli.completing import complete_pod
 from supervisor.cli.websocket import WebSocket
 from supervisor.client import PODS, Client
@@ -28,7 +28,6 @@ Json = dict[str, Any]
 
 _DATA, _ERROR = 0, 1  # channels
 _PIECE = 1 << 16
-_QUEUED = 1 << 20  # bytes that may wait for the node
 _HOSTS = {"localhost": ("127.0.0.1", "::1")}
 
 
@@ -65,7 +64,7 @@ def command(
 
       podvisor port-forward svc/web :http
     """
-    client = reach.client(state_dir)
+    client = asking.client(state_dir)
     found, targets = find(client, namespace, pod)
     forwards = [parse(text, targets) for text in ports]
     with contextlib.ExitStack() as stack:
@@ -102,8 +101,7 @@ def find(client: Client, namespace: str, word: str) -> tuple[Json, dict[str, int
 def _named_ports(pod: Json) -> dict[str, int]:
     return {
         port["name"]: port["containerPort"]
-        for group in asking.GROUPS
-        for container in pod["spec"].get(group) or ()
+        for container in asking.containers(pod).values()
         for port in container.get("ports") or ()
         if port.get("name")
     }
@@ -187,7 +185,7 @@ def _pass(stream: WebSocket, connection: socket.socket) -> None:
     poll = select.poll()
     while not stream.ended:
         poll.register(stream, stream.events)
-        wanted = reads and stream.queued < _QUEUED
+        wanted = reads and not stream.is_full
         if wanted:
             poll.register(connection, select.POLLIN)
         ready = dict(poll.poll())

@@ -9,8 +9,6 @@ from typing import NamedTuple
 from supervisor.client import Client, Json, Kind
 from supervisor.errors import PodTimeout, StatusError
 
-_EXPIRED = 410
-
 
 class Target(NamedTuple):
     kind: Kind
@@ -81,26 +79,8 @@ def remove(
 def await_end(client: Client, each: Target, end: float | None = None) -> None:
     """Until an object is gone, or there is another one of its name. `end` is of the monotonic
     clock. Raises PodTimeout."""
-    while True:
-        fields = f"metadata.name={each.name}"
-        listed = client.list(each.kind, each.namespace, fields=fields)
-        if not any(_is_that(each, object) for object in listed["items"]):
+    left = None if end is None else end - time.monotonic()
+    for object in client.states(each.kind, each.namespace, each.name, timeout=left):
+        if object is None or (each.uid and object["metadata"]["uid"] != each.uid):
             return
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0:
-            raise PodTimeout(
-                f"timed out waiting for the condition on {each.kind.plural}/{each.name}"
-            )
-        since = listed["metadata"]["resourceVersion"]
-        watch = client.watch(each.kind, each.namespace, name=each.name, since=since, timeout=left)
-        try:
-            for event in watch:
-                if event["type"] == "DELETED" and _is_that(each, event["object"]):
-                    return
-        except StatusError as error:
-            if error.http != _EXPIRED:
-                raise
-
-
-def _is_that(each: Target, object: Json) -> bool:
-    return not each.uid or object["metadata"]["uid"] == each.uid
+    raise PodTimeout(f"timed out waiting for the condition on {each.kind.plural}/{each.name}")

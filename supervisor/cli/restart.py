@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +20,6 @@ NO_ARGS_IS_HELP = True
 
 _KEPT = ("annotations", "finalizers", "labels", "name", "namespace", "ownerReferences")
 _OF_THE_NODE = ("ephemeralContainers", "nodeName")  # in a spec
-_EXPIRED = 410
 
 
 def command(
@@ -52,21 +50,19 @@ def command(
 
       podvisor restart web/nginx db --timeout 1m
     """
-    from supervisor.cli import complain
-    from supervisor.cli.reach import client
+    from supervisor.cli import asking, complain
     from supervisor.client import PODS
     from supervisor.project import manifests
 
     limit = manifests.duration("--timeout", timeout)
-    node = client(state_dir)
+    node = asking.client(state_dir)
     found: list[Any] = []
     for word in pods:
         kind, slash, rest = word.partition("/")
         is_type = slash and kind in ("po", "pod", "pods")
         pod = node.get(PODS, namespace, rest if is_type else kind)
         if slash and not is_type:
-            groups = ("initContainers", "containers")
-            names = [c["name"] for group in groups for c in pod["spec"].get(group) or ()]
+            names = asking.containers(pod)
             if rest not in names:
                 raise UsageError(f"cannot restart {word}: pod {kind} has {', '.join(names)}")
             complain(f"podvisor: pod {kind} is replaced with all of its containers")
@@ -141,25 +137,18 @@ def _await_ready(node: Client, namespace: str, name: str, old: str, limit: float
     from supervisor.cli import bringing, complain
     from supervisor.client import PODS
 
-    end = None if limit is None else time.monotonic() + limit
-    while True:
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0:
-            raise PodTimeout(f"pod {name} is not ready after {limit:.0f} s, and still coming up")
-        try:
-            for event in node.watch(PODS, namespace, name=name, timeout=left):
-                if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
-                    continue
-                pod = bringing.convert(event["object"])
-                if pod.metadata.uid == old:
-                    continue
-                why = "was deleted" if event["type"] == "DELETED" else bringing.trouble(pod)
-                if why:
-                    complain(f"podvisor: pod {name} does not come up: {why}")
-                    return False
-                if bringing.is_up(pod):
-                    print(f"pod/{name} ready", flush=True)
-                    return True
-        except StatusError as error:
-            if error.http != _EXPIRED:
-                raise
+    is_new = False  # whether that one was seen
+    for object in node.states(PODS, namespace, name, timeout=limit):
+        pod = None if object is None else bringing.convert(object)
+        if pod is not None and pod.metadata.uid != old:
+            is_new = True
+        if not is_new:
+            continue
+        why = "was deleted" if pod is None else bringing.trouble(pod)
+        if why:
+            complain(f"podvisor: pod {name} does not come up: {why}")
+            return False
+        if pod is not None and bringing.is_up(pod):
+            print(f"pod/{name} ready", flush=True)
+            return True
+    raise PodTimeout(f"pod {name} is not ready after {limit:.0f} s, and still coming up")

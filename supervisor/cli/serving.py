@@ -23,13 +23,13 @@ from msgspec.structs import replace
 from supervisor.api import v1
 from supervisor.api.problems import MAX_FINDINGS, Finding, Problem
 from supervisor.apiserver import local
-from supervisor.apiserver.contract import ApiError
 from supervisor.apiserver.local import Api, DoorOptions, Doors
 from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
-from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, sourced
-from supervisor.errors import ExitCode, ManifestError, NodeError
+from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, owned, sourced
+from supervisor.client import STATE
+from supervisor.errors import ExitCode, ManifestError
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
@@ -93,14 +93,18 @@ def _again(words: list[str]) -> list[str]:
     """What starts this node again: of one that `up` has started, another `up`."""
     if background.OPTION not in words:
         return words
-    return ["up", "-d", *(word for word in words[1:] if word != background.OPTION)]
+    words = [word for word in words[1:] if word != background.OPTION]
+    at = words.index("--state-dir") if "--state-dir" in words else len(words)
+    if words[at + 1 : at + 2] == [os.path.join(os.getcwd(), STATE)]:
+        del words[at : at + 2]  # there `up` finds it
+    return ["up", "-d", *words]
 
 
 def default_place(paths: list[str]) -> str:
     """`.podvisor` in the folder of the project; where there is none, in the current folder, so
     that `status` finds it whatever was served."""
     project = manifests.project_of(paths)
-    return os.path.join(project.root if project.found else os.getcwd(), ".podvisor")
+    return os.path.join(project.root if project.found else os.getcwd(), STATE)
 
 
 class _Serving(Session):
@@ -175,10 +179,7 @@ class _Serving(Session):
         assert self._api is not None, "there is a store"
         # On a thread: the node has pods to look after already.
         await anyio.to_thread.run_sync(local.load)
-        try:
-            await self._api.start(_ApiPods(self, node), self._homes.info)
-        except ApiError as error:
-            raise NodeError(f"cannot start the API of the node: {error}") from error
+        await self._api.start(_ApiPods(self, node), self._homes.info)
         if self._doors.kubeconfig:
             where = f"export KUBECONFIG={shlex.quote(self._doors.kubeconfig)}"
             self._output.say("podvisor", f"API at {self._doors.url} for kubectl: {where}")
@@ -242,7 +243,7 @@ class _Serving(Session):
         if home is None:
             source = meta.annotations.get(SOURCE, "")
             above, name = os.path.split(self._state.path)
-            folder = os.path.dirname(source) or (above if name == ".podvisor" else os.getcwd())
+            folder = os.path.dirname(source) or (above if name == STATE else os.getcwd())
             project = manifests.project_of([folder], self._options.maps)
             home = LoadedPod(pod, source, project.root if project.found else folder, project)
         return home
@@ -318,7 +319,7 @@ class _Serving(Session):
             return
         wanted = dict(self._sources.wanted)
         for worker in node.workers:
-            if worker.record.is_hidden:
+            if not worker.is_there:
                 continue  # its name is free
             meta = worker.pod.metadata
             home = wanted.pop((meta.namespace, meta.name), None)
@@ -436,6 +437,9 @@ class _ApiPods:
 
     def admit(self, pod: v1.Pod) -> list[Finding]:
         return self._session.admit(pod)
+
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        return owned(old, new)
 
     def run(self, pod: v1.Pod) -> PodWorker:
         return self._session.run_for_api(self.node, pod)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from supervisor.cli import options
-from supervisor.cli.kubeconfig import KUBECONFIG
 from supervisor.cli.run import Output
-from supervisor.client import SOCKET, find_state_dir
+from supervisor.client import KUBECONFIG, SOCKET, find_state_dir
 from supervisor.errors import NodeError
 
 if TYPE_CHECKING:
@@ -115,11 +114,10 @@ def _span(pid: int) -> str:
 
 
 def _rows(pod: v1.Pod, record: PodRecord) -> list[tuple[str, ...]]:
+    from supervisor.api.v1 import container_statuses
+
     meta = pod.metadata
-    statuses = {
-        status.name: status
-        for status in (*pod.status.init_container_statuses, *pod.status.container_statuses)
-    }
+    statuses = {status.name: status for status in container_statuses(pod.status)}
     rows: list[tuple[str, ...]] = []
     for index, container in enumerate(record.containers):
         status = statuses.get(container.name)

@@ -19,7 +19,7 @@ from supervisor.apiserver import logs, records, selectors, tables
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import ApiError, Resource, not_found
 from supervisor.apiserver.negotiation import Query
-from supervisor.apiserver.resources import RESOURCES
+from supervisor.apiserver.resources import RESOURCES, named
 from supervisor.cli.asking import Kinds
 from supervisor.client import PODS, Kind
 from supervisor.errors import StatusError, UsageError
@@ -29,8 +29,6 @@ from supervisor.store import sqlite
 from supervisor.store.contract import Snapshot, revised
 
 Json = dict[str, Any]
-
-_RESOURCES = {resource.key: resource for resource in RESOURCES}
 
 
 def is_there(state_dir: str) -> bool:
@@ -87,7 +85,7 @@ class Stored:
     def get(
         self, kind: Kind, namespace: str, name: str, *, subresource: str = "", table: bool = False
     ) -> Json:
-        resource = _RESOURCES[kind.key]
+        resource = named(kind.key)
         for each in self._of(resource, namespace if resource.namespaced else ""):
             if _name(each)[1] == name:
                 return _table(resource, [each], {}) if table else each
@@ -103,7 +101,7 @@ class Stored:
         table: bool = False,
         query: Mapping[str, object] | None = None,
     ) -> Json:
-        resource = _RESOURCES[kind.key]
+        resource = named(kind.key)
         try:
             selector = selectors.parse(resource, labels, fields)
         except ApiError as error:

@@ -23,7 +23,6 @@ from supervisor.cli.websocket import WebSocket
 from supervisor.errors import NodeError, StatusError
 
 _STDIN, _STDOUT, _STDERR, _STATUS, _RESIZE = range(5)
-_QUEUED = 1 << 20  # bytes that may wait for the node
 _PIECE = 1 << 16
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -64,7 +63,7 @@ class _Conversation:
             poll = select.poll()
             poll.register(self._socket, self._socket.events)
             poll.register(self._signals, select.POLLIN)
-            if self._reads and self._socket.queued < _QUEUED:
+            if self._reads and not self._socket.is_full:
                 poll.register(_STDIN, select.POLLIN)
             ready = dict(poll.poll())
             if self._signals.fileno() in ready:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from supervisor.api import quantity
-from supervisor.cli import asking, options, reach
+from supervisor.cli import asking, options
 from supervisor.cli.completing import complete_pod
 from supervisor.cli.printing import Table
 from supervisor.client import Client, Kind
@@ -79,7 +79,7 @@ def command(
     kind = _WORDS.get(what)
     if kind is None:
         raise UsageError(f"cannot show what {what} use: there is pods and nodes")
-    client = reach.client(state_dir)
+    client = asking.client(state_dir)
     place = "" if all_namespaces or kind is _NODES else namespace
     if name:
         found = [client.get(kind, place, name)]

@@ -62,8 +62,8 @@ def command(
       podvisor up -d
     """
     from supervisor.cli import background, bringing
-    from supervisor.cli.reach import client
-    from supervisor.cli.signals import SignalWatch
+    from supervisor.cli.asking import client
+    from supervisor.cli.signals import ENDING, SignalWatch
     from supervisor.client import find_state_dir
     from supervisor.project import manifests
 
@@ -91,7 +91,10 @@ def command(
             root = loaded.project.root if loaded is not None and found else os.getcwd()
             place = find_state_dir(root)
         node = client(place)
-        started = background.ensure(node, words)
+        try:
+            started = background.ensure(node, words, signals)
+        except background.InterruptedStartError:
+            raise typer.Exit(ENDING[signals.take()[0]]) from None
         if loaded is None:
             typer.echo(f"node {'started' if started else 'runs'}, state in {node.state_dir}")
             return

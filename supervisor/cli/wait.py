@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 NO_ARGS_IS_HELP = True
 
-_EXPIRED = 410
 _A_WEEK = 7 * 24 * 3600.0
 
 
@@ -68,8 +67,7 @@ def command(
     seconds = _seconds(timeout)
 
     from supervisor.cli import complain
-    from supervisor.cli.asking import targets
-    from supervisor.cli.reach import client
+    from supervisor.cli.asking import client, targets
 
     node = client(state_dir)
     found: list[tuple[Kind, str, str]] = []
@@ -112,32 +110,18 @@ def _wait(
 ) -> None:
     """Raises PodTimeout; StatusError where there is no such object, or not any more."""
     from supervisor.cli.removing import Target, await_end
-    from supervisor.errors import StatusError
 
     if condition == "delete":
         there = node.find(kind, namespace, name)
         if there is not None:
             await_end(node, Target(kind, namespace, name, there["metadata"]["uid"]), end)
         return
-    while True:
-        listed = node.list(kind, namespace, fields=f"metadata.name={name}")
-        if any(is_so(each) for each in listed["items"]):
+    for object in node.states(kind, namespace, name, timeout=end - time.monotonic()):
+        if object is not None and is_so(object):
             return
-        if not listed["items"] and condition != "create":
+        if object is None and condition != "create":
             node.get(kind, namespace, name)  # says that there is none
-        left = end - time.monotonic()
-        if left <= 0:
-            raise PodTimeout(f"timed out waiting for the condition on {kind.plural}/{name}")
-        since = listed["metadata"]["resourceVersion"]
-        try:
-            for event in node.watch(kind, namespace, name=name, since=since, timeout=left):
-                if event["type"] == "DELETED":
-                    break
-                if event["type"] != "BOOKMARK" and is_so(event["object"]):
-                    return
-        except StatusError as error:
-            if error.http != _EXPIRED:
-                raise
+    raise PodTimeout(f"timed out waiting for the condition on {kind.plural}/{name}")
 
 
 def _read(condition: str) -> Callable[[Any], bool]:

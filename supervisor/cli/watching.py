@@ -13,18 +13,16 @@ import queue
 import select
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
 from supervisor.cli.signals import SignalWatch
-from supervisor.client import EVENTS, PODS, Client, Json
+from supervisor.client import EVENTS, PODS, Client, Json, Kind
 from supervisor.errors import PodvisorError, StatusError
 
 _MOST = 256  # pieces of news that wait to be told
 _LINES = 512  # of a log, in one piece
-_EXPIRED = 410
 _AFTER_WATCH = 0.1  # seconds
 
 
@@ -98,7 +96,7 @@ class Watching:
             listed = first
             there: dict[str, Json] = {}  # by uid
             while True:
-                now = {pod["metadata"]["uid"]: {**_TYPE, **pod} for pod in listed["items"]}
+                now = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
                 for uid in there.keys() - now.keys():  # while nobody watched
                     self._news.put(PodChanged(there[uid], gone=True))
                 for pod in now.values():
@@ -133,14 +131,14 @@ class Watching:
 
         self._start(watch)
 
-    def _changes(self, kind: Any, namespace: str, since: str) -> Iterator[tuple[str, Json]]:
+    def _changes(self, kind: Kind, namespace: str, since: str) -> Iterator[tuple[str, Json]]:
         """Until the watch has ended, and a moment longer: a node may be ending them all."""
         try:
             for event in self._client.watch(kind, namespace, since=since):
                 if event["type"] != "BOOKMARK":
                     yield event["type"], event["object"]
         except StatusError as error:
-            if error.http != _EXPIRED:
+            if not error.is_expired:
                 raise
         time.sleep(_AFTER_WATCH)
 
@@ -177,7 +175,7 @@ class Watching:
 
         self._start(read)
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Callable[[], None]) -> None:
         def run() -> None:
             try:
                 work()
@@ -186,6 +184,3 @@ class Watching:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-
-
-_TYPE = {"apiVersion": "v1", "kind": "Pod"}

@@ -24,6 +24,7 @@ _CONTINUED, _BINARY, _CLOSE, _PING, _PONG = 0, 2, 8, 9, 10
 _FINAL, _MASKED = 0x80, 0x80
 _NO_SIGNAL = 0x4000  # MSG_NOSIGNAL: the peer's end is no reason to die
 _MOST = 16 << 20  # bytes of a message
+_QUEUED = 1 << 20  # bytes that may wait for the node
 
 
 class WebSocket:
@@ -52,9 +53,9 @@ class WebSocket:
         return select.POLLIN | (select.POLLOUT if self._out else 0)
 
     @property
-    def queued(self) -> int:
-        """Bytes that wait to be sent."""
-        return len(self._out)
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that nothing should be added."""
+        return len(self._out) >= _QUEUED
 
     def send(self, channel: int, data: bytes) -> None:
         self._frame(_BINARY, bytes([channel]) + data)

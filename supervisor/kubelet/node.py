@@ -292,6 +292,22 @@ class Node:
     def workers(self) -> tuple[PodWorker, ...]:
         return tuple(self._workers.values())
 
+    def worker(self, uid: str) -> PodWorker | None:
+        """Who sees to a pod, also to one whose object is gone."""
+        return self._workers.get(uid)
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """Who sees to the pod that has this name now, also to one that is not stored yet."""
+        for worker in self._workers.values():
+            meta = worker.pod.metadata
+            if (meta.namespace, meta.name) == (namespace, name) and worker.is_there:
+                return worker
+        return None
+
+    def has_stored(self, worker: PodWorker) -> bool:
+        """Whether the store knows its pod, which it does a moment after it was taken on."""
+        return worker.pod.metadata.uid in self._stored
+
     def delete_all(self, grace: int | None = None, *, kill: bool = False) -> None:
         """Ask for the deletion of every pod that has not ended. Asking again only shortens."""
         at = self.clock.now()

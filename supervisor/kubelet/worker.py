@@ -149,6 +149,12 @@ class PodWorker:
         return self.record.status
 
     @property
+    def is_there(self) -> bool:
+        """Whether the pod's object is. Else its name is free, though what runs of it may still end
+        (§7.1.5), or its files may still be removed."""
+        return not self._gone and not self.record.is_hidden
+
+    @property
     def latest_probes(self) -> Collection[ProbeObserved]:
         """What each probe of the pod gave last, in this life of the node."""
         return self._prober.latest.values()

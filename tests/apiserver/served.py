@@ -107,8 +107,10 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.bugs: list[str] = []
-        self.workers: tuple[Any, ...] = ()
         self.clock = Clock()
+
+    def find(self, namespace: str, name: str) -> None:
+        """There are no pods."""
 
     def report_bug(self, where: str, text: str) -> None:
         self.bugs.append(f"{where}: {text}")

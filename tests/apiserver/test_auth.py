@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -238,7 +239,95 @@ async def test_a_folder_of_somebody_else_is_not_used(folder: str) -> None:
 async def test_too_many_connections_end_at_once(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.apiserver.server.CONNECTIONS", 0)
+    monkeypatch.setattr("supervisor.apiserver.door.CONNECTIONS", 0)
     async with opened(folder, DoorOptions()) as (_, doors):
         with pytest.raises((aiohttp.ClientError, OSError)):
             await ask(f"{doors.url}/version", doors, f"Bearer {doors.token}")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /version HTTP/1.1\r\nHost: loc"])
+async def test_who_asks_for_nothing_is_let_go(
+    folder: str, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr("supervisor.apiserver.door.SILENCE", 0.2)
+    async with opened(folder, DoorOptions()) as (_, doors):
+        async with connected(doors) as (reader, writer):
+            writer.write(begun)
+            assert await reader.read() == b""
+        async with connected(doors) as (reader, writer):  # whoever has asked may take his time
+            for _ in range(2):
+                writer.write(request(doors, doors.token))
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+                await reader.readuntil(b"}")
+                await asyncio.sleep(0.3)
+
+
+async def test_silent_connections_make_room_for_each_other(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.apiserver.door.SILENT", 2)
+    async with opened(folder, DoorOptions()) as (_, doors), contextlib.AsyncExitStack() as stack:
+        first, second, third = [await stack.enter_async_context(connected(doors)) for _ in "123"]
+        assert await first[0].read() == b""
+        for reader, writer in (second, third):
+            writer.write(request(doors, doors.token))
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_stranger_keeps_no_connection(folder: str) -> None:
+    async with opened(folder, DoorOptions()) as (_, doors), connected(doors) as (reader, writer):
+        writer.write(request(doors, "another"))
+        assert (await reader.read()).startswith(b"HTTP/1.1 401 ")  # to its end
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    doors: Doors,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    context = ssl.create_default_context(cadata=doors.authority)
+    reader, writer = await asyncio.open_connection("127.0.0.1", doors.port, ssl=context)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def request(doors: Doors, token: str) -> bytes:
+    return (
+        f"GET /version HTTP/1.1\r\nHost: localhost:{doors.port}\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n"
+    ).encode()
+
+
+async def test_the_next_life_writes_nothing_and_needs_no_room(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Doors(folder, DoorOptions()) as doors:
+        first = doors.url, doors.token
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Doors(folder, DoorOptions()) as doors:
+        assert (doors.url, doors.token) == first
+
+
+async def test_those_that_do_not_even_begin_with_tls_are_counted(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.apiserver.door.SILENT", 2)
+    async with opened(folder, DoorOptions()) as (_, doors):
+        silent = [await asyncio.open_connection("127.0.0.1", doors.port) for _ in range(4)]
+        try:
+            for reader, _ in silent[:2]:
+                assert await reader.read() == b""
+            reply = await ask(f"{doors.url}/version", doors, f"Bearer {doors.token}")
+            assert reply.code == 200
+        finally:
+            for _, writer in silent:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from supervisor.apiserver.contract import Json
 from supervisor.kubelet.clock import Clock
 from supervisor.runtime.cri import Isolation
 from supervisor.runtime.spec import NodeInfo
-from supervisor.store.contract import Edit
+from supervisor.store.contract import Change, Edit
 from supervisor.store.memory import MemoryStore
 from tests.apiserver.worlds import Api, api, config_map, pod, refusal
 from tests.kubelet.conftest import Program, anyio_backend, fake_clock
@@ -293,3 +294,48 @@ async def test_what_could_not_be_stored_is_tried_again(
             await a.clock.sleep(20)
             assert a.get("serviceaccounts", "default", "mine") is None
         await until(a, lambda: a.get("serviceaccounts", "default", "mine"))
+
+
+class FullStore(MemoryStore):
+    """Its disk has room for one namespace, until it has more."""
+
+    is_full = True
+
+    async def edit(self, *edits: Edit) -> int:
+        if self.is_full and self._objects:
+            raise OSError(errno.ENOSPC, "no space left")
+        return await super().edit(*edits)
+
+
+async def test_a_full_disk_at_the_start_keeps_no_request_out(fake_clock: Clock) -> None:
+    store = FullStore()
+    async with cluster(fake_clock, store=store) as a:
+        assert a.get("nodes", "here") is None
+        store.is_full = False
+        await until(a, lambda: a.get("leases.coordination.k8s.io", "here", "kube-node-lease"))
+        assert a.get("serviceaccounts", "default") is not None
+        assert a.get("nodes", "here") is not None
+        await a.create("namespaces", {"metadata": {"name": "mine"}})
+        await until(a, lambda: a.get("serviceaccounts", "default", "mine"))
+
+
+class SlowToTakeOn(MemoryStore):
+    """Pods are on their way for a while."""
+
+    async def commit(self, change: Change) -> int:
+        await anyio.sleep(1.0)
+        return await super().commit(change)
+
+
+async def test_a_namespace_waits_for_a_pod_that_is_on_its_way_into_it(fake_clock: Clock) -> None:
+    async with cluster(fake_clock, store=SlowToTakeOn()) as a:
+        await a.create("namespaces", {"metadata": {"name": "going"}})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(a.create, "pods", pod(), "going")
+            await anyio.sleep(0.1)
+            assert a.pods.node.workers
+            await a.delete("namespaces", "going")
+        await until(a, lambda: a.get("namespaces", "going") is None)
+        assert a.pods.node.workers == ()
+        await a.clock.sleep(30)
+        assert a.get("namespaces", "going") is None

@@ -92,7 +92,7 @@ async def test_a_look_that_is_not_too_old_is_the_beginning_of_the_window(
 async def test_looks_are_made_also_where_no_thread_can_be_had(
     fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(*_: object) -> None:
+    async def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
 
     async with api(fake_clock) as a:

@@ -180,6 +180,9 @@ async def test_unknown_fields_are_refused_told_or_dropped(fake_clock: Clock) -> 
         assert error.message == (
             'strict decoding error: unknown field "dota", unknown field "spec"'
         )
+        wrong = await refusal(a.create("configmaps", body | {"data": 5}, options=STRICT))
+        assert wrong.message.startswith("the body cannot be read as a ConfigMap: data: ")
+        assert wrong.message.endswith('; unknown field "dota"; unknown field "spec"')
         made = await a.create("configmaps", body)
         assert made.warnings == ('unknown field "dota"', 'unknown field "spec"')
         assert "dota" not in made.object
@@ -559,6 +562,29 @@ async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> N
         assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
         [change] = [c for c in a.cache._since(0) if c.type == "DELETED"]
         assert change.entry.uid == uid
+
+
+async def test_a_name_is_free_as_soon_as_its_pod_is_seen_to_be_gone(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock, {"a": Program(term=0.0)}) as a:
+        old = (await a.create("pods", pod())).object["metadata"]["uid"]
+        await a.clock.sleep(1)
+        removed = anyio.Event()
+
+        async def remove_slowly(*_: str) -> None:
+            await removed.wait()
+
+        monkeypatch.setattr(a.world.runtime, "remove_pod", remove_slowly)
+        await a.delete("pods", "web")
+        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        assert a.world.node.worker(old) is not None
+        assert a.world.node.find("default", "web") is None
+        new = (await a.create("pods", pod())).object["metadata"]["uid"]
+        removed.set()
+        worker = a.world.node.find("default", "web")
+        assert worker is not None
+        assert worker.pod.metadata.uid == new != old
 
 
 async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> None:

@@ -402,7 +402,7 @@ async def test_requests_are_passed_on_with_their_bodies_and_without_our_token(wo
         ("/web/portforward?ports=0", 400, '"0" is no port'),
         (f"/web/portforward?ports={'1' * 5000}", 400, "must be between 1 and 65535"),
         ("/done/portforward?ports=80", 400, "Current status=Succeeded"),
-        ("/ftp:web:80/proxy/", 400, "only http is passed on"),
+        ("/ftp:web:80/proxy/", 400, "only http and https are passed on"),
     ],
 )
 async def test_what_is_wrong_is_said_before_anything_is_changed(

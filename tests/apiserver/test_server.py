@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from aiohttp import web
@@ -17,7 +18,7 @@ from aiohttp import web
 from supervisor.apiserver import listing
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
-from tests.apiserver.served import Served, edit, served
+from tests.apiserver.served import PATIENCE, Served, edit, served
 from tests.runtime.conftest import _warm_loops, nothing_left, until
 
 __all__ = ["_warm_loops", "nothing_left"]
@@ -101,6 +102,9 @@ async def test_refusals_speak_as_kubectl_expects(api: Served) -> None:
     message = "the server does not allow this method on the requested resource"
     assert (await api.ask(f"{MAPS}/a", "POST")).refusal[2] == message
     assert (await api.ask(f"{MAPS}/a")).refusal[2] == 'configmaps "a" not found'
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    advice = "nothing here controls deployments, they can only be listed; `podvisor up FILE` runs"
+    assert advice in (await api.ask(path, "POST")).refusal[2]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +319,16 @@ async def test_watches_end_with_the_server_and_leave_when_their_client_does(
         ending = asyncio.ensure_future(api.server.close())
         assert await watch.next() is None
         await ending
+
+
+async def test_a_connection_that_is_only_kept_open_holds_up_no_end(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_ENDING", 1000.0)
+    await api.config_map("a")
+    assert (await api.ask(f"{MAPS}/a")).code == 200
+    with anyio.fail_after(PATIENCE):
+        await api.server.close()
 
 
 async def test_hundreds_of_clients_may_come_at_once(api: Served) -> None:

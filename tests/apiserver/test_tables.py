@@ -460,12 +460,6 @@ EVENT = {
             id="many endpoints are cut",
         ),
         pytest.param(
-            "endpointslices.discovery.k8s.io",
-            {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{}]},
-            "it|IPv4|*|10.0.0.1|5m",
-            id="a slice of endpoints",
-        ),
-        pytest.param(
             "leases.coordination.k8s.io",
             {"spec": {"holderIdentity": "here"}},
             "it|here|5m",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor.client import EVENTS, PODS, Client, Kind, NotRunningError, find_state_dir
+from supervisor.client import EVENTS, PODS, Client, Json, Kind, NotRunningError, find_state_dir
 from supervisor.errors import ExitCode, NodeError, StatusError, UsageError
 from tests.fake_api import FakeApi, answer, chunked, refusal
 
@@ -403,6 +403,38 @@ def test_an_error_in_a_watch_is_raised(serve: Serve, client: Client) -> None:
     with pytest.raises(StatusError) as ended:
         list(client.watch(PODS, "default"))
     assert (ended.value.reason, ended.value.http) == ("Expired", 410)
+
+
+def test_the_states_of_an_object_go_on_when_a_watch_ends_or_has_begun_too_late(
+    serve: Serve, client: Client
+) -> None:
+    def named(number: int) -> Json:
+        return {"metadata": {"name": "web", "resourceVersion": str(number)}}
+
+    def said(type: str, object: Json) -> bytes:
+        return json.dumps({"type": type, "object": object}).encode() + b"\n"
+
+    lists = iter(([], [named(3)], [named(3)]))
+    late = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+    watches = iter(
+        (
+            (said("ADDED", named(1)), said("BOOKMARK", named(9)), said("DELETED", named(2))),
+            (said("ERROR", late),),
+            (said("MODIFIED", named(4)),),
+        )
+    )
+    api = serve(
+        {
+            f"{PODS_PATH}?fieldSelector=metadata.name%3Dweb": lambda _: answer(
+                {"items": next(lists), "metadata": {"resourceVersion": "5"}}
+            ),
+            PODS_PATH: lambda _: chunked(*next(watches)),
+        }
+    )
+    states = client.states(PODS, "default", "web")
+    seen = [next(states) for _ in range(6)]
+    assert seen == [None, named(1), None, named(3), named(3), named(4)]
+    assert all("resourceVersion=5" in each.target for each in api.asked if "watch" in each.target)
 
 
 def test_a_node_that_ends_ends_a_watch_with_an_error(serve: Serve, client: Client) -> None:

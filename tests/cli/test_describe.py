@@ -299,6 +299,24 @@ def test_the_age_of_an_event_is_that_of_its_last_time() -> None:
             },
             ["  cpu:  2", "  Kubelet Version:    v1", "  System UUID:        x"],
         ),
+        (
+            "Node",
+            {
+                "status": {
+                    "conditions": [
+                        {"type": "DiskPressure", "status": "False"},
+                        {"type": "Ready", "status": "Unknown", "reason": "Gone", "message": "m"},
+                        {"type": "X", "status": "True", "message": "no reason"},
+                    ]
+                }
+            },
+            [
+                "  Type          Status   Reason  Message",
+                "  DiskPressure  False",
+                "  Ready         Unknown  Gone    m",
+                "  X             True             no reason",
+            ],
+        ),
         ("Lease", {"spec": {"holderIdentity": "h"}}, ["Spec:", "  Holder Identity:  h"]),
     ],
 )

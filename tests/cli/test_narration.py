@@ -209,6 +209,11 @@ SEEN: dict[str, tuple[v1.Pod | None, v1.Pod, list[tuple[str, int | None, int | N
         seen(status(0, terminated={**end(128, "StartError"), "message": "no such file"})),
         [("cannot start: no such file", None, 0)],
     ),
+    "an end without a start, of a pod that was deleted while it initialized": (
+        seen(status(0, waiting={"reason": "PodInitializing"})),
+        seen(status(0, terminated={"exitCode": 137, "reason": "ContainerStatusUnknown"}), "Failed"),
+        [("has never started", None, None), ("Failed", None, None)],
+    ),
     "what it waits for": (
         seen(status(0, waiting={"reason": "ContainerCreating"})),
         seen(status(0, waiting={"reason": "CreateContainerConfigError", "message": "no secret"})),

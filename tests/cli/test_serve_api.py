@@ -149,8 +149,10 @@ def test_configuration_comes_from_the_api_where_no_file_has_it(node: Durable) ->
     ask(node, MAPS, "POST", config_map("api"))
     session.until_logged("got api")
     node.put("settings.json", config_map("file"))
-    ask(node, PODS, "POST", pod("two", sh("app", "sleep 1.5; " + script, env=env), **GRACE))
-    node.running(session, "two", "app")
+    node.put("seen.json", waiting("seen"))
+    node.running(session, "seen", "app")  # the files were looked at meanwhile
+    ask(node, PODS, "POST", pod("two", sh("app", script, env=env), **GRACE))
+    session.until_logged("got file")
     assert ask(node, f"{MAPS}/settings")["data"] == {"key": "api"}
     end(session)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,11 +65,12 @@ def test_up_starts_a_node_with_the_pods_and_down_ends_both(project: Background) 
     assert "web     * Ready" in up.err
     assert "web " in project.run("get", "pods").out
     again = project.run("up", "-d", file)
-    assert "unchanged" in again.err
+    assert "unchanged, Ready" in again.err
     down = project.run("down", keeps=False)
     assert down.out.splitlines() == ['pod "web" deleted', "node on .podvisor ended"]
     gone = project.run("wait", "pod/web", "--for=delete", code=4)
-    assert f"cd {project.place.folder} && podvisor up -d --state-dir" in gone.err
+    assert f"start it with: cd {project.place.folder} && podvisor up -d" in gone.err
+    assert "--state-dir" not in gone.err
     with open(f"{project.node.state}/serve.log") as log:
         assert "Traceback" not in log.read()
 
@@ -85,6 +87,43 @@ def test_up_in_front_shows_lines_and_ctrl_c_ends_what_it_has_begun(project: Back
     assert "web     * stopping, grace 3 s" in ended.err
     assert "grace shortened" not in ended.err
     assert ended.err.index("exited with code 0") < ended.err.index("* deleted")
+
+
+@one_way
+def test_ctrl_c_while_the_node_starts_ends_the_node(project: Background) -> None:
+    up = project.start("up", project.place.write("pod.json", server("web")))
+    up.until(lambda: os.path.exists(f"{project.node.state}/serve.log"), "the start of the node")
+    up.signal(signal.SIGINT)
+    up.wait(130)
+    project.run("status", code=4, keeps=False)
+
+
+@one_way
+def test_what_an_end_waits_for_is_said_and_how_to_wait_less(project: Background) -> None:
+    hook = {"lifecycle": {"preStop": {"exec": {"command": ["sleep", "1000"]}}}}
+    web = pod("web", sh("app", "echo hello; exec sleep 1000", **hook))
+    up = project.start("up", project.place.write("pod.json", web))
+    up.until_logged("hello")
+    up.signal(signal.SIGINT)
+    up.until_said("web/app * preStop goes on; Ctrl-C again shortens the grace to 1 s")
+    up.signal(signal.SIGINT)
+    up.until_said("grace shortened")
+    time.sleep(0.2)  # what comes sooner is taken for the same one
+    up.signal(signal.SIGINT)
+    assert "web/app    0         -     killed" in up.wait(130).err
+
+
+@one_way
+def test_up_says_which_readiness_gates_it_waits_for_and_warns_once(project: Background) -> None:
+    gated = server("web", readinessGates=[{"conditionType": "a.b/warm"}])
+    gated["spec"]["containers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    up = project.start("up", "-d", project.place.write("pod.json", gated))
+    up.until_said("by hand: podvisor condition web a.b/warm=True")
+    project.run("condition", "web", "a.b/warm=True")
+    ended = up.wait(0, keeps=True, leaves=True)
+    assert ended.err.count("is emulated") == 1
+    assert ended.err.count("by hand") == 1
+    project.run("down", keeps=False)
 
 
 @one_way
@@ -215,14 +254,14 @@ def test_pods_of_files_that_serve_watches_are_left_alone(project: Background) ->
 @one_way
 def test_configuration_comes_with_the_pods(project: Background) -> None:
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
-    web = pod("web", sh("app", "echo greeting=$GREETING; exec sleep 1000"), **GRACE)
+    web = pod("web", sh("app", f"echo greeting=$GREETING; {LISTENS}"), **GRACE)
     source = {"configMapKeyRef": {"name": "settings", "key": "greeting"}}
     web["spec"]["containers"][0]["env"] = [{"name": "GREETING", "valueFrom": source}]
     items = [{**settings, "data": {"greeting": "hi"}}, web]
     file = project.place.write("all.json", {"kind": "List", "items": items})
     up = project.run("up", "-d", file)
     assert "configmap/settings" in up.err
-    assert project.node.logged("web", "app") == ["greeting=hi"]
+    assert project.node.logged("web", "app") == ["greeting=hi", "hello"]
     assert "unchanged" in project.run("up", "-d", file).err
     project.run("down", file, keeps=False)
 
@@ -234,7 +273,7 @@ def test_the_commands_that_change_what_runs(project: Background) -> None:
     project.run("up", "-d")
     applied = project.run("apply", "-f", file)
     assert applied.out == "pod/web created\n"
-    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=1s", code=1)
+    late = project.run("wait", "pod/web", "--for=condition=Ready", "--timeout=0", code=1)
     assert "timed out waiting for the condition on pods/web" in late.err
     project.run("condition", "web", "a.b/warm=True")
     met = project.run("wait", "pod/web", "--for=condition=Ready")
@@ -270,9 +309,11 @@ def test_apply_changes_a_pod_where_that_is_allowed(project: Background) -> None:
 
 @one_way
 def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) -> None:
-    slow = pod("web", sh("app", "trap '' TERM; while :; do sleep 0.05; done"))
-    slow["spec"]["terminationGracePeriodSeconds"] = 2
-    file = project.place.write("pod.json", slow)
+    go = f"{project.place.folder}/go"
+    ends = f"trap 'until test -e {go}; do sleep 0.05; done; exit' TERM"
+    file = project.place.write(
+        "pod.json", pod("web", sh("app", f"{ends}; while :; do sleep 0.05; done"))
+    )
     project.run("up", "-d", file)
     restart = project.start("restart", "web")
     restart.until_logged('pod "web" deleted')
@@ -280,7 +321,8 @@ def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) ->
     kept = f"{project.node.state}/restart-default-web.json"
     said = restart.wait(130, keeps=True, leaves=True).err
     assert f"was not created again: `podvisor apply -f {kept}` does that" in said
+    project.place.write("go", "")
     project.run("wait", "pod/web", "--for=delete")
     assert project.run("apply", "-f", kept).out == "pod/web created\n"
     assert "unchanged" in project.run("up", "-d", file).err
-    project.run("down", "--grace-period", "0", keeps=False)
+    project.run("down", keeps=False)

@@ -109,9 +109,12 @@ def _found() -> list[tuple[tuple[int, int], str]]:
 KUBECTLS = _found()
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Durable]:
-    """A node without files, whose kubeconfig is in its state folder."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Durable]:
+    """A node without files, whose kubeconfig is in its state folder.
+
+    Not for longer than a module: tests of others look at all the children that this process has.
+    """
     places = support.places(BEST)
     place = next(places)
     node = Durable(place)

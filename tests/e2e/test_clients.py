@@ -136,7 +136,12 @@ def test_kubernetes_streams(api: Any, namespace: str) -> None:
         answer += part
     sock.close()
     forward.close()
+    wait_for(lambda: not _forwarding(), "its thread to end")
     assert b"Directory listing" in answer
+
+
+def _forwarding() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if "port forward" in each.name]
 
 
 def _log(core: Any, namespace: str) -> str:

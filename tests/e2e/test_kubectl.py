@@ -27,6 +27,14 @@ SLEEPS = ["sleep", "1000"]
 GOOD = ["python3", "-c", "import signal; signal.signal(15, lambda *_: exit(0)); signal.pause()"]
 
 
+# Likewise; as the first process of its namespace it would hear no signal that it does not handle.
+SERVES = (
+    "import signal, sys; from http.server import HTTPServer, SimpleHTTPRequestHandler as Files\n"
+    "signal.signal(15, lambda *_: exit(0))\n"
+    "HTTPServer(('127.0.0.1', int(sys.argv[1])), Files).serve_forever()"
+)
+
+
 def sh(script: str, *words: str) -> list[str]:
     return ["sh", "-c", script, "sh", *words]
 
@@ -84,7 +92,7 @@ def test_there_is_a_kubectl_to_test_with() -> None:
 
 def test_every_kubectl_applies_reads_execs_forwards_and_deletes(each_kubectl: Kubectl) -> None:
     kubectl, port = each_kubectl, free_port()
-    server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    server = ["python3", "-c", SERVES, str(port)]
     web = pod("web", {"name": "main", "command": server}, {"name": "two", "command": GOOD})
     assert "pod/web created" in kubectl("apply", "-f", "-", input=web)
     ready(kubectl, "web")
@@ -648,7 +656,7 @@ def test_configuration_reaches_pods_when_it_comes(kubectl: Kubectl) -> None:
 
 def test_a_proxy_passes_requests_through(kubectl: Kubectl) -> None:
     port = free_port()
-    server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    server = ["python3", "-c", SERVES, str(port)]
     applied(kubectl, pod("web", {"name": "main", "command": server}))
     wait_for(lambda: _answers(port), "the web server")
     path = f"/api/v1/namespaces/{kubectl.namespace}/pods/web:{port}/proxy/"
@@ -656,6 +664,25 @@ def test_a_proxy_passes_requests_through(kubectl: Kubectl) -> None:
     (node,) = kubectl.json("get", "nodes")["items"]
     pods = kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/pods")
     assert "web" in [item["metadata"]["name"] for item in json.loads(pods)["items"]]
+
+
+def test_a_pod_is_exposed_and_what_nobody_schedules_is_noted(kubectl: Kubectl) -> None:
+    applied(kubectl, pod("web"))
+    assert "exposed" in kubectl("expose", "pod", "web", "--port=80", "--name=front")
+    (service,) = kubectl.json("get", "svc", "--field-selector=metadata.name=front")["items"]
+    assert service["spec"]["selector"] == {"app": "web"}
+    assert "tainted" in kubectl("taint", "node", "podvisor", "a=b:NoSchedule")
+    assert "untainted" in kubectl("taint", "node", "podvisor", "a-")
+    assert '"kind": "PodList"' in kubectl("cluster-info", "dump", "--namespaces", "default")
+    assert "deleted" in kubectl("delete", "pod", "web", "--cascade=foreground")
+
+
+def test_the_clients_own_proxy_leads_to_the_node(kubectl: Kubectl) -> None:
+    with in_background(kubectl, "proxy", "--port=0") as proxy:
+        assert proxy.stdout is not None
+        port = proxy.stdout.readline().rsplit(":", 1)[1].strip()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/nodes", timeout=20) as answer:
+            assert json.load(answer)["kind"] == "NodeList"
 
 
 def test_the_shell_is_offered_names(kubectl: Kubectl) -> None:
