@@ -40,7 +40,7 @@ AT_ONCE = 24
 GROWTH = 24 << 10  # kB of memory that a caching allocator may keep
 _ANSWER = 20.0  # seconds
 _LISTENS = 0.03  # seconds that a client stays after its last word
-_ENDS = 1.0  # seconds that it waits for the server's
+_ENDS = 0.3  # seconds that it waits for the server's
 _LOOK_EVERY = 0.05
 
 _ECHO = """

@@ -539,7 +539,9 @@ def _spdy_frames(dice: random.Random, what: str, chosen: list[str], target: Targ
         kinds = ["error", *(name for name in chosen if name != "tty"), *tty]
         if "tty" in chosen:
             kinds = [kind for kind in kinds if kind != "stderr"]
-        for kind in kinds if dice.random() < 0.8 else dice.sample(kinds, dice.randint(0, 2)):
+        for kind in (
+            kinds if dice.random() < 0.8 else dice.sample(kinds, dice.randrange(len(kinds)))
+        ):
             opened({"streamtype": kind})
     for _ in range(dice.randint(0, 12)):
         if dice.random() < 0.15:
