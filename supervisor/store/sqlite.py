@@ -164,6 +164,7 @@ class _Write:
     def __init__(self, at: Instant, *, synced: bool) -> None:
         self.at = at
         self.synced = synced
+        self.events: list[_EventRow] = []
         self.ended = anyio.Event()
         self.version = 0
         self.revisions: list[Revision] = []
@@ -610,7 +611,7 @@ class SQLiteStore:
         if isinstance(write, _Commit):
             return self._store_change(write, version)
         assert isinstance(write, _Edits)
-        version = self._store_events(write, write.events, version)
+        version = self._store_events(write, version)
         for edit, text in write.edits:
             version = self._store_object(write, edit, text, version)
         write.version = version
@@ -618,7 +619,7 @@ class SQLiteStore:
 
     def _store_change(self, commit: _Commit, version: int) -> int:
         db, uid = self._db, commit.uid
-        version = self._store_events(commit, commit.events, version)
+        version = self._store_events(commit, version)
         if commit.pod is None:
             known = db.execute(
                 "SELECT namespace, name FROM pods WHERE uid = ? AND NOT forced", (uid,)
@@ -660,8 +661,8 @@ class SQLiteStore:
             commit.revisions.append(revised(key, version, None))
         return version
 
-    def _store_events(self, write: _Write, events: list[_EventRow], version: int) -> int:
-        for row in events:
+    def _store_events(self, write: _Write, version: int) -> int:
+        for row in write.events:
             version += 1
             self._db.execute(
                 "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", (version, *row.row)
@@ -700,7 +701,7 @@ class SQLiteStore:
 
     def _forget_events(self, batch: list[_Write], version: int) -> int:
         """Those that are too old, and too many: of one pod, and of all."""
-        written = [row for w in batch if isinstance(w, (_Commit, _Edits)) for row in w.events]
+        written = [row for write in batch for row in write.events]
         rows: list[tuple[int, str, str]] = []
         find = "SELECT resource_version, namespace, name FROM events"
         for uid in {row.event.involved_object.uid for row in written}:
