@@ -730,6 +730,9 @@ class _ApiPods:
     def admit(self, pod: v1.Pod) -> list[Finding]:
         return self._homes.unobtainable(self._supervisor._home_of(pod))  # noqa: SLF001  its half
 
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        return new
+
     def run(self, pod: v1.Pod) -> PodWorker:
         return self._supervisor._run_for_api(pod)  # noqa: SLF001  likewise
 

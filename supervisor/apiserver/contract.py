@@ -228,6 +228,11 @@ class Pods(Protocol):
         """What is wrong with a valid pod on this machine; errors refuse it."""
         ...
 
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        """The pod as a client wants it, with what it has no say in: where the pod came from. `old`
+        is None for a new one."""
+        ...
+
     def run(self, pod: v1.Pod) -> PodWorker:
         """Take on a pod that is defaulted, valid and admitted."""
         ...

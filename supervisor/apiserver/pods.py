@@ -68,6 +68,7 @@ class PodStorage:
             return pod, warnings, *_judged(pod, here)
 
         pod, warnings, judged, findings = await self._aside.run(options.size, judge)
+        judged = self._pods.owned(None, judged)
         if not metadata.errors(findings):
             findings = findings + self._pods.admit(judged)
         refused = metadata.errors(findings)
@@ -148,6 +149,7 @@ class PodStorage:
         old = entry.object
         judge = partial(_changed, entry, wanted, options, subresource)
         known, pod, warnings, findings = await self._aside.run(options.size, judge)
+        pod = self._pods.owned(known, pod)
         if not subresource and not findings and pod.spec != known.spec:
             findings = self._pods.admit(pod)
         if metadata.errors(findings):

@@ -27,7 +27,7 @@ from supervisor.apiserver.local import Api, DoorOptions, Doors
 from supervisor.cli import background, complain, foreground, placement
 from supervisor.cli.foreground import Options, Session
 from supervisor.cli.signals import SignalWatch
-from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, sourced
+from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, owned, sourced
 from supervisor.client import STATE
 from supervisor.errors import ExitCode, ManifestError
 from supervisor.kubelet.node import Node
@@ -437,6 +437,9 @@ class _ApiPods:
 
     def admit(self, pod: v1.Pod) -> list[Finding]:
         return self._session.admit(pod)
+
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        return owned(old, new)
 
     def run(self, pod: v1.Pod) -> PodWorker:
         return self._session.run_for_api(self.node, pod)

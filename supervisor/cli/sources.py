@@ -41,6 +41,7 @@ SOURCE = "podvisor/source"
 CONFIG_SOURCE = "kubernetes.io/config.source"
 FROM_API = "api"
 CONFIG_HASH = "kubernetes.io/config.hash"
+_MARKS = (SOURCE, CONFIG_SOURCE, CONFIG_HASH)
 
 _Stamp = tuple[int, int, int]  # size, time of change in ns, inode
 # Of a file, and by path of the podvisor.toml and the env files that count for it.
@@ -229,6 +230,21 @@ def is_from_file(pod: v1.Pod) -> bool:
     """Whether it is for the files to say what becomes of a pod; else it came by the API."""
     annotations = pod.metadata.annotations
     return SOURCE in annotations and annotations.get(CONFIG_SOURCE) != FROM_API
+
+
+def owned(old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+    """A pod as the API wants it. It belongs to the files if it did, and else it does not: whoever
+    copies a pod, or puts a manifest in its place, does not mean that."""
+    given = new.metadata.annotations
+    if old is not None and is_from_file(old):
+        mark = {k: v for k, v in old.metadata.annotations.items() if k in _MARKS}
+        annotations = {k: v for k, v in given.items() if k not in _MARKS} | mark
+    elif is_from_file(new):
+        annotations = {k: v for k, v in given.items() if k != CONFIG_HASH}
+        annotations[CONFIG_SOURCE] = FROM_API
+    else:
+        return new
+    return replace(new, metadata=replace(new.metadata, annotations=annotations))
 
 
 def sourced(home: LoadedPod) -> LoadedPod:

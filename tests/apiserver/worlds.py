@@ -34,6 +34,9 @@ class FakePods:
     def admit(self, pod: v1.Pod) -> list[Finding]:
         return self.findings
 
+    def owned(self, old: v1.Pod | None, new: v1.Pod) -> v1.Pod:
+        return new
+
     def run(self, pod: v1.Pod) -> PodWorker:
         return self.node.run_pod(pod)
 

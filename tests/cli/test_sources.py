@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from supervisor.cli.sources import Sources
+from supervisor.api import v1
+from supervisor.cli.sources import Sources, owned
 from supervisor.project import manifests
 
 POD = """\
@@ -473,3 +474,28 @@ async def test_who_ends_does_not_wait_for_a_file_that_is_read(
         tasks.cancel_scope.cancel()
     assert sources.wanted == {}
     slow.may_end.set()
+
+
+FILE = {"podvisor/source": "/pods/web.yaml", "kubernetes.io/config.hash": "1"}
+BY_API = {"podvisor/source": "/pods/web.yaml", "kubernetes.io/config.source": "api"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(None, {"a": "b"}, {"a": "b"}, id="a new pod"),
+        pytest.param(None, {**FILE, "a": "b"}, {**BY_API, "a": "b"}, id="a copy of one of a file"),
+        pytest.param(FILE, {"a": "b"}, {**FILE, "a": "b"}, id="put in place of one of a file"),
+        pytest.param(FILE, {**BY_API, "a": "b"}, {**FILE, "a": "b"}, id="taken from a file"),
+        pytest.param(BY_API, FILE, BY_API, id="given to a file"),
+        pytest.param(BY_API, {"a": "b"}, {"a": "b"}, id="no file any more"),
+    ],
+)
+def test_requests_do_not_change_whose_a_pod_is(
+    old: dict[str, str] | None, new: dict[str, str], expected: dict[str, str]
+) -> None:
+    def pod(annotations: dict[str, str]) -> v1.Pod:
+        return v1.Pod(metadata=v1.ObjectMeta(name="web", annotations=annotations))
+
+    found = owned(None if old is None else pod(old), pod(new))
+    assert found == pod(expected)
