@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,7 +69,7 @@ def command(
         try:
             done = _apply(node, document, namespace, dry_run, force=force_conflicts)
         except StatusError as error:
-            complain(f"{document.source}: {_told(error)}")
+            complain(f"{document.source}: {_told(error)}{_whole(error, document)}")
             refused = error.reason in ("Invalid", "BadRequest")
             code = max(code, ExitCode.REFUSED if refused else error.code)
         except UsageError as error:
@@ -127,6 +128,13 @@ def _told(error: Any) -> str:
     if any(c.get("reason") == "FieldManagerConflict" for c in error.details.get("causes") or ()):
         text = f"error: {error.status['message']}; --force-conflicts takes these fields over"
     return text
+
+
+def _whole(error: Any, document: Document) -> str:
+    """Where all that is wrong with it is said: who cannot read a body ends at its first fault."""
+    if error.reason != "BadRequest" or document.data.get("kind") != "Pod":
+        return ""
+    return f"; `podvisor validate {shlex.quote(document.source)}` says all that is wrong"
 
 
 def _hint(data: dict[str, Any]) -> str:

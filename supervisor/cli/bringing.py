@@ -694,7 +694,8 @@ def _rows(pod: _Pod) -> list[tuple[str, ...]]:
             took = "-" if span is None else f"{span} s"
             rows.append((label, restarts, str(ended.exit_code), ended.reason, took))
         else:
-            rows.append(
-                (label, restarts, "-", state.waiting.reason if state.waiting else "running", "-")
-            )
+            # Of what was killed the node forgets the pod before it has ended.
+            now = "running" if pod.uid else "killed"
+            reason = state.waiting.reason if state.waiting else now
+            rows.append((label, restarts, "-", reason, "-"))
     return rows

@@ -6,7 +6,7 @@ The node draws the tables. Here it is said which objects, and put into columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -200,7 +200,7 @@ def _show_tables(reader: Reader, targets: list[Target], asked: _Asked) -> list[S
                 columns = columns or found["columnDefinitions"]
                 rows += found["rows"]
         if asked.order is not None:
-            rows = asked.order.sorted_rows(rows)
+            rows = asked.order.ordered(rows, lambda row: row["object"])
         # A table without rows is not shown, not even its headings.
         text = table.text({"columnDefinitions": columns, "rows": rows}) if rows else ""
         if text:
@@ -221,7 +221,7 @@ def _show_objects(reader: Reader, targets: list[Target], asked: _Asked) -> list[
         if answer is not None:
             found += _items(target.kind, answer, named=bool(target.name))
     if asked.order is not None:
-        found.sort(key=asked.order.key)
+        found = asked.order.ordered(found, lambda item: item)
     if asked.output == "name":
         _print_names(targets, found)
         return missing
@@ -284,13 +284,17 @@ class _Order:
     def __init__(self, text: str) -> None:
         from supervisor.cli.jsonpath import JSONPath
 
+        self._text = text
         self._path = JSONPath(text)
 
-    def sorted_rows(self, rows: list[Json]) -> list[Json]:
-        """Of a table that has its objects."""
-        return sorted(rows, key=lambda row: self.key(row["object"]))
+    def ordered(self, items: list[Json], object_of: Callable[[Json], Json]) -> list[Json]:
+        """Objects, or rows of a table that has its objects. Raises UsageError where none has the
+        field: it is misspelt."""
+        if items and not any(self._path.find(object_of(item)) for item in items):
+            raise UsageError(f"cannot sort by {self._text}: none of these has such a field")
+        return sorted(items, key=lambda item: self._key(object_of(item)))
 
-    def key(self, object: Json) -> tuple[bool, bool, float, str]:
+    def _key(self, object: Json) -> tuple[bool, bool, float, str]:
         values = self._path.find(object)
         value = values[0] if values else None
         if isinstance(value, (int, float)):

@@ -152,6 +152,18 @@ def test_a_table_is_sorted_by_its_objects(api: FakeApi, get: Get) -> None:
     assert "includeObject=Object" in api.asked[0].target
 
 
+@pytest.mark.parametrize("form", ["wide", "name"])
+def test_a_field_that_nothing_has_is_no_order(api: FakeApi, get: Get, form: str) -> None:
+    items = [{"metadata": {"name": "b"}}]
+    if form == "name":
+        api.answers[f"GET {PODS}"] = answer({"items": items})
+    said = get("pods", "-o", form, "--sort-by", ".status.strat")
+    assert (said.code, said.out) == (2, "")
+    assert "cannot sort by .status.strat: none of these has such a field" in said.err
+    api.answers[f"GET {PODS}"] = answer({"items": []})
+    assert get("pods", "-o", form, "--sort-by", ".status.strat").code == 0
+
+
 def test_asking_for_pods_loads_nothing_heavy(api: FakeApi, tmp_path: pathlib.Path) -> None:
     """Start-up time is felt at every call; typer's own is the greater part."""
     code = (

@@ -110,7 +110,7 @@ def test_what_an_end_waits_for_is_said_and_how_to_wait_less(project: Background)
     up.until_said("grace shortened")
     time.sleep(0.2)  # what comes sooner is taken for the same one
     up.signal(signal.SIGINT)
-    up.wait(130)
+    assert "web/app    0         -     killed" in up.wait(130).err
 
 
 @one_way

@@ -116,6 +116,17 @@ def test_apply_goes_on_after_a_refusal_and_ends_with_its_code(
     assert err == f'{file}: The Pod "web" is invalid: spec.x: Required value\n'
 
 
+def test_apply_says_where_all_faults_of_a_pod_are_told(
+    serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve({f"GET {WEB}": not_found(), f"PATCH {WEB}": refusal(400, "BadRequest", "not a list")})
+    file = os.path.join(place, "a b.json")
+    pathlib.Path(file).write_text(json.dumps(MANIFEST))
+    assert code_of(lambda: apply.command(filename=[file], state_dir=place)) == 3
+    said = capsys.readouterr().err
+    assert said.endswith(f"not a list; `podvisor validate '{file}'` says all that is wrong\n")
+
+
 def test_apply_says_how_to_take_over_what_another_manager_has_set(
     serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
