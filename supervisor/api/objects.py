@@ -28,6 +28,7 @@ from supervisor.api.problems import (
     not_supported,
     required,
     said,
+    too_long,
 )
 
 Json = dict[str, Any]
@@ -273,6 +274,9 @@ def _check_lease(body: Json) -> Iterator[Finding]:
         yield invalid(("spec", "leaseTransitions"), transitions, detail)
 
 
+_EVENT_TEXT = 16 * 1024
+
+
 def _check_event(body: Json) -> Iterator[Finding]:
     namespace = (body.get("involvedObject") or {}).get("namespace", "")
     own = body["metadata"].get("namespace", "")
@@ -280,6 +284,10 @@ def _check_event(body: Json) -> Iterator[Finding]:
     if namespace not in (own, "") or (not namespace and own not in ("default", "kube-system", "")):
         path = ("involvedObject", "namespace")
         yield invalid(path, namespace, "does not match event.namespace")
+    # Ten thousand are kept for an hour, and all of them in memory.
+    for name in ("message", "reason"):
+        if len(body.get(name) or "") > _EVENT_TEXT:
+            yield too_long((name,), _EVENT_TEXT)
 
 
 def _update_node(old: Json, new: Json) -> Iterator[Finding]:

@@ -136,3 +136,11 @@ def test_defaults_are_given_once_and_change_nothing_again() -> None:
         once = rules.defaults(body)
         assert rules.defaults(once) == once, kind
         assert body == {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}}
+
+
+def test_the_text_of_an_event_is_bounded() -> None:
+    event = {"metadata": {"namespace": "default"}, "involvedObject": {"namespace": "default"}}
+    check = objects.RULES["Event"].check
+    assert list(check(event | {"message": "x" * 16384})) == []
+    (finding,) = check(event | {"message": "x" * 16385})
+    assert finding.path == ("message",)
