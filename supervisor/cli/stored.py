@@ -57,9 +57,7 @@ class Stored:
             "events": [codec.to_plain(event) for event in snapshot.events],
         }
         for each in snapshot.objects:
-            body = {**each.body}
-            body["metadata"] = body["metadata"] | {"resourceVersion": str(each.resource_version)}
-            self._objects.setdefault(each.resource, []).append(body)
+            self._objects.setdefault(each.resource, []).append(each.object)
         for node in self._objects.get("nodes", ()):
             _doubt(node["status"])
         for objects in self._objects.values():

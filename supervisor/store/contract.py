@@ -6,7 +6,7 @@ the next decision is made from, and the events that were told about it. There ar
 memory.py for nodes that end with their process, sqlite.py for those that do not.
 
 Objects of all other kinds (ConfigMaps, Namespaces) are kept as the API shows them; what they mean
-is nothing to a store. They change by `edit`, in one transaction for all that belongs together.
+is nothing to a store. They change by `edit`.
 
 Resource versions come from one counter, shared by all objects as in a cluster. A pod's changes
 only when the object changes, not when the record alone does. Whoever follows the store is told each
@@ -134,8 +134,8 @@ class Store(Protocol):
         """
         ...
 
-    async def edit(self, *edits: Edit) -> int:
-        """Change objects, all of them or none; return the resource version given out last.
+    async def edit(self, edit: Edit) -> int:
+        """Change one object; return the resource version given out last.
 
         Raises OSError as `commit` does. An edit that changes nothing gives out no version.
         """

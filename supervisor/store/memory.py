@@ -66,10 +66,10 @@ class MemoryStore:
         self._end(change.at, revisions)
         return version
 
-    async def edit(self, *edits: Edit) -> int:
-        revisions = [r for each in edits if (r := self._change(each)) is not None]
+    async def edit(self, edit: Edit) -> int:
+        revision = self._change(edit)
         version = self._version
-        self._end(edits[-1].at, revisions)
+        self._end(edit.at, [] if revision is None else [revision])
         return version
 
     def follow(self, listener: Callable[[Revision], None]) -> None:

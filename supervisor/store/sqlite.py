@@ -164,6 +164,7 @@ class _Write:
     def __init__(self, at: Instant, *, synced: bool) -> None:
         self.at = at
         self.synced = synced
+        self.events: list[_EventRow] = []
         self.ended = anyio.Event()
         self.version = 0
         self.revisions: list[Revision] = []
@@ -184,21 +185,17 @@ class _Commit(_Write):
         self.events = [_EventRow(event) for event in change.events]
 
 
-class _Edits(_Write):
-    """Edits on their way, encoded by their caller, too."""
+class _Edited(_Write):
+    """An edit on its way, encoded by its caller, too."""
 
-    def __init__(self, edits: tuple[Edit, ...]) -> None:
-        super().__init__(edits[-1].at, synced=any(edit.synced for edit in edits))
-        self.edits = [
-            (edit, None if edit.body is None else _encode_object(edit.body))
-            for edit in edits
-            if edit.resource != "events" or edit.body is None
-        ]
-        self.events = [
-            _EventRow(msgspec.convert(edit.body, v1.Event))
-            for edit in edits
-            if edit.resource == "events" and edit.body is not None
-        ]
+    def __init__(self, edit: Edit) -> None:
+        super().__init__(edit.at, synced=edit.synced)
+        self.key = edit.resource, edit.namespace, edit.name
+        self.text: str | None = None  # the object; none: it is gone, or an event
+        if edit.resource == "events" and edit.body is not None:
+            self.events = [_EventRow(msgspec.convert(edit.body, v1.Event))]
+        elif edit.body is not None:
+            self.text = _encode_object(edit.body)
 
 
 class _EventRow:
@@ -464,8 +461,8 @@ class SQLiteStore:
     async def commit(self, change: Change) -> int:
         return await self._stored(_Commit(change))
 
-    async def edit(self, *edits: Edit) -> int:
-        return await self._stored(_Edits(edits))
+    async def edit(self, edit: Edit) -> int:
+        return await self._stored(_Edited(edit))
 
     def follow(self, listener: Callable[[Revision], None]) -> None:
         self._listeners.append(listener)
@@ -609,16 +606,14 @@ class SQLiteStore:
         """Store one of them; return the highest resource version given out."""
         if isinstance(write, _Commit):
             return self._store_change(write, version)
-        assert isinstance(write, _Edits)
-        version = self._store_events(write, write.events, version)
-        for edit, text in write.edits:
-            version = self._store_object(write, edit, text, version)
-        write.version = version
+        assert isinstance(write, _Edited)
+        store = self._store_events if write.events else self._store_object
+        version = write.version = store(write, version)
         return version
 
     def _store_change(self, commit: _Commit, version: int) -> int:
         db, uid = self._db, commit.uid
-        version = self._store_events(commit, commit.events, version)
+        version = self._store_events(commit, version)
         if commit.pod is None:
             known = db.execute(
                 "SELECT namespace, name FROM pods WHERE uid = ? AND NOT forced", (uid,)
@@ -660,8 +655,8 @@ class SQLiteStore:
             commit.revisions.append(revised(key, version, None))
         return version
 
-    def _store_events(self, write: _Write, events: list[_EventRow], version: int) -> int:
-        for row in events:
+    def _store_events(self, write: _Write, version: int) -> int:
+        for row in write.events:
             version += 1
             self._db.execute(
                 "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", (version, *row.row)
@@ -672,10 +667,10 @@ class SQLiteStore:
             write.revisions.append(revised(key, version, event))
         return version
 
-    def _store_object(self, write: _Write, edit: Edit, text: str | None, version: int) -> int:
-        db, key = self._db, (edit.resource, edit.namespace, edit.name)
+    def _store_object(self, write: _Edited, version: int) -> int:
+        db, key, text = self._db, write.key, write.text
         if text is None:
-            if edit.resource == "events":
+            if key[0] == "events":
                 gone = db.execute("DELETE FROM events WHERE namespace = ? AND name = ?", key[1:])
             else:
                 gone = db.execute(_DELETE_OBJECT, key)
@@ -688,10 +683,11 @@ class SQLiteStore:
             return version
         version += 1
         db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", (*key, version, text))
+        resource, namespace, name = key
         stored = Object(
-            resource=edit.resource,
-            namespace=edit.namespace,
-            name=edit.name,
+            resource=resource,
+            namespace=namespace,
+            name=name,
             body=_decode_object(text),
             resource_version=version,
         )
@@ -700,7 +696,7 @@ class SQLiteStore:
 
     def _forget_events(self, batch: list[_Write], version: int) -> int:
         """Those that are too old, and too many: of one pod, and of all."""
-        written = [row for w in batch if isinstance(w, (_Commit, _Edits)) for row in w.events]
+        written = [row for write in batch for row in write.events]
         rows: list[tuple[int, str, str]] = []
         find = "SELECT resource_version, namespace, name FROM events"
         for uid in {row.event.involved_object.uid for row in written}:

@@ -232,9 +232,9 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.edits: list[Edit] = []
 
-    async def edit(self, *edits: Edit) -> int:
-        self.edits += edits
-        return await super().edit(*edits)
+    async def edit(self, edit: Edit) -> int:
+        self.edits.append(edit)
+        return await super().edit(edit)
 
 
 async def test_the_lease_is_renewed_and_wears_no_disk(fake_clock: Clock) -> None:
@@ -301,10 +301,10 @@ class FullStore(MemoryStore):
 
     is_full = True
 
-    async def edit(self, *edits: Edit) -> int:
+    async def edit(self, edit: Edit) -> int:
         if self.is_full and self._objects:
             raise OSError(errno.ENOSPC, "no space left")
-        return await super().edit(*edits)
+        return await super().edit(edit)
 
 
 async def test_a_full_disk_at_the_start_keeps_no_request_out(fake_clock: Clock) -> None:

@@ -226,9 +226,9 @@ async def test_a_second_object_of_a_name_already_exists(fake_clock: Clock) -> No
 class SlowStore(MemoryStore):
     """Others have their turn while it writes."""
 
-    async def edit(self, *edits: Edit) -> int:
+    async def edit(self, edit: Edit) -> int:
         await anyio.sleep(0.01)
-        return await super().edit(*edits)
+        return await super().edit(edit)
 
 
 @pytest.mark.parametrize("large", [0, aside.LARGE], ids=["beside the loop", "on the loop"])

@@ -175,7 +175,8 @@ def config_map(name: str = "settings", value: str | None = "1", second: float = 
 
 async def test_other_objects_are_kept_as_they_were_given(reopen: Open) -> None:
     async with reopen() as store:
-        version = await store.edit(config_map("b"), config_map("a"))
+        await store.edit(config_map("b"))
+        version = await store.edit(config_map("a"))
     async with reopen() as store:
         found = (await store.load()).objects
     assert [each.name for each in found] == ["a", "b"]
@@ -229,7 +230,8 @@ async def test_who_follows_is_told_each_revision_in_order_before_its_writer(reop
         assert heard[-1].object.metadata.resource_version == str(version)
         await store.commit(change(record(), 1))
         assert len(heard) == 2
-        await store.edit(config_map("b"), config_map("a"))
+        await store.edit(config_map("b"))
+        await store.edit(config_map("a"))
         assert [r.name for r in heard[2:]] == ["b", "a"]
         await store.commit(gone("u-1", 2))
         assert heard[-1].object is None
