@@ -45,9 +45,10 @@ check: .venv/dev ## format, lint, types, layers, rules
 soak: .venv/dev ## a simulated day of a hundred probed containers, some minutes
 	PODVISOR_SOAK_HOURS=24 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kubelet/test_soak.py
 
-torture: .venv/dev ## signals and crashes at thousands of moments, half an hour
+torture: .venv/dev ## signals, crashes and requests without sense by the thousand, half an hour
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture.crashes
+	$(BIN)/python -m tests.torture.api
 
 .venv/bench: .venv/dev
 	@$(PIP) $(EDITABLE) -e '.[bench]'

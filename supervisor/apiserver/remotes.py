@@ -157,6 +157,13 @@ async def open_forwarding(request: web.BaseRequest, ports: list[int]) -> Forward
     return None
 
 
+def port_number(text: str) -> int | None:
+    """None where it is no port that can be forwarded."""
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 1 << 16:
+        return int(text)
+    return None
+
+
 def _upgrade(request: web.BaseRequest) -> str:
     if "upgrade" not in request.headers.get("Connection", "").lower():
         return ""
@@ -195,9 +202,11 @@ class _Watched:
         if found is not None:
             self._fd = found.fileno()
             if found.family in _TABLES:
-                self._table = _TABLES[found.family]
                 # Of the client's end: its own port, then ours, as the table has them.
-                self._ends = (f":{found.getpeername()[1]:04X}", f":{found.getsockname()[1]:04X}")
+                with contextlib.suppress(OSError):  # it has gone already, which is seen soon enough
+                    ends = (found.getpeername()[1], found.getsockname()[1])
+                    self._ends = (f":{ends[0]:04X}", f":{ends[1]:04X}")
+                    self._table = _TABLES[found.family]
 
     def has_gone(self) -> bool:
         if self._fd < 0:
@@ -690,6 +699,9 @@ class _Session:
             case spdy.Reset():
                 known.queue.go()
                 del self._streams[number]
+                # Whoever opens and resets for ever must not fill what nobody asks for.
+                with contextlib.suppress(ValueError):
+                    self._opened.remove(known)
 
 
 class _SpdyRemote:
@@ -820,8 +832,8 @@ class _SpdyForwarding:
         while True:
             stream = await self._session.opened()
             request, port = stream.headers.get("requestid", ""), stream.headers.get("port", "")
-            is_port = port.isascii() and port.isdigit() and 0 < int(port[:9]) < 1 << 16
-            if stream.kind not in ("data", "error") or not is_port:
+            number = port_number(port)
+            if stream.kind not in ("data", "error") or number is None:
                 await stream.reset()
                 continue
             other = halves.pop(request, None)
@@ -835,4 +847,4 @@ class _SpdyForwarding:
                 await other.reset()
             else:
                 data, error = (stream, other) if stream.kind == "data" else (other, stream)
-                yield _SpdyTunnel(int(port), data, error)
+                yield _SpdyTunnel(number, data, error)

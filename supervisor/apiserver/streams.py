@@ -48,6 +48,7 @@ from supervisor.apiserver.remotes import (
     Tunnel,
     open_forwarding,
     open_remote,
+    port_number,
 )
 from supervisor.apiserver.resources import named
 from supervisor.errors import NodeError
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 _PIECE = 64 << 10  # bytes that are read at once
 _LOOK_EVERY = 1.0  # seconds between two looks whether a client that is not read from is still there
+_AGAIN = 0.05  # seconds until a terminal is tried again that took nothing
 _LINGER = 1.0  # seconds that a terminal may take to end after its program
 _PORTS_MAX = 64  # of one request
 _CONNECT = 10.0  # seconds
@@ -473,15 +475,24 @@ def _line(record: Record) -> bytes:
 async def _write(session: _Session, data: bytes, remote: Remote) -> None:
     """Wait for who reads slowly, but not for a client that has gone meanwhile: while it is not
     read from, nothing else tells. Raises GoneError."""
-    view = memoryview(data)
+    view, looked, told = memoryview(data), anyio.current_time(), False
     while view and (fd := session.stdin) >= 0:
         try:
             view = view[os.write(fd, view) :]
+            told = False
         except BlockingIOError:
-            with anyio.move_on_after(_LOOK_EVERY) as scope:
-                await anyio.wait_writable(fd)
-            if scope.cancelled_caught and remote.has_gone():
-                raise GoneError from None
+            if told:
+                # A terminal that its program has left is ready all the time, and takes nothing:
+                # who believes it goes in circles, where not even the end of the client is heard.
+                await anyio.sleep(_AGAIN)
+            else:
+                with anyio.move_on_after(_LOOK_EVERY):
+                    await anyio.wait_writable(fd)
+                    told = True
+            if anyio.current_time() >= looked + _LOOK_EVERY:
+                looked = anyio.current_time()
+                if remote.has_gone():
+                    raise GoneError from None
         except OSError:  # EPIPE: it reads no more
             return
 
@@ -491,7 +502,7 @@ def _sizes(data: bytes) -> Iterable[tuple[int, int]]:
     for line in data.split(b"\n"):
         try:
             size = json.loads(line) if line.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(size, dict):
             columns, rows = size.get("Width"), size.get("Height")
@@ -524,8 +535,8 @@ def _is_there(cache: Cache, id: ContainerId) -> bool:
 
 
 def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 16:
-        return int(text)
+    if (number := port_number(text)) is not None:
+        return number
     raise bad_request(f'"{text}" is no port: must be between 1 and 65535')
 
 

@@ -7,9 +7,12 @@ import base64
 import contextlib
 import json
 import os
+import pty
 import random
+import socket
 import zlib
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 import aiohttp
@@ -18,9 +21,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from supervisor.apiserver import auth, spdy
+from supervisor.apiserver import auth, remotes, spdy
+from supervisor.apiserver.remotes import GoneError
 from supervisor.apiserver.server import Server
-from supervisor.apiserver.streams import Streams
+from supervisor.apiserver.streams import Streams, _write
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import ExecError
 from tests.apiserver.served import PATIENCE, FakeNode, edit, served
@@ -297,6 +301,18 @@ async def test_a_port_where_nobody_listens_is_said_on_the_error_stream(world: Wo
     assert b"error forwarding port 1 to pod default/web" in client.heard[1]
 
 
+async def test_a_number_that_is_no_port_costs_its_own_streams_only(world: World) -> None:
+    async with upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client:
+        frames = Frames()
+        for first, port in ((1, "0"), (5, "000000080999"), (9, "1" * 5000), (13, "1")):
+            for stream, kind in ((first, "error"), (first + 2, "data")):
+                about = {"streamtype": kind, "port": port, "requestid": str(first)}
+                client.writer.write(frames.open(stream, **about))
+        await client.hear(lambda: {13, 15} <= client.ended)
+    assert client.ended == {13, 15}
+    assert world.node.bugs == []
+
+
 async def test_spdy_may_come_in_any_pieces_of_websocket_messages_also_empty_ones(
     world: World,
 ) -> None:
@@ -384,6 +400,7 @@ async def test_requests_are_passed_on_with_their_bodies_and_without_our_token(wo
         ("/gone/exec?command=cat&stdout=1", 404, 'pods "gone" not found'),
         ("/web/exec?command=cat&stdout=1", 400, "Upgrade request required"),
         ("/web/portforward?ports=0", 400, '"0" is no port'),
+        (f"/web/portforward?ports={'1' * 5000}", 400, "must be between 1 and 65535"),
         ("/done/portforward?ports=80", 400, "Current status=Succeeded"),
         ("/ftp:web:80/proxy/", 400, "only http and https are passed on"),
     ],
@@ -433,6 +450,71 @@ async def test_a_client_that_goes_while_nobody_takes_its_input_ends_the_program(
     await until(lambda: not world.runtime.running, "its end")
 
 
+class Silent:
+    """A client of whom nothing is heard."""
+
+    is_gone = False
+
+    def has_gone(self) -> bool:
+        return self.is_gone
+
+
+async def test_who_types_on_a_terminal_after_its_end_waits_for_the_client_only(
+    world: World,
+) -> None:
+    """It is ready all the time, and takes nothing: who believes it goes in circles for ever."""
+    ours, theirs = pty.openpty()
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    session, client = SimpleNamespace(stdin=ours), Silent()
+    try:
+        with anyio.move_on_after(0.1) as scope:  # whoever waits can be told to stop
+            await _write(session, bytes(1 << 20), client)  # type: ignore[arg-type]
+        assert scope.cancelled_caught
+        client.is_gone = True
+        with anyio.fail_after(PATIENCE), pytest.raises(GoneError):
+            await _write(session, bytes(1 << 20), client)  # type: ignore[arg-type]
+    finally:
+        os.close(ours)
+
+
+def test_a_client_that_has_gone_before_it_is_looked_at_has_gone() -> None:
+    with socket.socket() as nobodys:
+        transport = SimpleNamespace(get_extra_info=lambda _: nobodys)
+        watched = remotes._Watched(SimpleNamespace(transport=transport))  # type: ignore[arg-type]
+        assert watched.has_gone()
+
+
+class Recorded:
+    """A wire on which all has been said."""
+
+    response = None
+    has_gone = bool  # never
+
+    def __init__(self, *said: bytes) -> None:
+        self.said = list(said)
+
+    async def read(self) -> bytes:
+        return self.said.pop(0) if self.said else b""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def test_streams_that_are_given_up_are_not_kept_for_who_never_asks(world: World) -> None:
+    frames = Frames()
+    said = [
+        frames.open(number, streamtype="stdin") + frames.control(3, number.to_bytes(4) + bytes(4))
+        for number in range(1, 99, 2)
+    ]
+    async with remotes._Session(Recorded(*said, frames.open(99))) as session:  # type: ignore[arg-type]
+        await session.over.wait()
+        assert (await session.opened()).headers == {}
+        with pytest.raises(GoneError):
+            await session.opened()
+
+
 def mutated(rnd: random.Random, pieces: list[bytes]) -> bytes:
     pieces = list(pieces)
     for _ in range(rnd.randrange(1, 5)):
@@ -479,6 +561,7 @@ async def test_nonsense_breaks_nothing_and_leaves_nothing(world: World) -> None:
     async def exec_over_websocket(session: aiohttp.ClientSession) -> None:
         known = ("v5.channel.k8s.io", "base64.channel.k8s.io")
         messages: list[Any] = [b"", b"\xff\x00", b'\x04{"Width":-1,"Height":1e99}', b"\x04[", "?"]
+        messages.append(b"\x04" + b"[" * 60_000)
         messages += [rnd.randbytes(rnd.randrange(99)) for _ in range(3)]
         rnd.shuffle(messages)
         async with session.ws_connect(f"{world.url}{CAT}", protocols=(rnd.choice(known),)) as ws:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import socket
@@ -24,6 +25,7 @@ __all__ = ["_warm_loops", "nothing_left"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+DEEP = base64.urlsafe_b64encode(b'{"x":' + b"[" * 20_000).decode()
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PARTIAL = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
@@ -81,6 +83,7 @@ async def test_a_server_tells_of_itself_with_and_without_a_trailing_slash(api: S
         ("GET", f"{MAPS}?watch=perhaps", 400, "BadRequest"),
         ("GET", f"{MAPS}?fieldSelector=data.key=1", 400, "BadRequest"),
         ("GET", f"{MAPS}?continue=garbage", 400, "BadRequest"),
+        ("GET", f"{MAPS}?continue={DEEP}", 400, "BadRequest"),
         ("GET", f"{MAPS}?resourceVersionMatch=Exact", 422, "Invalid"),
         ("GET", f"{MAPS}?watch=1&sendInitialEvents=true", 422, "Invalid"),
         ("GET", f"{MAPS}?resourceVersion=999", 504, "Timeout"),
