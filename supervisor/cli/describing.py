@@ -74,8 +74,8 @@ def _many(name: str, values: Sequence[str], depth: int = 0) -> Iterator[Line]:
         yield [first if index == 0 else " ", value]
 
 
-def _pairs(name: str, values: Json, separator: str, depth: int = 0) -> Iterator[Line]:
-    return _many(name, [f"{k}{separator}{_short(v)}" for k, v in sorted(values.items())], depth)
+def _pairs(name: str, values: Json, separator: str) -> Iterator[Line]:
+    return _many(name, [f"{k}{separator}{_short(v)}" for k, v in sorted(values.items())])
 
 
 def _short(value: object) -> str:
