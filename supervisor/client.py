@@ -28,7 +28,6 @@ from typing import Any, NamedTuple, Self
 from supervisor.errors import NodeError, StatusError, UsageError
 
 Json = dict[str, Any]
-Body = Json | list[Json]  # a list: of a JSON patch
 
 STATE = ".podvisor"  # a project's state folder
 SOCKET = "api.sock"  # in a state folder, as apiserver/auth.py makes it
@@ -39,12 +38,8 @@ JSON = "application/json"
 # What kubectl sends, too: the node draws the table.
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-PATCHES = {
-    "json": "application/json-patch+json",
-    "merge": "application/merge-patch+json",
-    "strategic": "application/strategic-merge-patch+json",
-    "apply": "application/apply-patch+yaml",
-}
+_PATCH = "application/strategic-merge-patch+json"
+_APPLY = "application/apply-patch+yaml"
 MANAGER = "podvisor"  # of the fields that the command line sets
 
 _TIMEOUT = 30.0  # seconds without a byte of an answer
@@ -258,10 +253,8 @@ class Client:
 
     # --- objects --------------------------------------------------------------------------------
 
-    def get(
-        self, kind: Kind, namespace: str, name: str, *, subresource: str = "", table: bool = False
-    ) -> Json:
-        path = kind.path(namespace, name, subresource)
+    def get(self, kind: Kind, namespace: str, name: str, *, table: bool = False) -> Json:
+        path = kind.path(namespace, name)
         return self.json("GET", path, accept=TABLE if table else JSON)
 
     def find(self, kind: Kind, namespace: str, name: str) -> Json | None:
@@ -288,44 +281,17 @@ class Client:
         accept = TABLE if table else JSON
         return self.json("GET", kind.path(namespace), query=asked, accept=accept)
 
-    def create(
-        self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False, manager: str = ""
-    ) -> Json:
+    def create(self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
         """A new object; it is what is returned."""
-        query = _writing(dry_run=dry_run, manager=manager)
+        query = _writing(dry_run=dry_run)
         return self.json("POST", kind.path(namespace), query=query, body=body)
 
-    def update(
-        self,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        body: Json,
-        *,
-        subresource: str = "",
-        dry_run: bool = False,
-        manager: str = "",
-    ) -> Json:
-        """The object as a whole (PUT)."""
-        query = _writing(dry_run=dry_run, manager=manager)
-        return self.json("PUT", kind.path(namespace, name, subresource), query=query, body=body)
-
     def patch(
-        self,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        patch: Body,
-        *,
-        form: str = "merge",
-        subresource: str = "",
-        dry_run: bool = False,
-        manager: str = "",
+        self, kind: Kind, namespace: str, name: str, patch: Json, *, subresource: str = ""
     ) -> Json:
-        """`form` is one of PATCHES, but for `apply`."""
-        query = _writing(dry_run=dry_run, manager=manager)
-        path = kind.path(namespace, name, subresource)
-        return self.json("PATCH", path, query=query, body=patch, content_type=PATCHES[form])
+        """The object as it is after a strategic merge patch."""
+        query, path = _writing(), kind.path(namespace, name, subresource)
+        return self.json("PATCH", path, query=query, body=patch, content_type=_PATCH)
 
     def apply(
         self,
@@ -336,12 +302,11 @@ class Client:
         *,
         force: bool = False,
         dry_run: bool = False,
-        manager: str = "",
     ) -> tuple[Json, bool]:
         """Server-side apply; the object, and whether it is new."""
-        query = _writing(dry_run=dry_run, manager=manager) | {"force": str(force).lower()}
-        path, form = kind.path(namespace, name), PATCHES["apply"]
-        with self.request("PATCH", path, query=query, body=body, content_type=form) as response:
+        query = _writing(dry_run=dry_run) | {"force": str(force).lower()}
+        path = kind.path(namespace, name)
+        with self.request("PATCH", path, query=query, body=body, content_type=_APPLY) as response:
             return response.json(), response.status == 201
 
     def delete(
@@ -379,7 +344,6 @@ class Client:
         since: str = "",
         table: bool = False,
         timeout: float | None = None,
-        query: Mapping[str, object] | None = None,
     ) -> Iterator[Json]:
         """Events `{type, object}` from after the version `since`; without one, all there is comes
         first as ADDED.
@@ -395,7 +359,6 @@ class Client:
             "resourceVersion": since,
             "timeoutSeconds": "" if timeout is None else max(1, -int(-timeout // 1)),
         }
-        asked |= query or {}
         end = None if timeout is None else time.monotonic() + timeout
         accept = TABLE if table else JSON
         with self.request("GET", kind.path(namespace), query=asked, accept=accept) as response:
@@ -457,7 +420,7 @@ class Client:
         path: str,
         *,
         query: Mapping[str, object] | None = None,
-        body: Body | None = None,
+        body: Json | None = None,
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Json:
@@ -478,7 +441,7 @@ class Client:
         path: str,
         *,
         query: Mapping[str, object] | None = None,
-        body: Body | bytes | None = None,
+        body: Json | bytes | None = None,
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Response:
@@ -708,15 +671,15 @@ def _refusal(response: Response) -> StatusError:
     return StatusError({"code": response.status, "message": text})
 
 
-def _writing(*, dry_run: bool, manager: str) -> dict[str, object]:
+def _writing(*, dry_run: bool = False) -> dict[str, object]:
     return {
-        "fieldManager": manager or MANAGER,
+        "fieldManager": MANAGER,
         "fieldValidation": "Strict",
         "dryRun": "All" if dry_run else "",
     }
 
 
-def _encoded(body: Body) -> bytes:
+def _encoded(body: Json) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 

@@ -28,6 +28,7 @@ from supervisor.lifecycle.record import (
 )
 
 _WIDEST_MESSAGE = 200
+_HOOK_FAILED = " failed - error: "  # before it are hook, container and pod
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ def _hook_end(hook: Hook, took: float) -> str:
             return f"{hook.which} cut off after {seconds(took)}: the container has ended"
         case _:
             # The kubelet's text names container and pod first, which the line does already.
-            why = hook.said.partition(" failed - error: ")[2] or hook.said
+            why = hook.said.partition(_HOOK_FAILED)[2] or hook.said
             return f"{hook.which} failed after {seconds(took)}: {first_words(why)}"
 
 
@@ -312,7 +313,9 @@ def _seen_waits(
     before = was.state.waiting if was is not None else None
     waiting = now.state.waiting
     if waiting is not None and waiting.message and waiting != before:
+        # The message of a back-off ends with names that the line has, that of a hook begins so.
         why = waiting.message.split(" failed container=")[0]
+        why = why.partition(_HOOK_FAILED)[2] or why
         texts.append(f"{waiting.reason}: {first_words(why)}")
     if now.state.running is not None:
         same = was is not None and was.restart_count == now.restart_count

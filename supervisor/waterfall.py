@@ -53,8 +53,11 @@ def draw(record: PodRecord, label: str) -> str:
     return _drawn(record.trail, images, label)
 
 
-def draw_plain(marks: Sequence[Mapping[str, Any]], images: Mapping[str, str], label: str) -> str:
-    """`draw` of marks as plain data. `images`: of the containers that have no command."""
+def draw_plain(
+    marks: Sequence[Mapping[str, Any]], images: Mapping[str, str], label: str, until: float = 0.0
+) -> str:
+    """`draw` of marks as plain data. `images`: of the containers that have no command; `until`: of
+    an end that goes on, how many seconds it has taken so far."""
     trail = tuple(
         Mark(
             # Only how long after the first one they came is drawn.
@@ -66,13 +69,15 @@ def draw_plain(marks: Sequence[Mapping[str, Any]], images: Mapping[str, str], la
         )
         for mark in marks
     )
-    return _drawn(trail, images, label)
+    return _drawn(trail, images, label, until)
 
 
-def _drawn(trail: tuple[Mark, ...], images: Mapping[str, str], label: str) -> str:
+def _drawn(
+    trail: tuple[Mark, ...], images: Mapping[str, str], label: str, until: float = 0.0
+) -> str:
     if not trail:
         return ""
-    length = _length(trail)
+    length = max(_length(trail), until)
     begin = trail[0].at.boot
     notes = [trail[0].note]
     for mark in trail:
@@ -82,8 +87,9 @@ def _drawn(trail: tuple[Mark, ...], images: Mapping[str, str], label: str) -> st
             notes.append(f"shortened {when}: {mark.note}")
         elif mark.moment is Moment.ENDPOINTS_OFF:
             notes.append(f"out of endpoints {when}")
-    lines = [f"shutdown of {label}: {seconds(length)} ({'; '.join(notes)})"]
-    spans = list(_spans(trail, images))
+    so_far = " so far" if until else ""
+    lines = [f"shutdown of {label}: {seconds(length)}{so_far} ({'; '.join(notes)})"]
+    spans = list(_spans(trail, images, length))
     names = [f"{label}/{span.container}" for span in spans]
     wide = max(map(len, names), default=0)
     what = max((len(span.what) for span in spans), default=0)
@@ -114,9 +120,9 @@ def _bar(span: _Span, length: float) -> str:
     return " " * first + "=" * (last - first) + " " * (_WIDTH - last)
 
 
-def _spans(trail: tuple[Mark, ...], images: Mapping[str, str]) -> Iterable[_Span]:
+def _spans(trail: tuple[Mark, ...], images: Mapping[str, str], length: float) -> Iterable[_Span]:
     begin = trail[0].at.boot
-    end = begin + _length(trail)
+    end = begin + length
     names = dict.fromkeys(mark.container for mark in trail if mark.container)
     for name in names:
         mine = {mark.moment: mark for mark in trail if mark.container == name}
@@ -134,7 +140,8 @@ def _spans(trail: tuple[Mark, ...], images: Mapping[str, str]) -> Iterable[_Span
         hook = when(Moment.PRE_STOP)
         if hook is not None:
             ended = when(Moment.PRE_STOP_ENDED) or end
-            note = mine[Moment.PRE_STOP_ENDED].note if Moment.PRE_STOP_ENDED in mine else ""
+            goes_on = "" if exited is not None else "goes on"
+            note = mine[Moment.PRE_STOP_ENDED].note if Moment.PRE_STOP_ENDED in mine else goes_on
             note = "grace used up" if note == HookEnd.DEADLINE else note
             yield span("preStop", hook, ended, note)
             at = min(ended, over)

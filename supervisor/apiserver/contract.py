@@ -72,7 +72,6 @@ class ApiError(Exception):
         name: str = "",
         group: str = "",
         kind: str = "",
-        uid: str = "",
         causes: tuple[Cause, ...] = (),
         retry_after: int = 0,
     ) -> None:
@@ -81,7 +80,7 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.retry_after = retry_after  # seconds
-        details: Json = {"name": name, "group": group, "kind": kind, "uid": uid}
+        details: Json = {"name": name, "group": group, "kind": kind}
         details["causes"] = [
             {"reason": c.reason, "message": c.message, "field": c.field} for c in causes
         ]

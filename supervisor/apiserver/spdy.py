@@ -273,10 +273,10 @@ class Connection:
             found.sends = False
             self._settle(stream, found)
 
-    def reset(self, stream: int, status: int = CANCEL) -> None:
+    def reset(self, stream: int) -> None:
         """Give up a stream, in both directions."""
         if self._streams.pop(stream, None) is not None:
-            self._reset(stream, status)
+            self._reset(stream, CANCEL)
 
     def _reset(self, stream: int, status: int) -> None:
         body = stream.to_bytes(4, "big") + status.to_bytes(4, "big")

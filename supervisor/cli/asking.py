@@ -53,9 +53,7 @@ class Reader(Protocol):
 
     def kinds_of(self, words: str) -> Kinds: ...
 
-    def get(
-        self, kind: Kind, namespace: str, name: str, *, subresource: str = "", table: bool = False
-    ) -> Json: ...
+    def get(self, kind: Kind, namespace: str, name: str, *, table: bool = False) -> Json: ...
 
     def list(
         self,
@@ -145,13 +143,12 @@ def targets(words: Sequence[str], reader: Reader) -> list[Target]:
     return [Target(kind, name) for kind in kinds for name in names]
 
 
-def one(word: str, reader: Reader, *, default: str = "") -> Target:
-    """The one object of TYPE/NAME, or of NAME where there is a default type. Raises UsageError."""
+def one(word: str, reader: Reader) -> Target:
+    """The one object of TYPE/NAME. Raises UsageError."""
     kind, _, name = word.rpartition("/")
-    if not name or "/" in kind or not (kind or default):
-        says = "NAME or TYPE/NAME" if default else "TYPE/NAME, as in pod/web"
-        raise UsageError(f"cannot tell which object {word} is: say {says}")
-    return Target(reader.kind(kind or default), name)
+    if not name or not kind or "/" in kind:
+        raise UsageError(f"cannot tell which object {word} is: say TYPE/NAME, as in pod/web")
+    return Target(reader.kind(kind), name)
 
 
 def pod(word: str) -> str:

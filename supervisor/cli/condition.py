@@ -66,7 +66,7 @@ def command(
             }
         )
     body = {"status": {"conditions": patch}}
-    node.patch(PODS, namespace, pod, body, form="strategic", subresource="status")
+    node.patch(PODS, namespace, pod, body, subresource="status")
     for type, status in wanted.items():
         print(f"pod/{pod} condition {type}={status}")
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from supervisor.apiserver import tables
 from supervisor.cli.printing import Json, align, shown
+from supervisor.lifecycle import reasons
 
 Line = list[str]  # cells; the first one indented
 
@@ -54,7 +55,7 @@ def describe(
     if events is not None:
         lines += list(_events(sorted(events, key=when), now))
     if record is not None and record.get("termination"):
-        lines += [[], *([line] for line in _timeline(object, record))]
+        lines += [[], *([line] for line in _timeline(object, record, now))]
     return shown(align(lines))
 
 
@@ -73,8 +74,8 @@ def _many(name: str, values: Sequence[str], depth: int = 0) -> Iterator[Line]:
         yield [first if index == 0 else " ", value]
 
 
-def _pairs(name: str, values: Json, separator: str, depth: int = 0) -> Iterator[Line]:
-    return _many(name, [f"{k}{separator}{_short(v)}" for k, v in sorted(values.items())], depth)
+def _pairs(name: str, values: Json, separator: str) -> Iterator[Line]:
+    return _many(name, [f"{k}{separator}{_short(v)}" for k, v in sorted(values.items())])
 
 
 def _short(value: object) -> str:
@@ -477,10 +478,17 @@ def _toleration(toleration: Json) -> str:
     return text
 
 
-def _timeline(pod: Json, record: Json) -> list[str]:
-    """How the pod has been ending, as `podvisor run` shows it."""
+def _timeline(pod: Json, record: Json, now: float) -> list[str]:
+    """How the pod has been ending, as `podvisor run` shows it: until now where a node runs."""
     from supervisor import waterfall
 
+    marks, until = record["termination"], 0.0
+    alive, over = (
+        {mark.get("container") for mark in marks if mark["event"] == event}
+        for event in ("alive", "exit")
+    )
+    if alive - over and _at(pod, "status", "phase") != reasons.UNKNOWN:
+        until = max(0.0, now - datetime.fromisoformat(marks[0]["time"]).timestamp())
     spec = _map(pod.get("spec"))
     images = {
         str(each.get("name")): str(each.get("image") or "")
@@ -488,7 +496,7 @@ def _timeline(pod: Json, record: Json) -> list[str]:
         for each in _list(spec.get(key))
         if not each.get("command")
     }
-    text = waterfall.draw_plain(record["termination"], images, _name(pod))
+    text = waterfall.draw_plain(marks, images, _name(pod), until)
     return ["Termination:", *(f"  {line}" for line in text.splitlines())]
 
 

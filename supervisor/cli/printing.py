@@ -14,6 +14,7 @@ from typing import Any
 Json = dict[str, Any]
 
 _GAP = 3  # between two columns of a table
+_FIELD_GAP = 2  # between two cells of fields
 _LEAST = 6  # wide is each of them, its gap included
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BREAK = re.compile(r"[\n\r\f]")
@@ -24,7 +25,7 @@ def shown(text: str) -> str:
     return _CONTROL.sub(lambda found: f"^{chr(ord(found[0]) & 0x7F ^ 0x40)}", text)
 
 
-def align(lines: Sequence[Sequence[str]], *, gap: int = 2, least: int = 0) -> str:
+def align(lines: Sequence[Sequence[str]]) -> str:
     """Lines of cells as text. The last cell of a line belongs to no column."""
     widths: list[list[int]] = [[] for _ in lines]
 
@@ -35,7 +36,7 @@ def align(lines: Sequence[Sequence[str]], *, gap: int = 2, least: int = 0) -> st
             while end < last and len(lines[end]) - 1 > column:
                 end += 1
             if end > begin:
-                width = max(least, *(len(line[column]) + gap for line in lines[begin:end]))
+                width = max(len(line[column]) for line in lines[begin:end]) + _FIELD_GAP
                 for each in widths[begin:end]:
                     each.append(width)
                 measure(begin, end, column + 1)

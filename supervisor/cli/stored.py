@@ -80,9 +80,7 @@ class Stored:
                 found.append(self.kind(word))
         return list(dict.fromkeys(found))
 
-    def get(
-        self, kind: Kind, namespace: str, name: str, *, subresource: str = "", table: bool = False
-    ) -> Json:
+    def get(self, kind: Kind, namespace: str, name: str, *, table: bool = False) -> Json:
         resource = named(kind.key)
         for each in self._of(resource, namespace if resource.namespaced else ""):
             if _name(each)[1] == name:

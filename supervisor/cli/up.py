@@ -61,7 +61,7 @@ def command(
 
       podvisor up -d
     """
-    from supervisor.cli import background, bringing
+    from supervisor.cli import background, bringing, complain
     from supervisor.cli.asking import client
     from supervisor.cli.signals import ENDING, SignalWatch
     from supervisor.client import find_state_dir
@@ -90,6 +90,11 @@ def command(
             found = loaded is not None and loaded.project.found
             root = loaded.project.root if loaded is not None and found else os.getcwd()
             place = find_state_dir(root)
+            if place != find_state_dir(os.getcwd()):
+                complain(
+                    f"podvisor: note: these files belong to the project in {root}: their pods are "
+                    f"on its node, which is found from there, or by --state-dir {place}"
+                )
         node = client(place)
         try:
             started = background.ensure(node, words, signals)

@@ -204,7 +204,7 @@ REQUESTS: dict[str, tuple[Callable[[Client], object], str, object]] = {
         {"a": 1},
     ),
     "patch of a subresource": (
-        lambda c: c.patch(PODS, "default", "web", {"b": 2}, form="strategic", subresource="status"),
+        lambda c: c.patch(PODS, "default", "web", {"b": 2}, subresource="status"),
         "PATCH /api/v1/namespaces/default/pods/web/status"
         "?fieldManager=podvisor&fieldValidation=Strict",
         {"b": 2},

@@ -238,6 +238,23 @@ def test_what_only_the_node_knows_stands_beside_what_it_belongs_to() -> None:
     assert text.endswith(" 0.0 - 4.0 s     exit 0 Completed\n")
 
 
+@pytest.mark.parametrize(("phase", "took"), [("Running", "60.0 s so far"), ("Unknown", "2.0 s")])
+def test_an_end_that_goes_on_is_drawn_until_now_where_a_node_sees_to_it(
+    phase: str, took: str
+) -> None:
+    trail = (
+        Mark(at=AT, moment=Moment.STOPPING, note="deletion, grace 90 s"),
+        Mark(at=AT, moment=Moment.ALIVE, container="app", pid=77, note="serve"),
+        Mark(at=AT.later(2.0), moment=Moment.PRE_STOP, container="app", pid=77),
+    )
+    record = records.plain(replace(lived(), trail=trail))
+    pod = POD | {"status": POD["status"] | {"phase": phase}}
+    text = describe("Pod", pod, None, NOW, record)
+    assert f"shutdown of web: {took} (deletion, grace 90 s)" in text
+    assert text.endswith("goes on\n")
+    assert ("2.0 - 60.0 s" in text) == (phase == "Running")
+
+
 def test_an_attempt_at_an_earlier_instance_is_not_told_of_this_one() -> None:
     seen = ProbeObserved(
         at=AT,

@@ -219,6 +219,20 @@ SEEN: dict[str, tuple[v1.Pod | None, v1.Pod, list[tuple[str, int | None, int | N
         seen(status(0, waiting={"reason": "CreateContainerConfigError", "message": "no secret"})),
         [("CreateContainerConfigError: no secret", None, None)],
     ),
+    "the hook that has failed": (
+        seen(status(0, waiting={"reason": "ContainerCreating"})),
+        seen(
+            status(
+                0,
+                waiting={
+                    "reason": "PostStartHookError",
+                    "message": 'Exec lifecycle hook ([x]) for Container "app" in Pod '
+                    "\"web_default(u)\" failed - error: command 'x' exited with 3: no",
+                },
+            )
+        ),
+        [("PostStartHookError: command 'x' exited with 3: no", None, None)],
+    ),
     "ready": (
         seen(status(0, **RUNS)),
         seen(status(0, ready=True, **RUNS), ready="True"),

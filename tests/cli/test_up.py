@@ -99,6 +99,22 @@ def test_ctrl_c_while_the_node_starts_ends_the_node(project: Background) -> None
 
 
 @one_way
+def test_up_says_where_the_node_is_when_the_files_are_of_another_project(
+    project: Background,
+) -> None:
+    project.place.write("shop/podvisor.toml", "")
+    file = project.place.write("shop/pod.json", server("web"))
+    up = project.run("up", "-d", file)
+    place = f"{project.place.folder}/shop/.podvisor"
+    assert "note: these files belong to the project in" in up.err
+    assert f"--state-dir {place}\n" in up.err
+    assert "web " in project.run("get", "pods", "--state-dir", place).out
+    assert "note" not in project.run("up", "-d", file, "--state-dir", place).err
+    down = project.run("down", file, keeps=False)
+    assert down.out.splitlines() == ['pod "web" deleted', "node on shop/.podvisor ended"]
+
+
+@one_way
 def test_what_an_end_waits_for_is_said_and_how_to_wait_less(project: Background) -> None:
     hook = {"lifecycle": {"preStop": {"exec": {"command": ["sleep", "1000"]}}}}
     web = pod("web", sh("app", "echo hello; exec sleep 1000", **hook))
