@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from supervisor.cli import options
+from supervisor.cli.completing import complete_pod
 from supervisor.errors import UsageError
 
 NO_ARGS_IS_HELP = True
@@ -18,7 +19,9 @@ _TYPE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9]([-\w
 
 
 def command(
-    pod: Annotated[str, typer.Argument(metavar="POD", help="Its name.")],
+    pod: Annotated[
+        str, typer.Argument(metavar="POD", help="Which one.", autocompletion=complete_pod)
+    ],
     conditions: Annotated[
         list[str], typer.Argument(metavar="TYPE=True|False|Unknown", help="What is so.")
     ],

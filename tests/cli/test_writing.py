@@ -377,7 +377,7 @@ def test_condition_sets_what_a_readiness_gate_waits_for(
     assert (out, err) == ("pod/web condition a.b/warm=True\n", "")
     (sent,) = api.asked[-1].json["status"]["conditions"]
     assert (sent["type"], sent["status"], sent["reason"]) == ("a.b/warm", "True", "Hot")
-    condition.command("web", ["other=False"], state_dir=place)
+    condition.command("pod/web", ["other=False"], state_dir=place)
     assert "no readiness gate of pod web waits for other" in capsys.readouterr().err
 
 
