@@ -103,9 +103,7 @@ def command(
     from supervisor.cli.asking import client, targets
     from supervisor.project import manifests
 
-    limit = None
-    if timeout.rstrip("smh") not in ("0", ""):
-        limit = manifests.duration("--timeout", timeout)
+    limit = manifests.duration("--timeout", timeout, zero=True) or None
     node = client(state_dir)
     found: list[removing.Target] = []
     if filename:

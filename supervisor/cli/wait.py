@@ -167,4 +167,4 @@ def _seconds(text: str) -> float:
 
     if text.startswith("-"):
         return _A_WEEK
-    return 0.0 if text.rstrip("smh") == "0" else manifests.duration("--timeout", text) or 0.0
+    return manifests.duration("--timeout", text, zero=True) or 0.0

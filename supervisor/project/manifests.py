@@ -998,10 +998,12 @@ def project_of(paths: list[str], maps: Maps = ()) -> Project:
     return loader.project(here if os.path.isdir(here) else os.path.dirname(here))
 
 
-def duration(option: str, value: str | None) -> float | None:
-    """Seconds of a duration on the command line. Raises UsageError."""
+def duration(option: str, value: str | None, *, zero: bool = False) -> float | None:
+    """Seconds of a duration on the command line. `zero`: it may be 0. Raises UsageError."""
     if value is None:
         return None
+    if zero and value in ("0", "0s", "0m", "0h"):
+        return 0.0
     try:
         return parse_duration(value)
     except ValueError as error:
