@@ -152,19 +152,20 @@ class Terminal:
     def __init__(self) -> None:
         self.master, self.slave = pty.openpty()
         self.before = termios.tcgetattr(self.slave)
+        self._unread = b""
         self.resize(100, 30)
 
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def read_until(self, text: bytes) -> bytes:
-        seen = b""
+    def read_until(self, text: bytes) -> None:
+        """What comes after it is for the next one."""
         deadline = time.monotonic() + PATIENCE
-        while text not in seen:
-            assert time.monotonic() < deadline, seen
+        while text not in self._unread:
+            assert time.monotonic() < deadline, self._unread
             if select.select([self.master], [], [], 0.1)[0]:
-                seen += os.read(self.master, 4096)
-        return seen
+                self._unread += os.read(self.master, 4096)
+        self._unread = self._unread.partition(text)[2]
 
     def is_raw(self) -> bool:
         return not termios.tcgetattr(self.slave)[3] & termios.ICANON
