@@ -27,6 +27,29 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
+# --- reading what may be anything: clients write a status, and more, of their own ---------------
+
+
+def at(value: Any, *path: str) -> Any:
+    """What is at the end of the path, or None."""
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def as_map(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# --- what is served, and how it is refused ------------------------------------------------------
+
+
 class Resource(Struct, frozen=True, kw_only=True):
     """One kind of object that is served, as discovery tells it."""
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from supervisor.api.validation import label_value, qualified_name
-from supervisor.apiserver.contract import Json, Resource, bad_request
+from supervisor.apiserver.contract import Json, Resource, at, bad_request
 
 _Labels = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Selector(Struct, frozen=True):
 
     def matches(self, object: Json) -> bool:
         if self.labels:
-            labels = _at(object, ("metadata", "labels"))
+            labels = at(object, "metadata", "labels")
             labels = labels if isinstance(labels, dict) else {}
             if not all(meets(labels) for meets in self.labels):
                 return False
@@ -59,14 +59,6 @@ def parse(resource: Resource, labels: str = "", fields: str = "") -> Selector:
     )
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
 # --- fields ------------------------------------------------------------------------------------
 
 _Field = Callable[[Json], str]
@@ -77,7 +69,7 @@ def _field(path: str, *, absent: str = "") -> _Field:
     names = tuple(path.split("."))
 
     def read(object: Json) -> str:
-        value = _at(object, names)
+        value = at(object, *names)
         if value is None:
             return absent
         if isinstance(value, bool):
@@ -92,9 +84,9 @@ def _source(event: Json) -> str:
 
 
 def _pod_ip(pod: Json) -> str:
-    addresses = _at(pod, ("status", "podIPs"))
+    addresses = at(pod, "status", "podIPs")
     if isinstance(addresses, list) and addresses:
-        return str(_at(addresses[0], ("ip",)) or "")
+        return str(at(addresses[0], "ip") or "")
     return ""
 
 

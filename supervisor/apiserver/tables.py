@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from supervisor.apiserver.contract import Json, Resource
+from supervisor.apiserver.contract import Json, Resource, as_list, as_map, at
 
 NONE, UNKNOWN = "<none>", "<unknown>"
 
@@ -73,16 +73,16 @@ def partial(object: Json, version: str = "v1") -> Json:
     return {
         "kind": "PartialObjectMetadata",
         "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": _map(object.get("metadata")),
+        "metadata": as_map(object.get("metadata")),
     }
 
 
 def age(since: object, now: float) -> str:
     """How long ago that was, in two units at most. `since` is a time as objects hold it."""
-    at = _seconds(since)
-    if at is None:
+    began = _seconds(since)
+    if began is None:
         return UNKNOWN
-    seconds = int(now - at)  # towards zero
+    seconds = int(now - began)  # towards zero
     if seconds < -1:
         return "<invalid>"
     seconds = max(seconds, 0)
@@ -129,7 +129,7 @@ def _row(
     elif include == "Object":
         row["object"] = object
     if resource.key == "pods":
-        row["conditions"] = _ENDS.get(_text(_at(object, "status", "phase")), [])
+        row["conditions"] = _ENDS.get(_text(at(object, "status", "phase")), [])
     return row
 
 
@@ -146,23 +146,6 @@ _ENDS: dict[str, list[Json]] = {
 # --- reading what may be anything --------------------------------------------------------------
 
 
-def _at(value: Any, *path: str) -> Any:
-    """What is at the end of the path, or None."""
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
-def _map(value: Any) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _text(value: Any) -> str:
     return str(value) if isinstance(value, (str, int, float)) else ""
 
@@ -173,39 +156,39 @@ def _number(value: Any) -> int:
 
 def _seconds(time: object) -> float | None:
     try:
-        at = datetime.fromisoformat(time if isinstance(time, str) else "")
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        read = datetime.fromisoformat(time if isinstance(time, str) else "")
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
 
 def _name(object: Json) -> str:
-    return _text(_at(object, "metadata", "name"))
+    return _text(at(object, "metadata", "name"))
 
 
 def _age(object: Json, now: float) -> str:
-    return age(_at(object, "metadata", "creationTimestamp"), now)
+    return age(at(object, "metadata", "creationTimestamp"), now)
 
 
 def _pairs(value: Any) -> str:
     """Labels as a selector says them."""
-    return ",".join(f"{key}={_text(each)}" for key, each in sorted(_map(value).items())) or NONE
+    return ",".join(f"{key}={_text(each)}" for key, each in sorted(as_map(value).items())) or NONE
 
 
 def _first(values: list[Any], key: str = "") -> str:
     """The first of a list, or one of its fields."""
-    return _text(_at(values[0], key) if key else values[0]) or NONE if values else NONE
+    return _text(at(values[0], key) if key else values[0]) or NONE if values else NONE
 
 
 def _condition(object: Json, type: str) -> Json | None:
-    for condition in _list(_at(object, "status", "conditions")):
-        if _at(condition, "type") == type:
-            return _map(condition)
+    for condition in as_list(at(object, "status", "conditions")):
+        if at(condition, "type") == type:
+            return as_map(condition)
     return None
 
 
 def _holds(object: Json, type: str) -> bool:
-    return bool(_at(_condition(object, type), "status") == "True")
+    return bool(at(_condition(object, type), "status") == "True")
 
 
 # --- pods --------------------------------------------------------------------------------------
@@ -219,11 +202,11 @@ class _Restarts:
         self.newest: tuple[float, str] | None = None
 
     def add(self, status: Any) -> None:
-        self.count += _number(_at(status, "restartCount"))
-        finished = _at(status, "lastState", "terminated", "finishedAt")
-        at = _seconds(finished)
-        if at is not None and (self.newest is None or at > self.newest[0]):
-            self.newest = (at, finished)
+        self.count += _number(at(status, "restartCount"))
+        finished = at(status, "lastState", "terminated", "finishedAt")
+        seconds = _seconds(finished)
+        if seconds is not None and (self.newest is None or seconds > self.newest[0]):
+            self.newest = (seconds, finished)
 
     def cell(self, now: float) -> str:
         if not self.count or self.newest is None:
@@ -234,47 +217,47 @@ class _Restarts:
 def _pod(pod: Json, now: float) -> list[Cell]:
     word, ready, restarts = _pod_words(pod)
     sidecars = _sidecars(pod)
-    total = len(sidecars) + len(_list(_at(pod, "spec", "containers")))
+    total = len(sidecars) + len(as_list(at(pod, "spec", "containers")))
     return [
         _name(pod),
         f"{ready}/{total}",
         word,
         restarts.cell(now),
         _age(pod, now),
-        _first(_list(_at(pod, "status", "podIPs")), "ip"),
-        _text(_at(pod, "spec", "nodeName")) or NONE,
-        _text(_at(pod, "status", "nominatedNodeName")) or NONE,
+        _first(as_list(at(pod, "status", "podIPs")), "ip"),
+        _text(at(pod, "spec", "nodeName")) or NONE,
+        _text(at(pod, "status", "nominatedNodeName")) or NONE,
         _gates(pod),
     ]
 
 
 def _sidecars(pod: Json) -> set[str]:
     return {
-        _text(_at(spec, "name"))
-        for spec in _list(_at(pod, "spec", "initContainers"))
-        if _at(spec, "restartPolicy") == "Always"
+        _text(at(spec, "name"))
+        for spec in as_list(at(pod, "spec", "initContainers"))
+        if at(spec, "restartPolicy") == "Always"
     }
 
 
 def _pod_words(pod: Json) -> tuple[str, int, _Restarts]:
     """STATUS, how many containers are ready, and RESTARTS."""
-    status = _map(pod.get("status"))
+    status = as_map(pod.get("status"))
     word = _text(status.get("reason")) or _text(status.get("phase"))
-    if _at(_condition(pod, "PodScheduled"), "reason") == "SchedulingGated":
+    if at(_condition(pod, "PodScheduled"), "reason") == "SchedulingGated":
         word = "SchedulingGated"
 
     sidecars = _sidecars(pod)
-    initial = len(_list(_at(pod, "spec", "initContainers")))
+    initial = len(as_list(at(pod, "spec", "initContainers")))
     ready, restarts, of_sidecars = 0, _Restarts(), _Restarts()
     initializing = False
-    for index, each in enumerate(_list(status.get("initContainerStatuses"))):
+    for index, each in enumerate(as_list(status.get("initContainerStatuses"))):
         restarts.add(each)
-        is_sidecar = _text(_at(each, "name")) in sidecars
+        is_sidecar = _text(at(each, "name")) in sidecars
         if is_sidecar:
             of_sidecars.add(each)
         blocked = _init_word(each, index, initial)
-        if blocked and is_sidecar and _at(each, "started") is True:
-            ready += _at(each, "ready") is True
+        if blocked and is_sidecar and at(each, "started") is True:
+            ready += at(each, "ready") is True
         elif blocked:
             word, initializing = blocked, True
             break
@@ -287,7 +270,7 @@ def _pod_words(pod: Json) -> tuple[str, int, _Restarts]:
             word = "Running" if _holds(pod, "Ready") else "NotReady"
         restarts = of_sidecars
 
-    if _at(pod, "metadata", "deletionTimestamp"):
+    if at(pod, "metadata", "deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             word = "Unknown"
         elif _text(status.get("phase")) not in _ENDS:
@@ -298,12 +281,12 @@ def _pod_words(pod: Json) -> tuple[str, int, _Restarts]:
 
 def _init_word(status: Any, index: int, total: int) -> str:
     """What one init container makes of the pod's STATUS; empty when it is done."""
-    ended = _at(status, "state", "terminated")
+    ended = at(status, "state", "terminated")
     if isinstance(ended, dict):
         if _number(ended.get("exitCode")) == 0:
             return ""
         return f"Init:{_end(ended)}"
-    waits_for = _text(_at(status, "state", "waiting", "reason"))
+    waits_for = _text(at(status, "state", "waiting", "reason"))
     if waits_for not in ("", "PodInitializing"):
         return f"Init:{waits_for}"
     return f"Init:{index}/{total}"
@@ -312,15 +295,15 @@ def _init_word(status: Any, index: int, total: int) -> str:
 def _main_words(status: Json, word: str, restarts: _Restarts) -> tuple[str, int]:
     """The word of the app containers, the first of them last, and how many run and are ready."""
     running = 0
-    for each in reversed(_list(status.get("containerStatuses"))):
+    for each in reversed(as_list(status.get("containerStatuses"))):
         restarts.add(each)
-        waits_for = _text(_at(each, "state", "waiting", "reason"))
-        ended = _at(each, "state", "terminated")
+        waits_for = _text(at(each, "state", "waiting", "reason"))
+        ended = at(each, "state", "terminated")
         if waits_for:
             word = waits_for
         elif isinstance(ended, dict):
             word = _end(ended)
-        elif _at(each, "ready") is True and isinstance(_at(each, "state", "running"), dict):
+        elif at(each, "ready") is True and isinstance(at(each, "state", "running"), dict):
             running += 1
     return word, running
 
@@ -334,8 +317,8 @@ def _end(terminated: Json) -> str:
 
 
 def _gates(pod: Json) -> str:
-    gates = _list(_at(pod, "spec", "readinessGates"))
-    passed = sum(_holds(pod, _text(_at(gate, "conditionType"))) for gate in gates)
+    gates = as_list(at(pod, "spec", "readinessGates"))
+    passed = sum(_holds(pod, _text(at(gate, "conditionType"))) for gate in gates)
     return f"{passed}/{len(gates)}" if gates else NONE
 
 
@@ -349,10 +332,10 @@ def _event(event: Json, now: float) -> list[Cell]:
     series = event.get("series")
     if isinstance(series, dict):
         last, count = age(series.get("lastObservedTime"), now), _number(series.get("count"))
-    about = _map(event.get("involvedObject"))
+    about = as_map(event.get("involvedObject"))
     kind, name = _text(about.get("kind")).lower(), _text(about.get("name"))
-    component = _text(_at(event, "source", "component")) or _text(event.get("reportingComponent"))
-    host = _text(_at(event, "source", "host")) or _text(event.get("reportingInstance"))
+    component = _text(at(event, "source", "component")) or _text(event.get("reportingComponent"))
+    host = _text(at(event, "source", "host")) or _text(event.get("reportingInstance"))
     return [
         last,
         _text(event.get("type")),
@@ -372,13 +355,13 @@ def _node(node: Json, now: float) -> list[Cell]:
     word = "Unknown"
     if ready is not None:
         word = "Ready" if ready.get("status") == "True" else "NotReady"
-    if _at(node, "spec", "unschedulable") is True:
+    if at(node, "spec", "unschedulable") is True:
         word += ",SchedulingDisabled"
     prefix = "node-role.kubernetes.io/"
-    labels = _map(_at(node, "metadata", "labels"))
+    labels = as_map(at(node, "metadata", "labels"))
     roles = {key.removeprefix(prefix) for key in labels if key.startswith(prefix)}
     roles.add(_text(labels.get("kubernetes.io/role")))
-    info = _map(_at(node, "status", "nodeInfo"))
+    info = as_map(at(node, "status", "nodeInfo"))
     return [
         _name(node),
         word,
@@ -394,31 +377,31 @@ def _node(node: Json, now: float) -> list[Cell]:
 
 
 def _address(node: Json, type: str) -> str:
-    addresses = _list(_at(node, "status", "addresses"))
-    return _first([each for each in addresses if _at(each, "type") == type], "address")
+    addresses = as_list(at(node, "status", "addresses"))
+    return _first([each for each in addresses if at(each, "type") == type], "address")
 
 
 def _service(service: Json, now: float) -> list[Cell]:
-    spec = _map(service.get("spec"))
+    spec = as_map(service.get("spec"))
     return [
         _name(service),
         _text(spec.get("type")),
-        _first(_list(spec.get("clusterIPs"))),
+        _first(as_list(spec.get("clusterIPs"))),
         _external(service, spec),
-        ",".join(_service_port(each) for each in _list(spec.get("ports"))) or NONE,
+        ",".join(_service_port(each) for each in as_list(spec.get("ports"))) or NONE,
         _age(service, now),
         _pairs(spec.get("selector")),
     ]
 
 
 def _external(service: Json, spec: Json) -> str:
-    external = [_text(each) for each in _list(spec.get("externalIPs"))]
+    external = [_text(each) for each in as_list(spec.get("externalIPs"))]
     type = spec.get("type")
     if type in ("ClusterIP", "NodePort"):
         return ",".join(external) or NONE
     if type == "LoadBalancer":
-        points = _list(_at(service, "status", "loadBalancer", "ingress"))
-        balanced = {_text(_at(each, "ip")) or _text(_at(each, "hostname")) for each in points}
+        points = as_list(at(service, "status", "loadBalancer", "ingress"))
+        balanced = {_text(at(each, "ip")) or _text(at(each, "hostname")) for each in points}
         return ",".join(sorted(balanced - {""}) + external) or "<pending>"
     if type == "ExternalName":
         return _text(spec.get("externalName"))
@@ -426,104 +409,57 @@ def _external(service: Json, spec: Json) -> str:
 
 
 def _service_port(port: Any) -> str:
-    number, outside = _text(_at(port, "port")), _number(_at(port, "nodePort"))
-    protocol = _text(_at(port, "protocol"))
+    number, outside = _text(at(port, "port")), _number(at(port, "nodePort"))
+    protocol = _text(at(port, "protocol"))
     return f"{number}:{outside}/{protocol}" if outside else f"{number}/{protocol}"
 
 
 def _endpoints(endpoints: Json, now: float) -> list[Cell]:
     found = [
-        f"{_text(_at(address, 'ip'))}:{_text(_at(port, 'port'))}"
-        for subset in _list(endpoints.get("subsets"))
-        for port in _list(_at(subset, "ports"))
-        for address in _list(_at(subset, "addresses"))
+        f"{_text(at(address, 'ip'))}:{_text(at(port, 'port'))}"
+        for subset in as_list(endpoints.get("subsets"))
+        for port in as_list(at(subset, "ports"))
+        for address in as_list(at(subset, "addresses"))
     ]
     more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
     return [_name(endpoints), ",".join(found[:3]) + more or NONE, _age(endpoints, now)]
 
 
 def _config_map(object: Json, now: float) -> list[Cell]:
-    count = len(_map(object.get("data"))) + len(_map(object.get("binaryData")))
+    count = len(as_map(object.get("data"))) + len(as_map(object.get("binaryData")))
     return [_name(object), count, _age(object, now)]
 
 
 def _secret(object: Json, now: float) -> list[Cell]:
-    data = len(_map(object.get("data")))
+    data = len(as_map(object.get("data")))
     return [_name(object), _text(object.get("type")), data, _age(object, now)]
 
 
 def _service_account(object: Json, now: float) -> list[Cell]:
-    return [_name(object), len(_list(object.get("secrets"))), _age(object, now)]
+    return [_name(object), len(as_list(object.get("secrets"))), _age(object, now)]
 
 
 def _namespace(object: Json, now: float) -> list[Cell]:
-    return [_name(object), _text(_at(object, "status", "phase")), _age(object, now)]
+    return [_name(object), _text(at(object, "status", "phase")), _age(object, now)]
 
 
 def _lease(object: Json, now: float) -> list[Cell]:
-    return [_name(object), _text(_at(object, "spec", "holderIdentity")), _age(object, now)]
+    return [_name(object), _text(at(object, "spec", "holderIdentity")), _age(object, now)]
 
 
 def _containers(spec: Any) -> list[Cell]:
     """Names and images of a pod's containers."""
-    containers = _list(_at(spec, "containers"))
+    containers = as_list(at(spec, "containers"))
     return [
-        ",".join(_text(_at(each, "name")) for each in containers),
-        ",".join(_text(_at(each, "image")) for each in containers),
+        ",".join(_text(at(each, "name")) for each in containers),
+        ",".join(_text(at(each, "image")) for each in containers),
     ]
 
 
 def _pod_template(object: Json, _now: float) -> list[Cell]:
     template = object.get("template")
-    labels = _pairs(_at(template, "metadata", "labels"))
-    return [_name(object), *_containers(_at(template, "spec")), labels]
-
-
-def _counts(object: Json, names: Iterable[str]) -> list[Cell]:
-    return [_number(_at(object, "status", name)) for name in names]
-
-
-def _workload(object: Json) -> list[Cell]:
-    """The wide columns of what makes pods by a template."""
-    selector = _at(object, "spec", "selector")
-    labels = _at(selector, "matchLabels") or selector  # of a replicationcontroller: only labels
-    return [*_containers(_at(object, "spec", "template", "spec")), _pairs(labels)]
-
-
-def _deployment(object: Json, now: float) -> list[Cell]:
-    ready, desired = _number(_at(object, "status", "readyReplicas")), _desired(object)
-    counts = _counts(object, ("updatedReplicas", "availableReplicas"))
-    shown = [_name(object), f"{ready}/{desired}", *counts, _age(object, now)]
-    return shown + _workload(object)
-
-
-def _stateful_set(object: Json, now: float) -> list[Cell]:
-    ready = f"{_number(_at(object, 'status', 'readyReplicas'))}/{_desired(object)}"
-    return [_name(object), ready, _age(object, now), *_workload(object)[:2]]
-
-
-def _replica_set(object: Json, now: float) -> list[Cell]:
-    counts = _counts(object, ("replicas", "readyReplicas"))
-    return [_name(object), _desired(object), *counts, _age(object, now), *_workload(object)]
-
-
-def _daemon_set(object: Json, now: float) -> list[Cell]:
-    counts = _counts(
-        object,
-        (
-            "desiredNumberScheduled",
-            "currentNumberScheduled",
-            "numberReady",
-            "updatedNumberScheduled",
-            "numberAvailable",
-        ),
-    )
-    nodes = _pairs(_at(object, "spec", "template", "spec", "nodeSelector"))
-    return [_name(object), *counts, nodes, _age(object, now), *_workload(object)]
-
-
-def _desired(object: Json) -> int:
-    return _number(_at(object, "spec", "replicas"))
+    labels = _pairs(at(template, "metadata", "labels"))
+    return [_name(object), *_containers(at(template, "spec")), labels]
 
 
 def _other(object: Json, now: float) -> list[Cell]:
@@ -534,20 +470,13 @@ _WIDE = 1
 _NAME, _AGE = Column("Name", format="name"), Column("Age")
 
 
-def _integer(name: str) -> Column:
-    return Column(name, "integer")
-
-
 def _wide(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, priority=_WIDE) for name in names)
 
 
-_TEMPLATE = _wide("Containers", "Images", "Selector")
-_SCALED = (_NAME, _integer("Desired"), _integer("Current"), _integer("Ready"), _AGE, *_TEMPLATE)
-
 _ANY = Kind((_NAME, _AGE), _other)
 
-# By the key of the resource; all others are shown by name and age.
+# By the key of the resource; all others are shown by name and age, as far as there are any.
 _KINDS: dict[str, Kind] = {
     "pods": Kind(
         (
@@ -605,29 +534,5 @@ _KINDS: dict[str, Kind] = {
     "leases.coordination.k8s.io": Kind((_NAME, Column("Holder"), _AGE), _lease),
     "podtemplates": Kind(
         (_NAME, Column("Containers"), Column("Images"), Column("Pod Labels")), _pod_template
-    ),
-    "replicationcontrollers": Kind(_SCALED, _replica_set),
-    "replicasets.apps": Kind(_SCALED, _replica_set),
-    "deployments.apps": Kind(
-        (
-            _NAME,
-            Column("Ready"),
-            _integer("Up-to-date"),
-            _integer("Available"),
-            _AGE,
-            *_TEMPLATE,
-        ),
-        _deployment,
-    ),
-    "statefulsets.apps": Kind((_NAME, Column("Ready"), _AGE, *_TEMPLATE[:2]), _stateful_set),
-    "daemonsets.apps": Kind(
-        (
-            _NAME,
-            *map(_integer, ("Desired", "Current", "Ready", "Up-to-date", "Available")),
-            Column("Node Selector"),
-            _AGE,
-            *_TEMPLATE,
-        ),
-        _daemon_set,
     ),
 }

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from supervisor.apiserver import tables
+from supervisor.apiserver.contract import as_list, as_map, at
 from supervisor.cli.printing import Json, align, shown
 from supervisor.lifecycle import reasons
 
@@ -42,7 +43,7 @@ def describe(
         case "Namespace":
             lines = [
                 *_head(object, namespaced=False),
-                _field("Status", _at(object, "status", "phase")),
+                _field("Status", at(object, "status", "phase")),
             ]
         case "ConfigMap":
             lines = [*_head(object), [], *_data(object)]
@@ -84,12 +85,12 @@ def _short(value: object) -> str:
 
 
 def _head(object: Json, *, namespaced: bool = True) -> Iterator[Line]:
-    meta = _map(object.get("metadata"))
+    meta = as_map(object.get("metadata"))
     yield _field("Name", meta.get("name"))
     if namespaced:
         yield _field("Namespace", meta.get("namespace"))
-    yield from _pairs("Labels", _map(meta.get("labels")), "=")
-    yield from _pairs("Annotations", _map(meta.get("annotations")), ": ")
+    yield from _pairs("Labels", as_map(meta.get("labels")), "=")
+    yield from _pairs("Annotations", as_map(meta.get("annotations")), ": ")
     if meta.get("deletionTimestamp"):
         yield _field("Deleted", _time(meta["deletionTimestamp"]))
 
@@ -106,7 +107,7 @@ def _events(events: Sequence[Json], now: float) -> Iterator[Line]:
             str(event.get("type", "")),
             str(event.get("reason", "")),
             event_age(event, now),
-            str(_at(event, "source", "component") or event.get("reportingComponent") or ""),
+            str(at(event, "source", "component") or event.get("reportingComponent") or ""),
             " ".join(str(event.get("message", "")).split()),
         )
         for event in events
@@ -136,7 +137,7 @@ def event_age(event: Json, now: float) -> str:
 def _conditions(object: Json) -> Iterator[Line]:
     yield ["Conditions:"]
     rows = [("Type", "Status", "Reason", "Message")]
-    for each in _list(_at(object, "status", "conditions")):
+    for each in as_list(at(object, "status", "conditions")):
         message = " ".join(str(each.get("message") or "").split())
         rows.append(
             (str(each.get("type")), str(each.get("status")), str(each.get("reason") or ""), message)
@@ -151,7 +152,7 @@ def _conditions(object: Json) -> Iterator[Line]:
 
 
 def _pod(pod: Json, now: float, record: Json | None) -> list[Line]:
-    meta, spec, status = (_map(pod.get(key)) for key in ("metadata", "spec", "status"))
+    meta, spec, status = (as_map(pod.get(key)) for key in ("metadata", "spec", "status"))
     node, account = spec.get("nodeName") or _NONE, spec.get("serviceAccountName")
     lines = [
         _field("Name", meta.get("name")),
@@ -160,8 +161,8 @@ def _pod(pod: Json, now: float, record: Json | None) -> list[Line]:
         *([_field("Service Account", account)] if account else []),
         _field("Node", f"{node}/{status['hostIP']}" if status.get("hostIP") else node),
         _field("Start Time", _time(status.get("startTime"))),
-        *_pairs("Labels", _map(meta.get("labels")), "="),
-        *_pairs("Annotations", _map(meta.get("annotations")), ": "),
+        *_pairs("Labels", as_map(meta.get("labels")), "="),
+        *_pairs("Annotations", as_map(meta.get("annotations")), ": "),
     ]
     if meta.get("deletionTimestamp") and status.get("phase") not in ("Succeeded", "Failed"):
         since = tables.age(meta["deletionTimestamp"], now)
@@ -173,30 +174,32 @@ def _pod(pod: Json, now: float, record: Json | None) -> list[Line]:
         lines.append(_field("Status", status.get("phase")))
     said = [name for name in ("reason", "message") if status.get(name)]
     lines += [_field(name.capitalize(), status[name]) for name in said]
-    ips = [str(each.get("ip")) for each in _list(status.get("podIPs"))]
+    ips = [str(each.get("ip")) for each in as_list(status.get("podIPs"))]
     lines.append(_field("IP", ips[0] if ips else ""))
     lines += [["IPs:"], *(_field("IP", ip, 1) for ip in ips)] if ips else [_field("IPs", _NONE)]
-    for owner in _list(meta.get("ownerReferences")):
+    for owner in as_list(meta.get("ownerReferences")):
         if owner.get("controller"):
             lines.append(_field("Controlled By", f"{owner.get('kind')}/{owner.get('name')}"))
     known = {each["name"]: each for each in (record or {}).get("containers") or ()}
     for title, key in _GROUPS:
-        containers = _list(spec.get(key))
-        states = {each.get("name"): each for each in _list(status.get(f"{key[:-1]}Statuses"))}
+        containers = as_list(spec.get(key))
+        states = {each.get("name"): each for each in as_list(status.get(f"{key[:-1]}Statuses"))}
         if not containers:
             continue
         lines.append([f"{title}:"])
         for container in containers:
             name = container.get("name")
-            lines += _container(pod, container, _map(states.get(name)), _map(known.get(name)), now)
+            lines += _container(
+                pod, container, as_map(states.get(name)), as_map(known.get(name)), now
+            )
     lines += list(_gates(pod))
     if status.get("conditions"):
         lines += list(_conditions(pod))
     lines += list(_volumes(spec))
     lines += [
         _field("QoS Class", status.get("qosClass")),
-        *_pairs("Node-Selectors", _map(spec.get("nodeSelector")), "="),
-        *_many("Tolerations", [_toleration(each) for each in _list(spec.get("tolerations"))]),
+        *_pairs("Node-Selectors", as_map(spec.get("nodeSelector")), "="),
+        *_many("Tolerations", [_toleration(each) for each in as_list(spec.get("tolerations"))]),
     ]
     return lines
 
@@ -217,11 +220,11 @@ def _container(pod: Json, container: Json, status: Json, known: Json, now: float
     yield _field("Image ID", status.get("imageID"), 2)
     ports = [
         f"{p.get('containerPort')}/{p.get('protocol', 'TCP')}"
-        for p in _list(container.get("ports"))
+        for p in as_list(container.get("ports"))
     ]
     yield _field("Port" if len(ports) < 2 else "Ports", ", ".join(ports) or _NONE, 2)
     for name in ("command", "args"):
-        words = _list(container.get(name))
+        words = as_list(container.get(name))
         if words:
             yield [f"    {name.capitalize()}:"]
         for word in words:
@@ -229,31 +232,31 @@ def _container(pod: Json, container: Json, status: Json, known: Json, now: float
                 yield [f"      {line}"]
     if container.get("restartPolicy"):
         yield _field("Restart Policy", container["restartPolicy"], 2)
-    yield from _state("State", _map(status.get("state")))
+    yield from _state("State", as_map(status.get("state")))
     if status.get("lastState"):
         yield from _state("Last State", status["lastState"])
     yield _field("Ready", bool(status.get("ready")), 2)
     yield _field("Restart Count", status.get("restartCount", 0), 2)
-    resources = _map(container.get("resources"))
+    resources = as_map(container.get("resources"))
     for name in ("limits", "requests"):
         if resources.get(name):
             yield [f"    {name.capitalize()}:"]
             for key, value in sorted(resources[name].items()):
                 yield _field(key, value, 3)
-    probes = {each["kind"]: each for each in _list(known.get("probes"))}
+    probes = {each["kind"]: each for each in as_list(known.get("probes"))}
     for name in ("liveness", "readiness", "startup"):
         probe = container.get(f"{name}Probe")
         if isinstance(probe, dict):
             yield _field(name.capitalize(), probe_line(probe), 2)
-            yield from _answer(probe, _map(probes.get(name)), now)
-    runs = {each["which"]: each for each in _list(known.get("hooks"))}
-    lifecycle = _map(container.get("lifecycle"))
+            yield from _answer(probe, as_map(probes.get(name)), now)
+    runs = {each["which"]: each for each in as_list(known.get("hooks"))}
+    lifecycle = as_map(container.get("lifecycle"))
     for name, title in (("postStart", "Post Start"), ("preStop", "Pre Stop")):
         if isinstance(lifecycle.get(name), dict):
             yield _field(title, _handler(lifecycle[name]), 2)
-            yield from _hook(_map(runs.get(name)))
+            yield from _hook(as_map(runs.get(name)))
     yield from _environment(pod, container)
-    mounts = _list(container.get("volumeMounts"))
+    mounts = as_list(container.get("volumeMounts"))
     if not mounts:
         yield _field("Mounts", _NONE, 2)
         return
@@ -304,7 +307,7 @@ def probe_line(probe: Json) -> str:
 def _handler(handler: Json) -> str:
     """What a probe or a hook does."""
     if isinstance(handler.get("exec"), dict):
-        return f"exec [{' '.join(map(str, _list(handler['exec'].get('command'))))}]"
+        return f"exec [{' '.join(map(str, as_list(handler['exec'].get('command'))))}]"
     if isinstance(handler.get("httpGet"), dict):
         get = handler["httpGet"]
         scheme = str(get.get("scheme") or "HTTP").lower()
@@ -362,9 +365,9 @@ def _field_of(pod: Json, path: str) -> str:
     found = _FIELD.fullmatch(path)
     if found is None:
         return ""
-    value = _at(pod, *found[1].split("."))
+    value = at(pod, *found[1].split("."))
     if found[2] is not None:
-        value = _map(value).get(found[2])
+        value = as_map(value).get(found[2])
     return "" if value is None or isinstance(value, (dict, list)) else str(value)
 
 
@@ -372,7 +375,7 @@ _FIELD = re.compile(r"([A-Za-z.]+)(?:\['([^']+)'\])?")
 
 
 def _environment(pod: Json, container: Json) -> Iterator[Line]:
-    sources = _list(container.get("envFrom"))
+    sources = as_list(container.get("envFrom"))
     if sources:
         yield ["    Environment Variables from:"]
     for source in sources:
@@ -385,7 +388,7 @@ def _environment(pod: Json, container: Json) -> Iterator[Line]:
                     f"{kind}{prefix}",
                     f"Optional: {optional}",
                 ]
-    variables = _list(container.get("env"))
+    variables = as_list(container.get("env"))
     if not variables:
         yield _field("Environment", _NONE, 2)
         return
@@ -416,10 +419,12 @@ def _environment(pod: Json, container: Json) -> Iterator[Line]:
 
 
 def _gates(pod: Json) -> Iterator[Line]:
-    gates = _list(_at(pod, "spec", "readinessGates"))
+    gates = as_list(at(pod, "spec", "readinessGates"))
     if not gates:
         return
-    now = {each.get("type"): each.get("status") for each in _list(_at(pod, "status", "conditions"))}
+    now = {
+        each.get("type"): each.get("status") for each in as_list(at(pod, "status", "conditions"))
+    }
     yield ["Readiness Gates:"]
     yield ["  Type", "Status"]
     for gate in gates:
@@ -428,7 +433,7 @@ def _gates(pod: Json) -> Iterator[Line]:
 
 
 def _volumes(spec: Json) -> Iterator[Line]:
-    volumes = _list(spec.get("volumes"))
+    volumes = as_list(spec.get("volumes"))
     if not volumes:
         yield _field("Volumes", _NONE)
         return
@@ -436,7 +441,7 @@ def _volumes(spec: Json) -> Iterator[Line]:
     for volume in volumes:
         yield [f"  {volume.get('name')}:"]
         kind, source = next(((k, v) for k, v in volume.items() if k != "name"), ("emptyDir", {}))
-        source = _map(source)
+        source = as_map(source)
         yield _field("Type", _VOLUMES.get(kind, kind), 2)
         if kind == "emptyDir":
             yield _field("Medium", source.get("medium"), 2)
@@ -461,9 +466,9 @@ _VOLUMES = {
 
 def _sources(sources: Any) -> str:
     return ", ".join(
-        f"{kind} {_map(of).get('name', '')}".strip()
-        for each in _list(sources)
-        for kind, of in _map(each).items()
+        f"{kind} {as_map(of).get('name', '')}".strip()
+        for each in as_list(sources)
+        for kind, of in as_map(each).items()
     )
 
 
@@ -487,13 +492,13 @@ def _timeline(pod: Json, record: Json, now: float) -> list[str]:
         {mark.get("container") for mark in marks if mark["event"] == event}
         for event in ("alive", "exit")
     )
-    if alive - over and _at(pod, "status", "phase") != reasons.UNKNOWN:
+    if alive - over and at(pod, "status", "phase") != reasons.UNKNOWN:
         until = max(0.0, now - datetime.fromisoformat(marks[0]["time"]).timestamp())
-    spec = _map(pod.get("spec"))
+    spec = as_map(pod.get("spec"))
     images = {
         str(each.get("name")): str(each.get("image") or "")
         for key in ("initContainers", "containers")
-        for each in _list(spec.get(key))
+        for each in as_list(spec.get(key))
         if not each.get("command")
     }
     text = waterfall.draw_plain(marks, images, _name(pod), until)
@@ -504,32 +509,32 @@ def _timeline(pod: Json, record: Json, now: float) -> list[str]:
 
 
 def _node(node: Json) -> list[Line]:
-    status = _map(node.get("status"))
+    status = as_map(node.get("status"))
     roles = sorted(
         key.partition("/")[2]
-        for key in _map(_at(node, "metadata", "labels"))
+        for key in as_map(at(node, "metadata", "labels"))
         if key.startswith("node-role.kubernetes.io/")
     )
     lines = [*_head(node, namespaced=False)]
     lines.insert(1, _field("Roles", ",".join(roles) or _NONE))
-    lines.append(_field("CreationTimestamp", _time(_at(node, "metadata", "creationTimestamp"))))
+    lines.append(_field("CreationTimestamp", _time(at(node, "metadata", "creationTimestamp"))))
     taints = [
         f"{t.get('key')}{'=' + t['value'] if t.get('value') else ''}:{t.get('effect')}"
-        for t in _list(_at(node, "spec", "taints"))
+        for t in as_list(at(node, "spec", "taints"))
     ]
     lines += list(_many("Taints", taints))
-    unschedulable = bool(_at(node, "spec", "unschedulable"))
+    unschedulable = bool(at(node, "spec", "unschedulable"))
     lines.append(_field("Unschedulable", str(unschedulable).lower()))
     lines += list(_conditions(node))
     lines.append(["Addresses:"])
     lines += [
-        _field(str(a.get("type")), a.get("address"), 1) for a in _list(status.get("addresses"))
+        _field(str(a.get("type")), a.get("address"), 1) for a in as_list(status.get("addresses"))
     ]
     for title, key in (("Capacity", "capacity"), ("Allocatable", "allocatable")):
         lines.append([f"{title}:"])
-        lines += [_field(k, v, 1) for k, v in sorted(_map(status.get(key)).items())]
+        lines += [_field(k, v, 1) for k, v in sorted(as_map(status.get(key)).items())]
     lines.append(["System Info:"])
-    lines += [_field(_title(k), v, 1) for k, v in _map(status.get("nodeInfo")).items()]
+    lines += [_field(_title(k), v, 1) for k, v in as_map(status.get("nodeInfo")).items()]
     return lines
 
 
@@ -537,7 +542,7 @@ def _pods(pods: Sequence[Json], now: float) -> Iterator[Line]:
     yield _field("Non-terminated Pods", f"({len(pods)} in total)")
     rows = [("Namespace", "Name", "Age"), ("---------", "----", "---")]
     for pod in pods:
-        meta = _map(pod.get("metadata"))
+        meta = as_map(pod.get("metadata"))
         age = tables.age(meta.get("creationTimestamp"), now)
         rows.append((str(meta.get("namespace")), str(meta.get("name")), age))
     for row in rows:
@@ -547,13 +552,13 @@ def _pods(pods: Sequence[Json], now: float) -> Iterator[Line]:
 def _data(config: Json) -> Iterator[Line]:
     yield ["Data"]
     yield ["===="]
-    for key, value in sorted(_map(config.get("data")).items()):
+    for key, value in sorted(as_map(config.get("data")).items()):
         yield [f"{key}:"]
         yield ["----"]
         for line in str(value).split("\n"):
             yield [line]
         yield []
-    binary = _map(config.get("binaryData"))
+    binary = as_map(config.get("binaryData"))
     if binary:
         yield ["BinaryData"]
         yield ["===="]
@@ -567,7 +572,7 @@ def _secret(secret: Json) -> Iterator[Line]:
     yield []
     yield ["Data"]
     yield ["===="]
-    for key, value in sorted(_map(secret.get("data")).items()):
+    for key, value in sorted(as_map(secret.get("data")).items()):
         yield [f"{key}:", f"{_size(value)} bytes"]
 
 
@@ -579,11 +584,11 @@ def _size(text: object) -> int:
 
 
 def _service(service: Json) -> Iterator[Line]:
-    spec = _map(service.get("spec"))
-    yield from _pairs("Selector", _map(spec.get("selector")), "=")
+    spec = as_map(service.get("spec"))
+    yield from _pairs("Selector", as_map(spec.get("selector")), "=")
     yield _field("Type", spec.get("type") or "ClusterIP")
     yield _field("IP", spec.get("clusterIP") or "")
-    for port in _list(spec.get("ports")):
+    for port in as_list(spec.get("ports")):
         name, protocol = port.get("name") or "<unset>", port.get("protocol") or "TCP"
         yield _field("Port", f"{name}  {port.get('port')}/{protocol}")
         yield _field("TargetPort", f"{port.get('targetPort', port.get('port'))}/{protocol}")
@@ -592,7 +597,7 @@ def _service(service: Json) -> Iterator[Line]:
 
 def _anything(object: Json) -> Iterator[Line]:
     """All that is left of an object of any kind, field by field."""
-    meta = _map(object.get("metadata"))
+    meta = as_map(object.get("metadata"))
     yield _field("Created", _time(meta.get("creationTimestamp")))
     for key, value in object.items():
         if key not in ("apiVersion", "kind", "metadata"):
@@ -628,24 +633,8 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # --- reading what may be anything --------------------------------------------------------------
 
 
-def _at(value: Any, *path: str) -> Any:
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
-def _map(value: Any) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _name(object: Json) -> str:
-    return str(_at(object, "metadata", "name") or "")
+    return str(at(object, "metadata", "name") or "")
 
 
 def _time(value: object) -> str:

@@ -476,24 +476,6 @@ EVENT = {
             "it|a,b|x,|app=web",
             id="pod template",
         ),
-        pytest.param(
-            "deployments.apps",
-            {
-                "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}},
-                "status": {"readyReplicas": 1, "updatedReplicas": 2, "availableReplicas": 1},
-            },
-            "it|1/3|2|1|5m|||app=web",
-            id="deployment",
-        ),
-        pytest.param("replicasets.apps", {}, "it|0|0|0|5m|||<none>", id="replica set"),
-        pytest.param("statefulsets.apps", {}, "it|0/0|5m||", id="stateful set"),
-        pytest.param("daemonsets.apps", {}, "it|0|0|0|0|0|<none>|5m|||<none>", id="daemon set"),
-        pytest.param(
-            "replicationcontrollers",
-            {"spec": {"replicas": 2, "selector": {"app": "web"}}},
-            "it|2|0|0|5m|||app=web",
-            id="replication controller",
-        ),
         pytest.param("widgets.example.com", {}, "it|5m", id="all others have a name and an age"),
     ],
 )
