@@ -241,8 +241,6 @@ class PodStorage:
         if options.dry_run:
             return Answer(object=entry.object)
         grace = options.grace
-        if grace is not None and grace < 0:
-            grace = 1
         self._node.delete(worker, grace, force=grace == 0)
         uid = entry.uid
 
@@ -252,7 +250,7 @@ class PodStorage:
             meta = now.object["metadata"]
             if "deletionTimestamp" not in meta:
                 return False
-            # Asking again only shortens: what is shorter already stays.
+            # Asking again only shortens: what is shorter already stays. The least is 1 s.
             return grace is None or meta.get("deletionGracePeriodSeconds", 0) <= max(grace, 1)
 
         await self._until(resource, namespace, name, is_going)
