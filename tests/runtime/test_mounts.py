@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from supervisor.runtime.cri import Mount, StartError
-from tests.runtime.conftest import NOBODY, Way, open_node
+from tests.runtime.conftest import NOBODY, Way, open_node, readable_by
 from tests.runtime.test_durable import ROOT, adopt, durable_node, ended, kill, state, supervised
 from tests.runtime.test_exec import run, sleeper
 from tests.runtime.test_launcher import AS_NOBODY, PYTHON, failure
@@ -178,7 +178,7 @@ def test_read_only_keeps_the_flags_that_the_source_is_mounted_with(
         pytest.skip("only root can mount such a source")
     script = 'mount -t tmpfs -o nosuid,nodev,noexec,noatime x "$0" && exec "$@"'
     user = AS_NOBODY if uid else ()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, readable_by(uid):
         os.chmod(folder, 0o777)
         os.mkdir(f"{folder}/source")
         code = LOCKED.format(root=ROOT, uid=uid, mode=mode, folder=folder)
