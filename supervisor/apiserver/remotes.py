@@ -270,7 +270,7 @@ async def _open_websocket(
 ) -> _Socket:
     offered = _offered(request, "Sec-WebSocket-Protocol")
     if offered and not set(offered) & set(known):
-        raise bad_request(f"none of these subprotocols is spoken here: {', '.join(offered)}")
+        raise bad_request(f"none of these subprotocols is spoken here: {offered}")
     response = web.WebSocketResponse(
         protocols=known, max_msg_size=_MESSAGE_MAX, compress=False, timeout=_FAREWELL
     )
