@@ -623,8 +623,13 @@ class _SpdyStream:
     async def receive(self) -> bytes | None:
         return await self.queue.get()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the client still hears what is said on it."""
+        return self._session.connection.is_open(self._number)
+
     async def send(self, data: bytes, *, end: bool = False) -> None:
-        if not end and not self._session.connection.is_open(self._number):
+        if not end and not self.is_open:
             raise GoneError
         self._session.connection.send(self._number, data, end=end)
         await self._session.flush()
@@ -860,6 +865,8 @@ class _SpdyForwarding:
                 continue
             other = halves.pop(request, None)
             if other is None:
+                if len(halves) >= _HALVES_MAX:
+                    halves = {key: half for key, half in halves.items() if half.is_open}
                 if len(halves) >= _HALVES_MAX:
                     await stream.reset()
                     continue
