@@ -64,7 +64,7 @@ class PodStorage:
         here = self._node.policy.node_name
 
         def judge() -> tuple[v1.Pod, tuple[str, ...], v1.Pod, list[Finding]]:
-            pod, warnings = reading.typed(v1.Pod, asked, options.validation)
+            pod, warnings = reading.typed(v1.Pod, asked, options.validation, options.repeated)
             return pod, warnings, *_judged(pod, here)
 
         pod, warnings, judged, findings = await self._aside.run(options.size, judge)
@@ -194,7 +194,7 @@ class PodStorage:
         """The conditions that the node does not own are set. All else is answered as it was asked
         for, and stays as the node knows it to be."""
         body = entry.object | {"status": wanted.get("status") or {}}
-        asked, warnings = reading.typed(v1.Pod, body, options.validation)
+        asked, warnings = reading.typed(v1.Pod, body, options.validation, options.repeated)
         answer = codec.to_plain(asked)
         known = _conditions(entry)
         new: dict[str, v1.PodCondition] = {}  # of a type that is there twice the last one counts
@@ -257,18 +257,21 @@ class PodStorage:
         now = self._cache.get("pods", namespace, name)
         return Answer(object=now.object if now is not None and now.uid == uid else entry.object)
 
-    async def evict(self, resource: Resource, namespace: str, name: str, body: Json) -> Answer:
+    async def evict(
+        self, resource: Resource, namespace: str, name: str, body: Json, asked: WriteOptions
+    ) -> Answer:
         """A deletion that a budget might forbid, if there were any."""
-        eviction, _ = reading.typed(kinds.Eviction, body, "Ignore")
+        eviction, warnings = reading.typed(kinds.Eviction, body, asked.validation, asked.repeated)
         if eviction.metadata.name not in ("", name):
             raise bad_request("name in URL does not match name in Eviction object")
-        asked = eviction.delete_options or kinds.DeleteOptions()
-        wanted = asked.preconditions or kinds.Preconditions()
+        given = eviction.delete_options or kinds.DeleteOptions()
+        wanted = given.preconditions or kinds.Preconditions()
         options = DeleteOptions(
-            grace=asked.grace_period_seconds,
+            grace=given.grace_period_seconds,
             uid=wanted.uid or "",
             resource_version=wanted.resource_version or "",
-            dry_run=bool(asked.dry_run),
+            # It may be said of the eviction or of the deletion.
+            dry_run=asked.dry_run or bool(given.dry_run),
         )
         await self.delete(resource, namespace, name, options)
         done = {
@@ -278,7 +281,7 @@ class PodStorage:
             "status": "Success",
             "code": 201,
         }
-        return Answer(object=done, created=True)
+        return Answer(object=done, created=True, warnings=warnings)
 
     # --- what they share ------------------------------------------------------------------------
 
@@ -340,7 +343,7 @@ def _changed(
         wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
     wanted = metadata.carried_over(old, _placed(old, wanted))
     wanted = wanted | {"status": old.get("status") or {}}
-    read, warnings = reading.typed(v1.Pod, wanted, options.validation)
+    read, warnings = reading.typed(v1.Pod, wanted, options.validation, options.repeated)
     known, _ = reading.typed(v1.Pod, old, "Ignore")
     pod = replace(read, spec=validation.with_defaults(read).spec)
     check = validation.check_ephemeral_update if subresource else validation.check_update

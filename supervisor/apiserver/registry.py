@@ -239,7 +239,7 @@ class ObjectRegistry:
         self, resource: Resource, body: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
         model = schema.MODELS[resource.api_version, resource.kind]
-        value, warnings = reading.typed(model, body, options.validation)
+        value, warnings = reading.typed(model, body, options.validation, options.repeated)
         return codec.to_plain(value), warnings
 
     # --- delete ---------------------------------------------------------------------------------
@@ -271,14 +271,19 @@ class ObjectRegistry:
     # --- the rest -------------------------------------------------------------------------------
 
     async def post(
-        self, resource: Resource, namespace: str, name: str, subresource: str, body: Json
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: Json,
+        options: WriteOptions,
     ) -> Answer:
         if not name:
-            review = reviews.answer(resource, body, self._user, self._is_token)
-            return Answer(object=review, created=True)
+            return reviews.answer(resource, body, options, self._user, self._is_token)
         if resource.key == "pods" and subresource == "eviction":
             async with self._lock(resource, namespace, name):
-                return await self._of_pods.evict(resource, namespace, name, body)
+                return await self._of_pods.evict(resource, namespace, name, body, options)
         if resource.key == "pods" and subresource == "binding":
             if self.cache.get("pods", namespace, name) is None:
                 raise not_found(resource, name)

@@ -190,6 +190,27 @@ async def test_unknown_fields_are_refused_told_or_dropped(fake_clock: Clock) -> 
         assert not (await a.create("configmaps", body | config_map("b"), options=quiet)).warnings
 
 
+async def test_fields_that_are_set_twice_are_refused_told_or_overlooked(fake_clock: Clock) -> None:
+    twice = ("data.key",)
+    strict = WriteOptions(validation="Strict", repeated=twice)
+    async with api(fake_clock) as a:
+        error = await refusal(a.create("configmaps", config_map() | {"x": 1}, options=strict))
+        assert error.message == (
+            'strict decoding error: duplicate field "data.key", unknown field "x"'
+        )
+        told = WriteOptions(repeated=twice)
+        for plural, body in (("configmaps", config_map()), ("pods", pod())):
+            made = await a.create(plural, body, options=told)
+            assert 'duplicate field "data.key"' in made.warnings
+            name = body["metadata"]["name"]
+            changed = await a.change(plural, name, {}, options=told)
+            assert 'duplicate field "data.key"' in changed.warnings
+            error = await refusal(a.change(plural, name, {}, options=strict))
+            assert error.code == 400
+        quiet = WriteOptions(validation="Ignore", repeated=twice)
+        assert not (await a.create("configmaps", config_map("b"), options=quiet)).warnings
+
+
 async def test_names_are_made_up_where_only_their_beginning_is_given(fake_clock: Clock) -> None:
     async with api(fake_clock) as a:
         body = {"metadata": {"generateName": "web-"}}
@@ -599,6 +620,23 @@ async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> 
         assert found["metadata"]["deletionGracePeriodSeconds"] == 3
         error = await refusal(a.post("pods", "nothing", "eviction", {}))
         assert error.code == 404
+
+
+@pytest.mark.parametrize("place", ["of the request", "of its delete options"])
+async def test_an_eviction_that_is_a_dry_run_evicts_nothing(fake_clock: Clock, place: str) -> None:
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        body = {"metadata": {"name": "web"}}
+        options = DRY
+        if place == "of its delete options":
+            body["deleteOptions"] = {"dryRun": ["All"]}  # type: ignore[dict-item]
+            options = PLAIN
+        status = await a.post("pods", "web", "eviction", body, options=options)
+        assert status["status"] == "Success"
+        found = a.get("pods", "web")
+        assert found is not None
+        assert "deletionTimestamp" not in found["metadata"]
 
 
 async def test_a_pod_is_bound_already(fake_clock: Clock) -> None:

@@ -477,16 +477,23 @@ async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) ->
 JSON = {"Content-Type": "application/json"}
 
 
-async def test_a_key_that_is_there_twice_is_refused_told_or_overlooked(api: Served) -> None:
+async def test_the_last_one_of_two_keys_counts_and_the_registry_is_told(api: Served) -> None:
     text = b'{"metadata":{"name":"a"},"data":{"key":"1","key":"2"}}'
-    strict = await api.ask(f"{MAPS}?fieldValidation=Strict", "POST", data=text, headers=JSON)
-    assert strict.refusal[2] == 'strict decoding error: duplicate field "data.key"'
-    told = await api.ask(MAPS, "POST", data=text, headers=JSON)
-    assert told.headers.getall("Warning") == ['299 - "duplicate field \\"data.key\\""']
-    await api.ask(f"{MAPS}/a", "DELETE")
-    ignored = await api.ask(f"{MAPS}?fieldValidation=Ignore", "POST", data=text, headers=JSON)
-    assert "Warning" not in ignored.headers
-    assert ignored.json["data"] == {"key": "2"}
+    for method, path, kind in (
+        ("POST", MAPS, "application/json"),
+        ("PUT", f"{MAPS}/a", "application/json"),
+        ("PATCH", f"{MAPS}/a", "application/merge-patch+json"),
+        ("PATCH", f"{MAPS}/a", "application/strategic-merge-patch+json"),
+        ("PATCH", f"{MAPS}/a?fieldManager=me", "application/apply-patch+yaml"),
+    ):
+        reply = await api.ask(path, method, data=text, headers={"Content-Type": kind})
+        assert reply.json["data"] == {"key": "2"}
+        assert isinstance(api.registry.options, WriteOptions)
+        assert api.registry.options.repeated == ("data.key",)
+    steps = b'[{"op":"add","path":"/data/b","value":"1","value":"2"}]'
+    patch = {"Content-Type": "application/json-patch+json"}
+    await api.ask(f"{MAPS}/a", "PATCH", data=steps, headers=patch)
+    assert api.registry.options.repeated == ("[0].value",)
 
 
 async def test_warnings_of_the_registry_are_passed_on(api: Served) -> None:
