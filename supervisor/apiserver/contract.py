@@ -152,11 +152,10 @@ def conflict(resource: Resource, name: str, why: str = STALE) -> ApiError:
     return ApiError(409, "Conflict", message, name=name, group=resource.group, kind=resource.plural)
 
 
-def forbidden(resource: Resource, name: str, why: str) -> ApiError:
+def forbidden(resource: Resource, name: str, why: str, causes: tuple[Cause, ...] = ()) -> ApiError:
     message = f'{resource.key} "{name}" is forbidden: {why}'
-    return ApiError(
-        403, "Forbidden", message, name=name, group=resource.group, kind=resource.plural
-    )
+    group, kind = resource.group, resource.plural
+    return ApiError(403, "Forbidden", message, name=name, group=group, kind=kind, causes=causes)
 
 
 def too_large(message: str) -> ApiError:

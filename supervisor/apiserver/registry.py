@@ -28,6 +28,7 @@ from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
     ApiError,
+    Cause,
     Change,
     DeleteOptions,
     Json,
@@ -150,7 +151,12 @@ class ObjectRegistry:
                 f"unable to create new content in namespace {namespace} because it is being "
                 "terminated"
             )
-            raise forbidden(resource, name, why)
+            cause = Cause(
+                "NamespaceTerminating",
+                f"namespace {namespace} is being terminated",
+                "metadata.namespace",
+            )
+            raise forbidden(resource, name, why, (cause,))
 
     # --- update ---------------------------------------------------------------------------------
 
@@ -171,6 +177,12 @@ class ObjectRegistry:
                 if not upsert or subresource:
                     raise not_found(resource, name)
                 body = await self._aside.run(options.size, partial(change, None))
+                if uid := metadata.of(body).get("uid"):
+                    why = (
+                        f"uid mismatch: the provided object specified uid {uid}, and no existing "
+                        "object was found"
+                    )
+                    raise conflict(resource, name, why)
                 return await self._create(resource, namespace, name, body, options)
             options = msgspec.structs.replace(options, size=options.size + len(entry.raw))
             asked = await self._aside.run(options.size, partial(change, entry.object))
@@ -222,7 +234,7 @@ class ObjectRegistry:
         new = rules.defaults(metadata.carried_over(old, wanted))
         new = metadata.noted(old, new, resource, options, stamp, subresource)
         findings = [
-            *objects.check_metadata(rules, new),
+            *objects.check_metadata(rules, new, old),
             *rules.check(new),
             *rules.check_update(old, new),
         ]

@@ -622,7 +622,8 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
 
 
 def _write_options(call: Call) -> WriteOptions:
-    return write_options(call.query, call.request.headers.get("User-Agent", ""))
+    request = call.request
+    return write_options(request.method, call.query, request.headers.get("User-Agent", ""))
 
 
 def _query(request: web.BaseRequest) -> Query:

@@ -128,6 +128,7 @@ async def test_a_dry_run_says_what_would_be_and_stores_nothing(fake_clock: Clock
         assert a.cache.version == before
 
 
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1", "controller": True}
 BAD: dict[str, tuple[Json, int, str]] = {
     "another kind": ({"kind": "Secret"}, 400, "cannot be handled as a ConfigMap"),
     "another version": ({"apiVersion": "v2"}, 400, "does not match the expected API version (v1)"),
@@ -156,6 +157,17 @@ BAD: dict[str, tuple[Json, int, str]] = {
         {"metadata": {"name": "x", "labels": {"a b": ""}}},
         422,
         "metadata.labels: Invalid value",
+    ),
+    "an owner without a uid": (
+        {"metadata": {"name": "x", "ownerReferences": [OWNER | {"uid": ""}]}},
+        422,
+        'metadata.ownerReferences[0].uid: Invalid value: "": uid must not be empty',
+    ),
+    "two controllers": (
+        {"metadata": {"name": "x", "ownerReferences": [OWNER, OWNER | {"name": "b"}]}},
+        422,
+        'Only one reference can have Controller set to true. Found "true" in references for '
+        "ConfigMap/a and ConfigMap/b",
     ),
     "a wrong key": ({"data": {"a b": ""}}, 422, "data[a b]: Invalid value"),
     "too much": ({"data": {"a": "x" * (1024 * 1024 + 1)}}, 422, "Too long"),
@@ -233,6 +245,14 @@ async def test_nothing_comes_into_a_namespace_that_is_not_there_or_is_going(
         assert gone["status"]["phase"] == "Terminating"
         error = await refusal(a.create("configmaps", config_map(), "going"))
         assert (error.code, error.reason) == (403, "Forbidden")
+        # Controllers look for this one, and do not try again.
+        assert error.details["causes"] == [
+            {
+                "reason": "NamespaceTerminating",
+                "message": "namespace going is being terminated",
+                "field": "metadata.namespace",
+            }
+        ]
         assert "because it is being terminated" in error.message
 
 
@@ -300,6 +320,10 @@ async def test_an_apply_makes_what_is_not_there(fake_clock: Clock) -> None:
             )
             return answer.created
 
+        of_another = {"metadata": {"name": "settings", "uid": "1"}}
+        error = await refusal(apply(config_map() | of_another))
+        assert error.code == 409
+        assert "uid mismatch: the provided object specified uid 1, and no existing" in error.message
         assert await apply(config_map())
         assert not await apply(config_map(data={"a": "b"}))
 
@@ -331,8 +355,19 @@ async def test_finalizers_keep_an_object_until_they_are_removed(fake_clock: Cloc
         assert going["metadata"]["deletionTimestamp"]
         again = await a.delete("configmaps", "settings")
         assert again["metadata"]["resourceVersion"] == going["metadata"]["resourceVersion"]
+        more = ["example.com/wait", "example.com/more"]
+        error = await refusal(
+            a.change("configmaps", "settings", {"metadata": {"finalizers": more}})
+        )
+        assert (error.code, error.message) == (422, f'ConfigMap "settings" is invalid: {NO_MORE}')
         await a.change("configmaps", "settings", {"metadata": {"finalizers": None}})
         assert a.get("configmaps", "settings") is None
+
+
+NO_MORE = (
+    "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being "
+    'deleted, found new finalizers []string{"example.com/more"}'
+)
 
 
 IMMUTABLE: dict[str, tuple[str, Json, Json, str]] = {
@@ -771,6 +806,9 @@ async def test_a_finalizer_keeps_a_pod_that_has_ended(fake_clock: Clock) -> None
         assert held is not None
         assert held["status"]["phase"] in ("Failed", "Succeeded")
         assert a.world.runtime.running == {}
+        more = ["example.com/wait", "example.com/more"]
+        error = await refusal(a.change("pods", "web", {"metadata": {"finalizers": more}}))
+        assert (error.code, error.message) == (422, f'Pod "web" is invalid: {NO_MORE}')
         await a.change("pods", "web", {"metadata": {"finalizers": None}})
         assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
 

@@ -239,6 +239,48 @@ async def test_initial_events_end_with_a_bookmark(api: Served) -> None:
     assert meta["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("", "ConfigMap"), ("PartialObjectMetadata", "PartialObjectMetadata"), ("Table", "Table")],
+)
+async def test_a_bookmark_has_the_form_of_all_else(api: Served, accept: str, kind: str) -> None:
+    version = await api.config_map("a")
+    query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    headers = {"Accept": f"application/json;as={accept};v=v1;g=meta.k8s.io"} if accept else {}
+    async with api.watch(f"{MAPS}?watch=1&{query}", headers=headers) as watch:
+        await watch.told(1)
+        event = await watch.next()
+    assert (event["type"], event["object"]["kind"]) == ("BOOKMARK", kind)
+    told = event["object"]["rows"][0]["object"] if kind == "Table" else event["object"]
+    assert told["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert event["object"]["metadata"]["resourceVersion"] == str(version)
+
+
+CONTRADICTIONS = {
+    "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0": (
+        "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"
+    ),
+    "resourceVersionMatch=Exact": "forbidden unless resourceVersion is provided",
+    "resourceVersionMatch=Exact&resourceVersion=0": 'forbidden for resourceVersion "0"',
+    "resourceVersionMatch=New&resourceVersion=1": 'values: "Exact", "NotOlderThan"',
+    "watch=1&sendInitialEvents=true": "requires setting resourceVersionMatch to NotOlderThan",
+    "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=0": (
+        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    ),
+    "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact": 'values: "NotOlderThan"',
+}
+
+
+@pytest.mark.parametrize("query", CONTRADICTIONS)
+async def test_options_that_do_not_go_together_are_refused(api: Served, query: str) -> None:
+    reply = await api.ask(f"{MAPS}?{query}")
+    assert reply.refusal[:2] == (422, "Invalid")
+    assert reply.refusal[2].startswith('ListOptions.meta.k8s.io "" is invalid: ')
+    assert CONTRADICTIONS[query] in reply.refusal[2]
+    details = reply.json["details"]
+    assert (details["group"], details["kind"]) == ("meta.k8s.io", "ListOptions")
+
+
 async def test_a_watch_without_initial_events_begins_now(api: Served) -> None:
     await api.config_map("a")
     query = "sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
@@ -458,8 +500,40 @@ async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the
     body = {"gracePeriodSeconds": 0, "dryRun": ["All"], "preconditions": {"uid": "u"}}
     await api.ask(f"{MAPS}/b", "DELETE", json=body)
     assert api.registry.options == DeleteOptions(grace=0, uid="u", dry_run=True)
-    reply = await api.ask(f"{MAPS}?dryRun=Some", "POST", json=config())
-    assert reply.refusal[:2] == (422, "Invalid")
+    for method, kind in (
+        ("POST", "CreateOptions"),
+        ("PUT", "UpdateOptions"),
+        ("PATCH", "PatchOptions"),
+        ("DELETE", "DeleteOptions"),
+    ):
+        path = MAPS if method == "POST" else f"{MAPS}/a"
+        reply = await api.ask(f"{path}?dryRun=Some", method, json=config())
+        if method == "DELETE":
+            reply = await api.ask(f"{path}?dryRun=Some", method)
+        assert reply.refusal == (
+            422,
+            "Invalid",
+            f'{kind}.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported '
+            'values: "All"',
+        )
+    reply = await api.ask(f"{MAPS}/a", "DELETE", json=config())
+    assert reply.refusal == (400, "BadRequest", "a ConfigMap cannot be handled as DeleteOptions")
+
+
+@pytest.mark.parametrize(
+    ("manager", "says"),
+    [
+        ("x" * 129, "Too long: may not be more than 128 bytes"),
+        ("a%0Ab", "Invalid value: should only contain printable characters"),
+    ],
+)
+async def test_a_manager_has_a_name_that_can_be_shown(api: Served, manager: str, says: str) -> None:
+    reply = await api.ask(f"{MAPS}?fieldManager={manager}", "POST", json=config())
+    assert reply.refusal[2] == f'CreateOptions.meta.k8s.io "" is invalid: fieldManager: {says}'
+    reply = await api.ask(MAPS, "POST", json=config(), headers={"User-Agent": f"{'x' * 200}/1"})
+    assert reply.code == 201
+    assert isinstance(api.registry.options, WriteOptions)
+    assert api.registry.options.field_manager == "x" * 128
 
 
 async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) -> None:
