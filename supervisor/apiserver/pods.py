@@ -34,7 +34,7 @@ from supervisor.apiserver.contract import (
     not_found,
 )
 from supervisor.lifecycle import reasons
-from supervisor.lifecycle.facts import ConditionSet, Instant, rfc3339
+from supervisor.lifecycle.facts import ConditionRemoved, ConditionSet, Instant, rfc3339
 
 _STATUSES = ("False", "True", "Unknown")
 _SOON = 30.0  # seconds in which the node has stored what it was asked for, unless its disk is full
@@ -191,8 +191,8 @@ class PodStorage:
     async def set_status(
         self, resource: Resource, entry: Entry, wanted: Json, options: WriteOptions
     ) -> Answer:
-        """The conditions that the node does not own are set. All else is answered as it was asked
-        for, and stays as the node knows it to be."""
+        """The conditions that the node does not own become those that are asked for. All else is
+        answered as it was asked for, and stays as the node knows it to be."""
         body = entry.object | {"status": wanted.get("status") or {}}
         asked, warnings = reading.typed(v1.Pod, body, options.validation, options.repeated)
         answer = codec.to_plain(asked)
@@ -211,19 +211,30 @@ class PodStorage:
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
             else:
                 new[condition.type] = condition
-        worker = self._node.worker(entry.uid)
-        if options.dry_run or worker is None or not new:
-            return Answer(object=answer, warnings=warnings)
+        left = {condition.type for condition in asked.status.conditions}
+        gone = {type for type in known if type not in left | reasons.OWN_CONDITIONS}
         at = self._node.clock.now()
+        set_by = _with_conditions(entry.object, wanted, new, gone)
+        set_by = metadata.noted(
+            entry.object, set_by, resource, options, rfc3339(at), subresource="status"
+        )
+        worker = self._node.worker(entry.uid)
+        if options.dry_run or worker is None or apply.unchanged(entry.object, set_by):
+            return Answer(object=answer, warnings=warnings)
         for condition in new.values():
             worker = self._node.tell(worker, _condition_set(condition, at))
+        for type in gone:
+            worker = self._node.tell(worker, ConditionRemoved(at=at, type=type))
+        worker = self._node.update(worker, reading.typed(v1.Pod, set_by, "Ignore")[0])
 
         def is_so(now: Entry | None) -> bool:
             if now is None or now.uid != entry.uid:
                 return True
             there = _conditions(now)
-            return all(there.get(type) == _says(condition) for type, condition in new.items())
+            is_set = all(there.get(type) == _says(each) for type, each in new.items())
+            return is_set and gone.isdisjoint(there) and _of_clients(now.object) == noted
 
+        noted = _of_clients(set_by)
         await self._until(resource, entry.namespace, entry.name, is_so)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry
         return Answer(object=now.object | {"status": answer["status"]}, warnings=warnings)
@@ -379,6 +390,21 @@ def _conditions(entry: Entry) -> dict[str, _Said]:
         each["type"]: (each["status"], each.get("reason", ""), each.get("message", ""))
         for each in listed
     }
+
+
+def _with_conditions(
+    old: Json, wanted: Json, new: dict[str, v1.PodCondition], gone: set[str]
+) -> Json:
+    """The pod with what of a status is a client's to say."""
+    status = old.get("status") or {}
+    others = [
+        each
+        for each in status.get("conditions") or []
+        if each["type"] not in new and each["type"] not in gone
+    ]
+    conditions = [*others, *map(codec.to_plain, new.values())]
+    asked = {"metadata": wanted["metadata"], "status": status | {"conditions": conditions}}
+    return metadata.only(old, asked, "status")
 
 
 def _condition_set(condition: v1.PodCondition, at: Instant) -> ConditionSet:

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
-from supervisor.apiserver import aside
+from supervisor.apiserver import apply, aside
 from supervisor.apiserver.contract import Json, WriteOptions
 from supervisor.kubelet.clock import Clock
 from supervisor.store.contract import Edit
@@ -313,7 +313,7 @@ async def test_a_pod_of_a_file_has_its_name_before_it_is_stored(fake_clock: Cloc
 async def test_an_apply_makes_what_is_not_there(fake_clock: Clock) -> None:
     async with api(fake_clock) as a:
 
-        async def apply(body: Json) -> bool:
+        async def applied(body: Json) -> bool:
             resource = _resource("configmaps")
             answer = await a.registry.update(
                 resource, "default", "settings", lambda _: body, PLAIN, upsert=True
@@ -321,11 +321,11 @@ async def test_an_apply_makes_what_is_not_there(fake_clock: Clock) -> None:
             return answer.created
 
         of_another = {"metadata": {"name": "settings", "uid": "1"}}
-        error = await refusal(apply(config_map() | of_another))
+        error = await refusal(applied(config_map() | of_another))
         assert error.code == 409
         assert "uid mismatch: the provided object specified uid 1, and no existing" in error.message
-        assert await apply(config_map())
-        assert not await apply(config_map(data={"a": "b"}))
+        assert await applied(config_map())
+        assert not await applied(config_map(data={"a": "b"}))
 
 
 async def test_a_deleted_object_is_gone_and_its_preconditions_are_kept(fake_clock: Clock) -> None:
@@ -707,7 +707,7 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         found = a.get("pods", "web")
         assert found is not None
         assert "message" not in found["status"]
-        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}, gate]}}
         answer = await a.change("pods", "web", own, subresource="status")
         assert answer.object["status"]["conditions"][0]["status"] == "False"
         assert answer.warnings == (
@@ -718,10 +718,64 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         twice = {"status": {"conditions": [gate | {"status": "False"}, gate | {"reason": "Again"}]}}
         await a.change("pods", "web", twice, subresource="status")
         assert ready() == "True"
+        # It is gone as it is answered, and what is the node's is not.
+        answer = await a.change("pods", "web", {"status": None}, subresource="status")
+        assert not answer.object["status"].get("conditions")
+        assert ready() == "False"
+        found = a.get("pods", "web")
+        assert found is not None
+        types = [each["type"] for each in found["status"]["conditions"]]
+        assert "example.com/one" not in types
+        assert "PodScheduled" in types
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
         assert error.code == 422
         assert "status.conditions[0].status: Unsupported value" in error.message
+
+
+async def test_who_applies_a_condition_of_a_pod_is_noted_and_takes_it_away_again(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+
+        async def applied(manager: str, *conditions: Json) -> Json:
+            config = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}}
+            config |= {"status": {"conditions": [*conditions]}}
+            resource = _resource("pods")
+            now = "2026-01-31T12:00:00Z"
+
+            def change(live: Json | None) -> Json:
+                return apply.apply(
+                    live,
+                    config,
+                    manager,
+                    force=False,
+                    resource=resource,
+                    now=now,
+                    subresource="status",
+                )
+
+            options = WriteOptions(applied=True)
+            await a.registry.update(
+                resource, "default", "web", change, options, subresource="status"
+            )
+            found = a.get("pods", "web")
+            assert found is not None
+            return found
+
+        gate = {"type": "example.com/gate", "status": "True"}
+        set_ = await applied("gatekeeper", gate)
+        assert gate["type"] in [each["type"] for each in set_["status"]["conditions"]]
+        managers = {m["manager"]: m for m in set_["metadata"]["managedFields"]}
+        assert managers["gatekeeper"]["subresource"] == "status"
+        assert managers["gatekeeper"]["operation"] == "Apply"
+        assert await applied("gatekeeper", gate) == set_
+        error = await refusal(applied("other", gate | {"status": "False"}))
+        assert 'conflict with "gatekeeper" with subresource "status"' in error.message
+        without = await applied("gatekeeper")
+        assert gate["type"] not in [each["type"] for each in without["status"]["conditions"]]
 
 
 async def test_labels_of_a_pod_change_and_it_runs_on(fake_clock: Clock) -> None:
