@@ -8,7 +8,7 @@ and finds it again after a crash. The registry holds the lock of the name and kn
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -193,48 +193,48 @@ class PodStorage:
     ) -> Answer:
         """The conditions that the node does not own become those that are asked for. All else is
         answered as it was asked for, and stays as the node knows it to be."""
-        body = entry.object | {"status": wanted.get("status") or {}}
+        old = entry.object
+        body = metadata.only(old, wanted, "status")
         asked, warnings = reading.typed(v1.Pod, body, options.validation, options.repeated)
-        answer = codec.to_plain(asked)
-        known = _conditions(entry)
-        new: dict[str, v1.PodCondition] = {}  # of a type that is there twice the last one counts
-        for index, condition in enumerate(asked.status.conditions):
-            if condition.status not in _STATUSES:
-                path = ("status", "conditions", index, "status")
-                wrong = not_supported(path, condition.status, _STATUSES)
-                raise metadata.invalid(resource, entry.name, [wrong])
-            new.pop(condition.type, None)
-            if known.get(condition.type) == _says(condition):
-                continue
-            name = reasons.CONDITION_ALIASES.get(condition.type, condition.type)
-            if name in reasons.OWN_CONDITIONS:
+        known, _ = reading.typed(v1.Pod, old, "Ignore")
+        asked = self._pods.owned(known, asked)
+        findings = [
+            *validation.check_metadata_update(known.metadata, asked.metadata),
+            *_check_conditions(asked),
+        ]
+        if metadata.errors(findings):
+            raise metadata.invalid(resource, entry.name, findings)
+        there = _conditions(entry)
+        # Of a type that is there twice the last one counts.
+        new = {each.type: each for each in asked.status.conditions}
+        gone = there.keys() - new.keys() - reasons.OWN_CONDITIONS
+        new = {type: each for type, each in new.items() if there.get(type) != _says(each)}
+        for type in tuple(new):
+            if _own_name(type) in reasons.OWN_CONDITIONS:
+                new.pop(type)
+                name = _own_name(type)
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
-            else:
-                new[condition.type] = condition
-        left = {condition.type for condition in asked.status.conditions}
-        gone = {type for type in known if type not in left | reasons.OWN_CONDITIONS}
+        answer = codec.to_plain(asked)
         at = self._node.clock.now()
-        set_by = _with_conditions(entry.object, wanted, new, gone)
-        set_by = metadata.noted(
-            entry.object, set_by, resource, options, rfc3339(at), subresource="status"
-        )
+        kept = _with_conditions(old, answer, new, gone)
+        kept = metadata.noted(old, kept, resource, options, rfc3339(at), subresource="status")
         worker = self._node.worker(entry.uid)
-        if options.dry_run or worker is None or apply.unchanged(entry.object, set_by):
+        if options.dry_run or worker is None or apply.unchanged(old, kept):
             return Answer(object=answer, warnings=warnings)
         for condition in new.values():
             worker = self._node.tell(worker, _condition_set(condition, at))
         for type in gone:
             worker = self._node.tell(worker, ConditionRemoved(at=at, type=type))
-        worker = self._node.update(worker, reading.typed(v1.Pod, set_by, "Ignore")[0])
+        self._node.update(worker, reading.typed(v1.Pod, kept, "Ignore")[0])
 
         def is_so(now: Entry | None) -> bool:
             if now is None or now.uid != entry.uid:
                 return True
-            there = _conditions(now)
-            is_set = all(there.get(type) == _says(each) for type, each in new.items())
-            return is_set and gone.isdisjoint(there) and _of_clients(now.object) == noted
+            said = _conditions(now)
+            is_set = all(said.get(type) == _says(each) for type, each in new.items())
+            return is_set and gone.isdisjoint(said) and _of_clients(now.object) == of_clients
 
-        noted = _of_clients(set_by)
+        of_clients = _of_clients(kept)
         await self._until(resource, entry.namespace, entry.name, is_so)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry
         return Answer(object=now.object | {"status": answer["status"]}, warnings=warnings)
@@ -392,10 +392,21 @@ def _conditions(entry: Entry) -> dict[str, _Said]:
     }
 
 
+def _own_name(type: str) -> str:
+    return reasons.CONDITION_ALIASES.get(type, type)
+
+
+def _check_conditions(pod: v1.Pod) -> Iterator[Finding]:
+    for index, condition in enumerate(pod.status.conditions):
+        if condition.status not in _STATUSES:
+            path = ("status", "conditions", index, "status")
+            yield not_supported(path, condition.status, _STATUSES)
+
+
 def _with_conditions(
     old: Json, wanted: Json, new: dict[str, v1.PodCondition], gone: set[str]
 ) -> Json:
-    """The pod with what of a status is a client's to say."""
+    """The pod that is wanted with what of its status is a client's to say."""
     status = old.get("status") or {}
     others = [
         each
@@ -403,8 +414,7 @@ def _with_conditions(
         if each["type"] not in new and each["type"] not in gone
     ]
     conditions = [*others, *map(codec.to_plain, new.values())]
-    asked = {"metadata": wanted["metadata"], "status": status | {"conditions": conditions}}
-    return metadata.only(old, asked, "status")
+    return wanted | {"status": status | {"conditions": conditions}}
 
 
 def _condition_set(condition: v1.PodCondition, at: Instant) -> ConditionSet:

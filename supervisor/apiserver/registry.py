@@ -45,6 +45,7 @@ from supervisor.lifecycle.facts import rfc3339
 from supervisor.store.contract import Edit, Store
 
 PROTECTED = ("default", "kube-node-lease", "kube-public", "kube-system")
+_NO_VERSION = (None, "", "0")  # whichever there is
 _TRIES = 8  # to draw a name that is free
 
 
@@ -79,7 +80,7 @@ class ObjectRegistry:
     ) -> Answer:
         body = metadata.addressed(resource, namespace, "", body)
         meta = body["metadata"]
-        if meta.get("resourceVersion"):
+        if meta.get("resourceVersion") not in _NO_VERSION:
             raise ApiError(
                 400, "BadRequest", "resourceVersion should not be set on objects to be created"
             )
@@ -397,7 +398,7 @@ def _check_current(resource: Resource, entry: Entry, wanted: Json) -> None:
     """Raises ApiError (Conflict) where what was changed is not what is there."""
     meta = metadata.of(wanted)
     version, uid = meta.get("resourceVersion"), meta.get("uid")
-    if version and version != str(entry.version):
+    if version not in _NO_VERSION and version != str(entry.version):
         raise conflict(resource, entry.name)
     if uid and uid != entry.uid:
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {entry.uid}"

@@ -91,7 +91,9 @@ async def test_a_stale_change_is_a_conflict_and_one_without_a_version_is_not(
         assert error.message.startswith(
             'Operation cannot be fulfilled on configmaps "settings": the object has been modified'
         )
-        await a.replace("configmaps", "settings", config_map())
+        unconditional = config_map()
+        unconditional["metadata"]["resourceVersion"] = "0"
+        await a.replace("configmaps", "settings", unconditional)
         found = a.get("configmaps", "settings")
         assert found is not None
         assert found["data"] == {"key": "value"}
@@ -451,7 +453,7 @@ async def test_status_is_changed_only_by_itself(fake_clock: Clock) -> None:
         labels: Json = {"metadata": {"labels": {"a": "c"}}, "spec": {"type": "NodePort"}}
         changed = await a.change("services", "x", labels | {"status": status}, subresource="status")
         assert changed.object["status"] == status
-        assert changed.object["metadata"]["labels"] == {"a": "b"}
+        assert changed.object["metadata"]["labels"] == {"a": "c"}
         assert changed.object["spec"]["type"] == "ClusterIP"
 
 
@@ -501,13 +503,12 @@ async def test_who_applies_a_status_is_noted(fake_clock: Clock) -> None:
         await a.create("services", {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}})
         entry = {"manager": "me", "operation": "Apply", "subresource": "status", "fieldsV1": {}}
         changes: Json = {
-            "metadata": {"managedFields": [entry], "labels": {"a": "b"}},
+            "metadata": {"managedFields": [entry]},
             "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
         }
         applied = WriteOptions(field_manager="me", applied=True)
         changed = await a.change("services", "x", changes, options=applied, subresource="status")
         assert changed.object["metadata"]["managedFields"] == [entry]
-        assert "labels" not in changed.object["metadata"]
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -727,6 +728,14 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         types = [each["type"] for each in found["status"]["conditions"]]
         assert "example.com/one" not in types
         assert "PodScheduled" in types
+        meta = {"labels": {"via": "status"}, "ownerReferences": [OWNER]}
+        await a.change("pods", "web", {"metadata": meta}, subresource="status")
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["labels"] == {"via": "status"}
+        assert "ownerReferences" not in found["metadata"]
+        bad = {"metadata": {"labels": {"a b": ""}}}
+        assert (await refusal(a.change("pods", "web", bad, subresource="status"))).code == 422
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
         assert error.code == 422
