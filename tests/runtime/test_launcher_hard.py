@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from supervisor.errors import NodeError
 from supervisor.runtime import launch, launcher, survivors
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
-from tests.runtime.conftest import Node, Way, on_both_loops, open_node, until
+from tests.runtime.conftest import Node, Way, on_both_loops, open_node, readable_by, until
 from tests.runtime.test_launcher_end import mark, marked
 
 pytestmark = pytest.mark.anyio
@@ -272,7 +272,8 @@ def test_too_little_memory_for_logs_is_a_node_error(nothing_left: None) -> None:
 def test_no_process_for_the_launcher_is_a_node_error(nothing_left: None) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be a user without processes")
-    done = try_limited("ulimit -u 1", uid=51234)
+    with readable_by(51234):
+        done = try_limited("ulimit -u 1", uid=51234)
     said = "NodeError: cannot start the launcher: Resource temporarily unavailable\n"
     assert done.stdout == said, done.stderr
 
