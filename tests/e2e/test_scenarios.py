@@ -101,20 +101,24 @@ class Pods:
         thread.join(60)
         assert not thread.is_alive()
 
-    def connect(self, path: str, protocol: str) -> Any:
+    @contextlib.contextmanager
+    def connect(self, path: str, protocol: str) -> Iterator[Any]:
         """A WebSocket to a subresource of a pod, to be spoken on by hand."""
         config = self.api.configuration
         context = ssl.create_default_context(cafile=config.ssl_ca_cert)
         url = f"{config.host}/api/v1/namespaces/{self.namespace}/pods/{path}"
-        return contextlib.closing(
-            websocket.create_connection(
-                url.replace("https://", "wss://"),
-                subprotocols=[protocol],
-                header={"Authorization": next(iter(config.api_key.values()))},
-                sslopt={"context": context},
-                timeout=30,
-            )
+        socket = websocket.create_connection(
+            url.replace("https://", "wss://"),
+            subprotocols=[protocol],
+            header={"Authorization": next(iter(config.api_key.values()))},
+            sslopt={"context": context},
+            timeout=30,
         )
+        try:
+            yield socket
+        finally:
+            socket.close()
+            socket.shutdown()  # which close() leaves undone where the other side was first
 
 
 @pytest.fixture
@@ -359,8 +363,9 @@ def test_what_is_execed_ends_with_the_instance_of_its_container(pods: Pods) -> N
         assert said.recv()[0] == 3, "its last word"
     pods.create("over", {"name": "main", "command": ["true"]}, restartPolicy="Never")
     pods.until("over", lambda it: it.status.phase == "Succeeded", "its end")
-    with pytest.raises(websocket.WebSocketBadStatusException) as error:
-        pods.connect("over/exec?stdout=1&command=true", "v5.channel.k8s.io")
+    over = pods.connect("over/exec?stdout=1&command=true", "v5.channel.k8s.io")
+    with pytest.raises(websocket.WebSocketBadStatusException) as error, over:
+        pass
     assert error.value.status_code == 400
     assert b"cannot exec into a container in a completed pod" in error.value.resp_body
 
