@@ -23,7 +23,8 @@ def answer(resource: Resource, body: Json, user: str, is_token: Callable[[str], 
     """The review with its status. `is_token`: whether a token is the user's. Raises ApiError
     (BadRequest)."""
     body = metadata.addressed(resource, "", "", body)
-    reading.typed(schema.MODELS[resource.api_version, resource.kind], body, "Ignore")
+    # Older versions of a review have the same fields.
+    reading.typed(schema.MODELS[f"{resource.group}/v1", resource.kind], body, "Ignore")
     spec = body.get("spec") or {}
     who = {"username": user, "groups": ["system:masters", "system:authenticated"]}
     status: Json
