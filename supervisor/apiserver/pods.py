@@ -33,6 +33,7 @@ from supervisor.apiserver.contract import (
     forbidden,
     not_found,
 )
+from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ConditionSet, Instant, rfc3339
 
@@ -170,10 +171,9 @@ class PodStorage:
         new, pod = await self._aside.run(options.size, change)
         if new is old:
             return Answer(object=old, warnings=warnings)
-        worker = self._node.worker(entry.uid)
-        if options.dry_run or worker is None:
+        if options.dry_run:
             return Answer(object=new, warnings=warnings)
-        self._node.update(worker, pod)
+        self._node.update(self._worker(resource, entry), pod)
 
         def is_so(now: Entry | None) -> bool:
             if now is None or now.uid != entry.uid:
@@ -211,10 +211,9 @@ class PodStorage:
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
             else:
                 new[condition.type] = condition
-        worker = self._node.worker(entry.uid)
-        if options.dry_run or worker is None or not new:
+        if options.dry_run or not new:
             return Answer(object=answer, warnings=warnings)
-        at = self._node.clock.now()
+        worker, at = self._worker(resource, entry), self._node.clock.now()
         for condition in new.values():
             worker = self._node.tell(worker, _condition_set(condition, at))
 
@@ -234,14 +233,13 @@ class PodStorage:
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions
     ) -> Answer:
         entry = self._cache.get("pods", namespace, name)
-        worker = self._node.worker(entry.uid) if entry is not None else None
-        if entry is None or worker is None:
+        if entry is None:
             raise not_found(resource, name)
         check_preconditions(resource, entry, options)
         if options.dry_run:
             return Answer(object=entry.object)
         grace = options.grace
-        self._node.delete(worker, grace, force=grace == 0)
+        self._node.delete(self._worker(resource, entry), grace, force=grace == 0)
         uid = entry.uid
 
         def is_going(now: Entry | None) -> bool:
@@ -281,6 +279,13 @@ class PodStorage:
         return Answer(object=done, created=True)
 
     # --- what they share ------------------------------------------------------------------------
+
+    def _worker(self, resource: Resource, entry: Entry) -> PodWorker:
+        """Who sees to a pod. Raises ApiError where it has gone meanwhile."""
+        worker = self._node.worker(entry.uid)
+        if worker is None:
+            raise not_found(resource, entry.name)
+        return worker
 
     async def _until(
         self, resource: Resource, namespace: str, name: str, test: Callable[[Entry | None], bool]
