@@ -90,7 +90,7 @@ def options(query: Query, pod: str) -> LogOptions:
             "FieldValueForbidden",
         )
     if wrong:
-        raise invalid_options("PodLogOptions", wrong, pod)
+        raise invalid_options("PodLogOptions", wrong, name=pod, group="")
     return LogOptions(
         container=query.text("container"),
         follow=query.flag("follow"),

@@ -175,7 +175,10 @@ class Server:
         for scope in tuple(self._listening):
             scope.cancel()
         if self._writing:
-            await asyncio.wait(self._writing, timeout=_ENDING)
+            _, late = await asyncio.wait(self._writing, timeout=_ENDING)
+            for task in late:  # it waits for a store that has no room
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         with anyio.move_on_after(_ENDING):
             for left in tuple(self._listening.values()):  # they say goodbye
                 await left.wait()
@@ -204,12 +207,17 @@ class Server:
             return _refused(request, too_large(text))
         except (ConnectionError, web.HTTPException):
             raise  # it has gone away, or speaks no HTTP
+        except OSError as error:  # no descriptors, a disk that cannot be read
+            text = f"Internal error occurred: {error.strerror or error}"
         except Exception:
             # Not the query: it may hold what only the client should know.
             where = f"{request.method} {request.rel_url.raw_path}"
             self._node.report_bug(where, traceback.format_exc())
             text = "Internal error occurred: a bug of podvisor's own; it was reported to the node"
-            return _refused(request, ApiError(500, "InternalError", text))
+        if request.writer.output_size and request.transport is not None:
+            # In the middle of an answer there is no other one: that it is cut off has to be seen.
+            request.transport.abort()
+        return _refused(request, ApiError(500, "InternalError", text))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
@@ -228,7 +236,7 @@ class Server:
         accept = _accept(request)
         if parts[0] == "openapi":
             return _openapi(request, "/".join(parts[1:]), accept)
-        document, media = self._document(parts, accept, request.headers.get("Host", ""))
+        document, media = self._document(parts, accept, _header(request, "Host"))
         if document is None:
             raise _no_such_path()
         response = _json(request, document if isinstance(document, bytes) else _encode(document))
@@ -429,12 +437,12 @@ class Server:
     # --- writing --------------------------------------------------------------------------------
 
     async def _create(self, call: Call) -> web.StreamResponse:
-        body, warnings, options = await self._body_and_options(call)
+        body, options = await self._body_and_options(call)
         if call.resource.verbs == ("create",):  # it is asked, and not stored
-            work = self._registry.post(call.resource, call.namespace, "", "", body)
+            work = self._registry.post(call.resource, call.namespace, "", "", body, options)
         else:
             work = self._registry.create(call.resource, call.namespace, body, options)
-        return self._answered(call, await self._to_its_end(work), warnings)
+        return self._answered(call, await self._to_its_end(work))
 
     def _writer(self, call: Call, manager: str) -> Writer:
         return Writer(
@@ -446,21 +454,22 @@ class Server:
         )
 
     async def _post(self, call: Call) -> web.StreamResponse:
-        body, warnings, _ = await self._body_and_options(call)
-        work = self._registry.post(call.resource, call.namespace, call.name, call.subresource, body)
-        return self._answered(call, await self._to_its_end(work), warnings)
+        body, options = await self._body_and_options(call)
+        work = self._registry.post(
+            call.resource, call.namespace, call.name, call.subresource, body, options
+        )
+        return self._answered(call, await self._to_its_end(work))
 
     async def _change(self, call: Call) -> web.StreamResponse:
         media, applies = _media(call.request), False
-        warnings: tuple[str, ...] = ()
         options = _write_options(call)
         writer = self._writer(call, options.field_manager)
         if call.request.method == "PUT":
-            body, warnings, options = await self._body_and_options(call)
+            body, options = await self._body_and_options(call)
             change = writer.replaced(body)
         elif media == bodies.APPLY:
             applies = True
-            body, warnings, options = await self._body_and_options(call)
+            body, options = await self._body_and_options(call)
             writer = self._writer(call, call.query.text("fieldManager"))
             options = msgspec.structs.replace(options, applied=True)
             change = writer.applied(body, force=options.force)
@@ -468,8 +477,9 @@ class Server:
             if "force" in call.query:
                 raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
             raw = await call.request.read()
-            options = msgspec.structs.replace(options, size=len(raw))
-            change = await self._aside.run(len(raw), partial(writer.patched, media, raw))
+            read = partial(writer.patched, media, raw)
+            change, repeated = await self._aside.run(len(raw), read)
+            options = msgspec.structs.replace(options, size=len(raw), repeated=repeated)
         work = self._registry.update(
             call.resource,
             call.namespace,
@@ -479,12 +489,12 @@ class Server:
             subresource=call.subresource,
             upsert=applies,
         )
-        return self._answered(call, await self._to_its_end(work), warnings)
+        return self._answered(call, await self._to_its_end(work))
 
     async def _delete(self, call: Call) -> web.StreamResponse:
         options = await self._delete_options(call)
         work = self._registry.delete(call.resource, call.namespace, call.name, options)
-        return self._answered(call, await self._to_its_end(work), ())
+        return self._answered(call, await self._to_its_end(work))
 
     async def _delete_collection(self, call: Call) -> web.StreamResponse:
         options = await self._delete_options(call)
@@ -510,24 +520,22 @@ class Server:
         body = bodies.decode(_media(call.request), raw).body if raw.strip() else {}
         return delete_options(call.query, body)
 
-    async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], WriteOptions]:
+    async def _body_and_options(self, call: Call) -> tuple[Json, WriteOptions]:
         options = _write_options(call)
         raw = await call.request.read()
-        options = msgspec.structs.replace(options, size=len(raw))
         read = partial(bodies.decode, _media(call.request), raw)
         decoded = await self._aside.run(len(raw), read)
-        return decoded.body, decoded.judged(options.validation), options
+        repeated = decoded.duplicates
+        return decoded.body, msgspec.structs.replace(options, size=len(raw), repeated=repeated)
 
-    def _answered(
-        self, call: Call, answer: Answer, warnings: tuple[str, ...]
-    ) -> web.StreamResponse:
+    def _answered(self, call: Call, answer: Answer) -> web.StreamResponse:
         shows = view(_accept(call.request))
         if answer.object.get("kind") == "Status" or call.subresource in ("eviction", "binding"):
             raw = _encode(answer.object)
         else:
             raw = listing.shown(call.resource, answer.object, shows)
         response = _json(call.request, raw, 201 if answer.created else 200)
-        for text in dict.fromkeys((*warnings, *answer.warnings)):
+        for text in dict.fromkeys(answer.warnings):
             response.headers.add("Warning", warning(text))
         return response
 
@@ -622,12 +630,18 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
 
 
 def _write_options(call: Call) -> WriteOptions:
-    return write_options(call.query, call.request.headers.get("User-Agent", ""))
+    agent = _header(call.request, "User-Agent")
+    return write_options(call.request.method, call.query, agent)
 
 
 def _query(request: web.BaseRequest) -> Query:
     given = request.rel_url.query
     return Query(given, {name: given.getall(name) for name in given})
+
+
+def _header(request: web.BaseRequest, name: str) -> str:
+    """As it may stand in an answer: what is not UTF-8 in it is replaced."""
+    return request.headers.get(name, "").encode("utf-8", "replace").decode()
 
 
 def _accept(request: web.BaseRequest) -> str:
