@@ -24,16 +24,17 @@ from msgspec.structs import replace
 
 from supervisor.api import quantity, schema
 from supervisor.apiserver.contract import ApiError, Cause, Json, Resource, bad_request
+from supervisor.apiserver.negotiation import invalid_options
 from supervisor.apiserver.patch import arranged, bounded, child, identity, item, root
 
 Path = tuple[str, ...]
 
 APPLY, UPDATE = "Apply", "Update"
-MAX_MANAGER = 128  # characters of a name
 MAX_UPDATERS = 10  # entries of updates that an object keeps apart; older ones become one
 _ANCIENT = "ancient-changes"
 _BEFORE = "before-first-apply"
 _SELF = "."
+_MANAGER = "fieldManager"
 
 # What nobody manages: it says which object this is, or is the server's.
 _UNMANAGED = frozenset(
@@ -104,7 +105,9 @@ def apply(
     Equal to `live` where nothing changes. Raises ApiError: 409 with all conflicts, 422 without a
     manager, 400 for what cannot be applied.
     """
-    _check_manager(manager)
+    if not manager:
+        cause = Cause("FieldValueRequired", "Required value: is required for apply patch", _MANAGER)
+        raise invalid_options("PatchOptions", [cause])
     if not isinstance(config.get("metadata") or {}, dict):
         raise bad_request("metadata: must be a mapping")
     if _metadata(config).get("managedFields"):
@@ -173,7 +176,7 @@ def track(
     gone = _prefixes(old) - _prefixes(new)
     if changed or gone:
         mine = Entry(
-            manager=manager[:MAX_MANAGER],
+            manager=manager,
             operation=UPDATE,
             version=resource.api_version,
             subresource=subresource,
@@ -189,25 +192,6 @@ def track(
 def unchanged(before: Json, after: Json) -> bool:
     """Whether a write changes nothing but when somebody has set a field, and need not be one."""
     return _bare(before) == _bare(after) and _timeless(before) == _timeless(after)
-
-
-def _check_manager(manager: str) -> None:
-    if not manager:
-        reason, text = "Required", "Required value: is required for apply patch"
-    elif len(manager) > MAX_MANAGER:
-        reason, text = "TooLong", f"Too long: may not be more than {MAX_MANAGER} characters"
-    elif not manager.isprintable():
-        reason, text = "Invalid", "Invalid value: should only contain printable characters"
-    else:
-        return
-    raise ApiError(
-        422,
-        "Invalid",
-        f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {text}',
-        group="meta.k8s.io",
-        kind="PatchOptions",
-        causes=(Cause(f"FieldValue{reason}", text, "fieldManager"),),
-    )
 
 
 def _refuse_conflicts(others: Iterable[Entry], conflicts: set[Path]) -> None:

@@ -439,12 +439,12 @@ class Server:
     # --- writing --------------------------------------------------------------------------------
 
     async def _create(self, call: Call) -> web.StreamResponse:
-        body, warnings, options = await self._body_and_options(call)
+        body, options = await self._body_and_options(call)
         if call.resource.verbs == ("create",):  # it is asked, and not stored
-            work = self._registry.post(call.resource, call.namespace, "", "", body)
+            work = self._registry.post(call.resource, call.namespace, "", "", body, options)
         else:
             work = self._registry.create(call.resource, call.namespace, body, options)
-        return self._answered(call, await self._to_its_end(work), warnings)
+        return self._answered(call, await self._to_its_end(work))
 
     def _writer(self, call: Call, manager: str) -> Writer:
         return Writer(
@@ -456,21 +456,22 @@ class Server:
         )
 
     async def _post(self, call: Call) -> web.StreamResponse:
-        body, warnings, _ = await self._body_and_options(call)
-        work = self._registry.post(call.resource, call.namespace, call.name, call.subresource, body)
-        return self._answered(call, await self._to_its_end(work), warnings)
+        body, options = await self._body_and_options(call)
+        work = self._registry.post(
+            call.resource, call.namespace, call.name, call.subresource, body, options
+        )
+        return self._answered(call, await self._to_its_end(work))
 
     async def _change(self, call: Call) -> web.StreamResponse:
         media, applies = _media(call.request), False
-        warnings: tuple[str, ...] = ()
         options = _write_options(call)
         writer = self._writer(call, options.field_manager)
         if call.request.method == "PUT":
-            body, warnings, options = await self._body_and_options(call)
+            body, options = await self._body_and_options(call)
             change = writer.replaced(body)
         elif media == bodies.APPLY:
             applies = True
-            body, warnings, options = await self._body_and_options(call)
+            body, options = await self._body_and_options(call)
             writer = self._writer(call, call.query.text("fieldManager"))
             options = msgspec.structs.replace(options, applied=True)
             change = writer.applied(body, force=options.force)
@@ -478,8 +479,9 @@ class Server:
             if "force" in call.query:
                 raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
             raw = await call.request.read()
-            options = msgspec.structs.replace(options, size=len(raw))
-            change = await self._aside.run(len(raw), partial(writer.patched, media, raw))
+            read = partial(writer.patched, media, raw)
+            change, repeated = await self._aside.run(len(raw), read)
+            options = msgspec.structs.replace(options, size=len(raw), repeated=repeated)
         work = self._registry.update(
             call.resource,
             call.namespace,
@@ -489,12 +491,12 @@ class Server:
             subresource=call.subresource,
             upsert=applies,
         )
-        return self._answered(call, await self._to_its_end(work), warnings)
+        return self._answered(call, await self._to_its_end(work))
 
     async def _delete(self, call: Call) -> web.StreamResponse:
         options = await self._delete_options(call)
         work = self._registry.delete(call.resource, call.namespace, call.name, options)
-        return self._answered(call, await self._to_its_end(work), ())
+        return self._answered(call, await self._to_its_end(work))
 
     async def _delete_collection(self, call: Call) -> web.StreamResponse:
         options = await self._delete_options(call)
@@ -520,24 +522,22 @@ class Server:
         body = bodies.decode(_media(call.request), raw).body if raw.strip() else {}
         return delete_options(call.query, body)
 
-    async def _body_and_options(self, call: Call) -> tuple[Json, tuple[str, ...], WriteOptions]:
+    async def _body_and_options(self, call: Call) -> tuple[Json, WriteOptions]:
         options = _write_options(call)
         raw = await call.request.read()
-        options = msgspec.structs.replace(options, size=len(raw))
         read = partial(bodies.decode, _media(call.request), raw)
         decoded = await self._aside.run(len(raw), read)
-        return decoded.body, decoded.judged(options.validation), options
+        repeated = decoded.duplicates
+        return decoded.body, msgspec.structs.replace(options, size=len(raw), repeated=repeated)
 
-    def _answered(
-        self, call: Call, answer: Answer, warnings: tuple[str, ...]
-    ) -> web.StreamResponse:
+    def _answered(self, call: Call, answer: Answer) -> web.StreamResponse:
         shows = view(_accept(call.request))
         if answer.object.get("kind") == "Status" or call.subresource in ("eviction", "binding"):
             raw = _encode(answer.object)
         else:
             raw = listing.shown(call.resource, answer.object, shows)
         response = _json(call.request, raw, 201 if answer.created else 200)
-        for text in dict.fromkeys((*warnings, *answer.warnings)):
+        for text in dict.fromkeys(answer.warnings):
             response.headers.add("Warning", warning(text))
         return response
 
@@ -632,7 +632,8 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
 
 
 def _write_options(call: Call) -> WriteOptions:
-    return write_options(call.query, _header(call.request, "User-Agent"))
+    agent = _header(call.request, "User-Agent")
+    return write_options(call.request.method, call.query, agent)
 
 
 def _query(request: web.BaseRequest) -> Query:

@@ -240,6 +240,48 @@ async def test_initial_events_end_with_a_bookmark(api: Served) -> None:
     assert meta["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("", "ConfigMap"), ("PartialObjectMetadata", "PartialObjectMetadata"), ("Table", "Table")],
+)
+async def test_a_bookmark_has_the_form_of_all_else(api: Served, accept: str, kind: str) -> None:
+    version = await api.config_map("a")
+    query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    headers = {"Accept": f"application/json;as={accept};v=v1;g=meta.k8s.io"} if accept else {}
+    async with api.watch(f"{MAPS}?watch=1&{query}", headers=headers) as watch:
+        await watch.told(1)
+        event = await watch.next()
+    assert (event["type"], event["object"]["kind"]) == ("BOOKMARK", kind)
+    told = event["object"]["rows"][0]["object"] if kind == "Table" else event["object"]
+    assert told["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert event["object"]["metadata"]["resourceVersion"] == str(version)
+
+
+CONTRADICTIONS = {
+    "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0": (
+        "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"
+    ),
+    "resourceVersionMatch=Exact": "forbidden unless resourceVersion is provided",
+    "resourceVersionMatch=Exact&resourceVersion=0": 'forbidden for resourceVersion "0"',
+    "resourceVersionMatch=New&resourceVersion=1": 'values: "Exact", "NotOlderThan"',
+    "watch=1&sendInitialEvents=true": "requires setting resourceVersionMatch to NotOlderThan",
+    "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=0": (
+        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    ),
+    "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact": 'values: "NotOlderThan"',
+}
+
+
+@pytest.mark.parametrize("query", CONTRADICTIONS)
+async def test_options_that_do_not_go_together_are_refused(api: Served, query: str) -> None:
+    reply = await api.ask(f"{MAPS}?{query}")
+    assert reply.refusal[:2] == (422, "Invalid")
+    assert reply.refusal[2].startswith('ListOptions.meta.k8s.io "" is invalid: ')
+    assert CONTRADICTIONS[query] in reply.refusal[2]
+    details = reply.json["details"]
+    assert (details["group"], details["kind"]) == ("meta.k8s.io", "ListOptions")
+
+
 async def test_a_watch_without_initial_events_begins_now(api: Served) -> None:
     await api.config_map("a")
     query = "sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
@@ -476,8 +518,40 @@ async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the
     body = {"gracePeriodSeconds": 0, "dryRun": ["All"], "preconditions": {"uid": "u"}}
     await api.ask(f"{MAPS}/b", "DELETE", json=body)
     assert api.registry.options == DeleteOptions(grace=0, uid="u", dry_run=True)
-    reply = await api.ask(f"{MAPS}?dryRun=Some", "POST", json=config())
-    assert reply.refusal[:2] == (422, "Invalid")
+    for method, kind in (
+        ("POST", "CreateOptions"),
+        ("PUT", "UpdateOptions"),
+        ("PATCH", "PatchOptions"),
+        ("DELETE", "DeleteOptions"),
+    ):
+        path = MAPS if method == "POST" else f"{MAPS}/a"
+        reply = await api.ask(f"{path}?dryRun=Some", method, json=config())
+        if method == "DELETE":
+            reply = await api.ask(f"{path}?dryRun=Some", method)
+        assert reply.refusal == (
+            422,
+            "Invalid",
+            f'{kind}.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported '
+            'values: "All"',
+        )
+    reply = await api.ask(f"{MAPS}/a", "DELETE", json=config())
+    assert reply.refusal == (400, "BadRequest", "a ConfigMap cannot be handled as DeleteOptions")
+
+
+@pytest.mark.parametrize(
+    ("manager", "says"),
+    [
+        ("x" * 129, "Too long: may not be more than 128 bytes"),
+        ("a%0Ab", "Invalid value: should only contain printable characters"),
+    ],
+)
+async def test_a_manager_has_a_name_that_can_be_shown(api: Served, manager: str, says: str) -> None:
+    reply = await api.ask(f"{MAPS}?fieldManager={manager}", "POST", json=config())
+    assert reply.refusal[2] == f'CreateOptions.meta.k8s.io "" is invalid: fieldManager: {says}'
+    reply = await api.ask(MAPS, "POST", json=config(), headers={"User-Agent": f"{'x' * 200}/1"})
+    assert reply.code == 201
+    assert isinstance(api.registry.options, WriteOptions)
+    assert api.registry.options.field_manager == "x" * 128
 
 
 async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) -> None:
@@ -495,16 +569,23 @@ async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) ->
 JSON = {"Content-Type": "application/json"}
 
 
-async def test_a_key_that_is_there_twice_is_refused_told_or_overlooked(api: Served) -> None:
+async def test_the_last_one_of_two_keys_counts_and_the_registry_is_told(api: Served) -> None:
     text = b'{"metadata":{"name":"a"},"data":{"key":"1","key":"2"}}'
-    strict = await api.ask(f"{MAPS}?fieldValidation=Strict", "POST", data=text, headers=JSON)
-    assert strict.refusal[2] == 'strict decoding error: duplicate field "data.key"'
-    told = await api.ask(MAPS, "POST", data=text, headers=JSON)
-    assert told.headers.getall("Warning") == ['299 - "duplicate field \\"data.key\\""']
-    await api.ask(f"{MAPS}/a", "DELETE")
-    ignored = await api.ask(f"{MAPS}?fieldValidation=Ignore", "POST", data=text, headers=JSON)
-    assert "Warning" not in ignored.headers
-    assert ignored.json["data"] == {"key": "2"}
+    for method, path, kind in (
+        ("POST", MAPS, "application/json"),
+        ("PUT", f"{MAPS}/a", "application/json"),
+        ("PATCH", f"{MAPS}/a", "application/merge-patch+json"),
+        ("PATCH", f"{MAPS}/a", "application/strategic-merge-patch+json"),
+        ("PATCH", f"{MAPS}/a?fieldManager=me", "application/apply-patch+yaml"),
+    ):
+        reply = await api.ask(path, method, data=text, headers={"Content-Type": kind})
+        assert reply.json["data"] == {"key": "2"}
+        assert isinstance(api.registry.options, WriteOptions)
+        assert api.registry.options.repeated == ("data.key",)
+    steps = b'[{"op":"add","path":"/data/b","value":"1","value":"2"}]'
+    patch = {"Content-Type": "application/json-patch+json"}
+    await api.ask(f"{MAPS}/a", "PATCH", data=steps, headers=patch)
+    assert api.registry.options.repeated == ("[0].value",)
 
 
 async def test_warnings_of_the_registry_are_passed_on(api: Served) -> None:
