@@ -35,5 +35,12 @@ def test_an_option_of_several_commands_is_the_same_in_each(option: str, commands
     assert len(set(map(str, told.values()))) == 1
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_has_examples(name: str) -> None:
+    group: Any = typer.main.get_command(app)
+    told = group.get_command(None, name).help
+    assert f"podvisor {name}" in told.partition("Examples:\n")[2]
+
+
 def test_every_mode_of_isolation_can_be_chosen() -> None:
     assert [choice.value for choice in IsolationChoice] == ["auto", *Isolation]
