@@ -45,6 +45,7 @@ from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
     ApiError,
+    Cause,
     DeleteOptions,
     Json,
     Registry,
@@ -62,6 +63,7 @@ from supervisor.apiserver.negotiation import (
     View,
     delete_options,
     indented,
+    invalid_options,
     view,
     warning,
     write_options,
@@ -286,7 +288,7 @@ class Server:
                 return await self._get(call)
             case "list":
                 asked = listing.options(call.resource, call.query)
-                return _json(request, await self._list(call, asked, view(_accept(request))))
+                return _json(request, await self._list(call, asked, _shows(call)))
             case "watch":
                 return await self._watch(call)
             case "create":
@@ -326,7 +328,7 @@ class Server:
     # --- reading --------------------------------------------------------------------------------
 
     async def _get(self, call: Call) -> web.StreamResponse:
-        shows = view(_accept(call.request))
+        shows = _shows(call)
         listing.check_version(self._cache, call.query.version())
         make = self._made.get(call.resource.key)
         if make is not None:
@@ -367,9 +369,7 @@ class Server:
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         asked = listing.options(call.resource, call.query, name=call.name)
-        watching = Watching(
-            self._cache, call.resource, call.namespace, asked, view(_accept(call.request))
-        )
+        watching = Watching(self._cache, call.resource, call.namespace, asked, _shows(call))
         return await self._streamed(call.request, JSON, watching.blocks(), asked.timeout)
 
     async def _log(self, call: Call) -> web.StreamResponse:
@@ -439,12 +439,13 @@ class Server:
     # --- writing --------------------------------------------------------------------------------
 
     async def _create(self, call: Call) -> web.StreamResponse:
+        shows = _shows(call)
         body, options = await self._body_and_options(call)
         if call.resource.verbs == ("create",):  # it is asked, and not stored
             work = self._registry.post(call.resource, call.namespace, "", "", body, options)
         else:
             work = self._registry.create(call.resource, call.namespace, body, options)
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     def _writer(self, call: Call, manager: str) -> Writer:
         return Writer(
@@ -456,14 +457,15 @@ class Server:
         )
 
     async def _post(self, call: Call) -> web.StreamResponse:
+        shows = _shows(call)
         body, options = await self._body_and_options(call)
         work = self._registry.post(
             call.resource, call.namespace, call.name, call.subresource, body, options
         )
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     async def _change(self, call: Call) -> web.StreamResponse:
-        media, applies = _media(call.request), False
+        shows, media, applies = _shows(call), _media(call.request), False
         options = _write_options(call)
         writer = self._writer(call, options.field_manager)
         if call.request.method == "PUT":
@@ -477,7 +479,8 @@ class Server:
             change = writer.applied(body, force=options.force)
         else:
             if "force" in call.query:
-                raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
+                text = "Forbidden: may not be specified for non-apply patch"
+                raise invalid_options("PatchOptions", [Cause("FieldValueForbidden", text, "force")])
             raw = await call.request.read()
             read = partial(writer.patched, media, raw)
             change, repeated = await self._aside.run(len(raw), read)
@@ -491,15 +494,15 @@ class Server:
             subresource=call.subresource,
             upsert=applies,
         )
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     async def _delete(self, call: Call) -> web.StreamResponse:
-        options = await self._delete_options(call)
+        shows, options = _shows(call), await self._delete_options(call)
         work = self._registry.delete(call.resource, call.namespace, call.name, options)
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     async def _delete_collection(self, call: Call) -> web.StreamResponse:
-        options = await self._delete_options(call)
+        shows, options = _shows(call), await self._delete_options(call)
         asked = listing.options(call.resource, call.query)
         entries = self._cache.list(call.resource.key, call.namespace)
         chosen = [each for each in entries if asked.selector.matches(each.object)]
@@ -514,7 +517,7 @@ class Server:
 
         await self._to_its_end(delete_all())
         metadata = {"resourceVersion": str(self._cache.version)}
-        shown = listing.shown_list(call.resource, chosen, metadata, asked, View())
+        shown = listing.shown_list(call.resource, chosen, metadata, asked, shows)
         return _json(call.request, shown)
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
@@ -530,8 +533,7 @@ class Server:
         repeated = decoded.duplicates
         return decoded.body, msgspec.structs.replace(options, size=len(raw), repeated=repeated)
 
-    def _answered(self, call: Call, answer: Answer) -> web.StreamResponse:
-        shows = view(_accept(call.request))
+    def _answered(self, call: Call, shows: View, answer: Answer) -> web.StreamResponse:
         if answer.object.get("kind") == "Status" or call.subresource in ("eviction", "binding"):
             raw = _encode(answer.object)
         else:
@@ -629,6 +631,11 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
             raise bad_request(text)
         raise _no_such_path() if name else _not_allowed()
     return call
+
+
+def _shows(call: Call) -> View:
+    """How the answer is wanted: known before anything is done. Raises ApiError 406."""
+    return view(_accept(call.request), whole=call.resource.verbs == ("create",))
 
 
 def _write_options(call: Call) -> WriteOptions:
