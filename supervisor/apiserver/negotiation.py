@@ -39,8 +39,11 @@ class View(Struct, frozen=True):
     version: str = "v1"  # of meta.k8s.io
 
 
-def view(accept: str) -> View:
-    """The first of what a client takes that there is. Raises ApiError 406."""
+def view(accept: str, *, whole: bool = False) -> View:
+    """The first of what a client takes that there is. Raises ApiError 406.
+
+    `whole`: only as they are; what is asked and not stored has no columns and no metadata.
+    """
     if not accept or accept == JSON:
         return View()
     for media, parameters in media_ranges(accept):
@@ -50,7 +53,8 @@ def view(accept: str) -> View:
         if not wanted:
             return View()
         version = parameters.get("v", "v1")
-        if wanted in _VIEWS and parameters.get("g") == _META and version in ("v1", "v1beta1"):
+        is_known = parameters.get("g") == _META and version in ("v1", "v1beta1")
+        if wanted in _VIEWS and is_known and not whole:
             return View(_VIEWS[wanted], version)
     raise not_acceptable()
 

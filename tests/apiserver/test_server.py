@@ -431,7 +431,12 @@ async def test_objects_are_patched(api: Served, media: str, patch: object) -> No
     assert (reply.code, reply.json["data"]) == (200, {"key": "1", "b": "2"})
     assert (await api.ask(f"{MAPS}/zz", "PATCH", **options)).refusal[:2] == (404, "NotFound")
     reply = await api.ask(f"{MAPS}/a?force=true", "PATCH", **options)
-    assert reply.refusal[:2] == (400, "BadRequest")
+    assert reply.refusal == (
+        422,
+        "Invalid",
+        'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for '
+        "non-apply patch",
+    )
     options["headers"] = JSON
     assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
 
@@ -483,8 +488,25 @@ async def test_the_documents_of_the_api_can_be_kept_by_who_names_them(api: Serve
     etag = {"If-None-Match": found.headers["ETag"]}
     assert (await api.ask("/openapi/v3/api/v1", headers=etag)).code == 304
     proto = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
-    kind = (await api.ask("/openapi/v2", headers=proto)).headers["Content-Type"]
-    assert kind == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    old = await api.ask("/openapi/v2", headers=proto)
+    kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert old.headers["Content-Type"] == kind
+    again = proto | {"If-None-Match": old.headers["ETag"]}
+    assert (await api.ask("/openapi/v2", headers=again)).code == 304
+
+
+@pytest.mark.parametrize("asked", ["gzip", "br;q=1, gzip;q=0.5", "deflate, gzip; q=1.0"])
+async def test_the_documents_of_the_api_come_packed_to_who_can_unpack_them(
+    api: Served, asked: str
+) -> None:
+    plain = await api.ask("/openapi/v2", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert "Accept-Encoding" in plain.headers["Vary"]
+    packed = await api.ask("/openapi/v2", headers={"Accept-Encoding": asked})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.json == plain.json
+    never = await api.ask("/openapi/v2", headers={"Accept-Encoding": "gzip;q=0.0"})
+    assert "Content-Encoding" not in never.headers
 
 
 async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the_body(
@@ -663,6 +685,36 @@ async def test_a_write_that_cannot_end_does_not_outlive_the_server(
     await api.server.close()
     assert ended.is_set()
     await asyncio.gather(asking, return_exceptions=True)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_what_cannot_be_answered_as_it_is_wanted_is_not_done(
+    api: Served, method: str
+) -> None:
+    await api.config_map("a")
+    headers = {"Accept": "application/yaml", "Content-Type": "application/json"}
+    if method == "PATCH":
+        headers["Content-Type"] = "application/merge-patch+json"
+    for path in (MAPS, f"{MAPS}/a"):
+        body = b"" if method == "DELETE" else json.dumps(config("a", key="2")).encode()
+        reply = await api.ask(path, method, data=body, headers=headers)
+        assert reply.code in (405, 406)
+    assert [each.name for each in api.cache.list("configmaps")] == ["a"]
+    assert (await api.ask(f"{MAPS}/a")).json["data"] == {"key": "1"}
+
+
+async def test_what_is_only_asked_has_no_columns(api: Served) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    reply = await api.ask(path, "POST", json={"spec": {}}, headers={"Accept": TABLE})
+    assert (reply.code, reply.json["asked"]) == (201, ["", "", ""])
+    only = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    assert (await api.ask(path, "POST", json={"spec": {}}, headers=only)).code == 406
+
+
+async def test_a_collection_that_is_deleted_is_shown_as_it_is_wanted(api: Served) -> None:
+    await api.config_map("a")
+    only = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    assert (await api.ask(MAPS, "DELETE", headers=only)).json["kind"] == "Table"
 
 
 async def test_what_is_only_asked_is_not_stored(api: Served) -> None:
