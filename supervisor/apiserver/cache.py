@@ -163,24 +163,6 @@ class Cache:
         """Tell every change of every kind, at once. Must not block."""
         self._listeners.append(listener)
 
-    async def until(
-        self,
-        resource: str,
-        namespace: str,
-        name: str,
-        test: Callable[[Entry | None], bool],
-        timeout: float,
-    ) -> bool:
-        """Wait until an object is so (None: it is not there); False when that took too long."""
-        with self.watch(resource, namespace, self.version) as watch:
-            if test(self.get(resource, namespace, name)):
-                return True
-            with anyio.move_on_after(timeout):
-                async for change in watch:
-                    if change.entry.name == name and test(self.get(resource, namespace, name)):
-                        return True
-        return False
-
     # --- what the store tells -------------------------------------------------------------------
 
     def _begin(self, snapshot: Snapshot) -> None:

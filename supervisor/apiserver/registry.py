@@ -38,6 +38,7 @@ from supervisor.apiserver.contract import (
     conflict,
     forbidden,
     not_found,
+    unwritten,
 )
 from supervisor.apiserver.pods import PodStorage, check_preconditions
 from supervisor.lifecycle.facts import rfc3339
@@ -366,14 +367,7 @@ class ObjectRegistry:
         try:
             await self._store.edit(edit)
         except OSError as error:
-            raise ApiError(
-                500,
-                "InternalError",
-                f'cannot store {resource.key} "{name}": {error.strerror or error}',
-                name=name,
-                group=resource.group,
-                kind=resource.plural,
-            ) from error
+            raise unwritten(resource, name, error) from error
 
 
 def _check_current(resource: Resource, entry: Entry, wanted: Json) -> None:

@@ -40,7 +40,6 @@ from supervisor.lifecycle.facts import (
     Fact,
     HookTarget,
     NodeStopping,
-    PodUpdated,
     SandboxDied,
     SandboxLost,
     StartContainer,
@@ -196,6 +195,9 @@ class Node:
         with working:
             await worker.run()
         self._working.discard(working)
+        uid = worker.pod.metadata.uid
+        if uid not in self._stored and not worker.is_there:
+            self._workers.pop(uid, None)  # it was asked for, and could not be stored
 
     async def restore(self, taken_on: TakenOn = lambda _worker, _runs: None) -> None:
         """Take on every pod that the store knows, and what runs of it. Once, at the beginning.
@@ -337,16 +339,22 @@ class Node:
         at = self.clock.now()
         return self.tell(worker, DeletionRequested(at=at, grace=grace, kill=kill, force=force))
 
-    def update(self, worker: PodWorker, pod: v1.Pod) -> PodWorker:
-        """Change what may change of a pod; the update is valid. Return who sees to it."""
-        return self.tell(worker, PodUpdated(at=self.clock.now(), pod=pod))
-
     def tell(self, worker: PodWorker, fact: Fact) -> PodWorker:
         """Tell a fact about a pod, also about one that has ended; return who sees to it."""
+        worker = self._working_on(worker)
+        worker.tell(fact)
+        return worker
+
+    async def ask(self, worker: PodWorker, *facts: Fact) -> None:
+        """The same for somebody who waits until it is stored; what cannot be was never told.
+        Without facts: that a pod is there, right after `run_pod`. Raises as `PodWorker.ask`."""
+        await self._working_on(worker).ask(*facts)
+
+    def _working_on(self, worker: PodWorker) -> PodWorker:
+        """Who sees to a pod from now on, also to one that has ended."""
         uid = worker.pod.metadata.uid
         if worker.finished.is_set() and self._workers.get(uid) is worker:
-            worker = self._work(PodWorker(self, worker.record))
-        worker.tell(fact)
+            return self._work(PodWorker(self, worker.record))
         return worker
 
     def configuration_changed(self) -> None:

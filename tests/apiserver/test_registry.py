@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -11,19 +13,22 @@ import pytest
 from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
 from supervisor.apiserver import aside
-from supervisor.apiserver.contract import Json, WriteOptions
+from supervisor.apiserver.contract import ApiError, Json, WriteOptions
 from supervisor.kubelet.clock import Clock
-from supervisor.store.contract import Edit
+from supervisor.lifecycle.facts import DeletionRequested
+from supervisor.store.contract import Change, Edit
 from supervisor.store.memory import MemoryStore
 from tests.apiserver.worlds import (
     DRY,
     PLAIN,
     STRICT,
+    Api,
     _resource,
     api,
     config_map,
     pod,
     refusal,
+    until,
 )
 from tests.kubelet.conftest import Program, anyio_backend, fake_clock
 
@@ -508,13 +513,131 @@ async def test_a_pod_that_could_not_be_stored_is_not_there_later(
         with monkeypatch.context() as patch:
             patch.setattr(a.store, "commit", full)
             error = await refusal(a.create("pods", pod()))
-        assert (error.code, error.reason) == (504, "Timeout")
-        assert "is there room on its disk?" in error.message
+        assert (error.code, error.reason) == (500, "InternalError")
+        assert error.message == 'cannot store pods "web": no room'
         await a.clock.sleep(60)
         assert a.get("pods", "web") is None
         assert a.world.node.workers == ()
         assert a.world.runtime.times("start", "a") == []
         await a.create("pods", pod())
+
+
+class FullStore(MemoryStore):
+    """Has no room for changes of pods, as often as it is told."""
+
+    full = 0
+
+    async def commit(self, change: Change) -> int:
+        if self.full:
+            self.full -= 1
+            raise OSError(errno.ENOSPC, "no room")
+        return await super().commit(change)
+
+
+CONDITION = {"type": "example.com/ok", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda a: a.delete("pods", "web"), id="a deletion"),
+        pytest.param(lambda a: a.delete("pods", "web", grace=0), id="a forced deletion"),
+        pytest.param(
+            lambda a: a.post("pods", "web", "eviction", {"metadata": {"name": "web"}}),
+            id="an eviction",
+        ),
+        pytest.param(
+            lambda a: a.change("pods", "web", {"metadata": {"labels": {"new": "one"}}}),
+            id="a label",
+        ),
+        pytest.param(
+            lambda a: a.change("pods", "web", {"spec": {"activeDeadlineSeconds": 1}}),
+            id="a deadline",
+        ),
+        pytest.param(
+            lambda a: a.change(
+                "pods", "web", {"status": {"conditions": [CONDITION]}}, subresource="status"
+            ),
+            id="a condition",
+        ),
+    ],
+)
+async def test_what_could_not_be_stored_of_a_pod_is_refused_at_once_and_does_not_happen_later(
+    fake_clock: Clock, ask: Callable[[Api], Awaitable[object]]
+) -> None:
+    store = FullStore()
+    async with api(fake_clock, {"a": Program(runs=1000)}, store=store) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(5)
+        before, at = a.get("pods", "web"), a.clock.now()
+        store.full = 1
+        error = await refusal(ask(a))
+        assert (error.code, error.reason) == (500, "InternalError")
+        assert error.message == 'cannot store pods "web": no room'
+        assert a.clock.now() == at
+        await a.clock.sleep(100)
+        assert a.get("pods", "web") == before
+        assert [event.reason for event in a.world.node.events()].count("FailedSync") == 0
+        await ask(a)
+        await a.clock.sleep(100)
+        assert a.get("pods", "web") != before
+
+
+async def test_what_has_happened_meanwhile_is_stored_when_there_is_room(fake_clock: Clock) -> None:
+    """The refused deletion was told together with the end of the container, which did happen."""
+    store = FullStore()
+    async with api(fake_clock, {"a": Program(runs=10)}, store=store) as a:
+        await a.create("pods", pod(restartPolicy="Never"))
+        await a.clock.sleep(9.5)
+        store.full = 2
+        await a.clock.sleep(1)  # the end could not be stored, and is tried again every second
+        assert store.full == 1
+        error = await refusal(a.delete("pods", "web"))
+        assert error.code == 500
+        await a.clock.sleep(5)
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["status"]["phase"] == "Succeeded"
+        assert "deletionTimestamp" not in found["metadata"]
+
+
+async def test_a_store_that_does_not_answer_is_not_waited_for_without_end(
+    fake_clock: Clock,
+) -> None:
+    class StuckStore(MemoryStore):
+        stuck: anyio.Event | None = None
+
+        async def commit(self, change: Change) -> int:
+            if self.stuck is not None:
+                await self.stuck.wait()
+            return await super().commit(change)
+
+    store = StuckStore()
+    async with api(fake_clock, {"a": Program(runs=1000)}, store=store) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(5)
+        store.stuck = anyio.Event()
+        errors: list[ApiError] = []
+
+        async def change() -> None:
+            labels = {"metadata": {"labels": {"being": "stored"}}}
+            errors.append(await refusal(a.change("pods", "web", labels)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(change)
+            await a.clock.sleep(1)
+            [worker] = a.world.node.workers
+            with pytest.raises(OSError, match="did not come to it in 30 s"):
+                await a.world.node.ask(worker, DeletionRequested(at=a.clock.now()))
+        [error] = errors
+        assert (error.code, error.reason) == (504, "Timeout")
+        assert "may still be" in error.message
+        store.stuck.set()
+        await a.clock.sleep(1)
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["labels"] == {"being": "stored"}
+        assert "deletionTimestamp" not in found["metadata"]
 
 
 async def test_a_pod_is_refused_with_every_reason(fake_clock: Clock) -> None:
@@ -559,7 +682,7 @@ async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> N
         assert shorter["metadata"]["deletionGracePeriodSeconds"] == 10
         least = await a.delete("pods", "web", grace=-5)
         assert least["metadata"]["deletionGracePeriodSeconds"] == 1
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        await until(a, lambda: a.get("pods", "web") is None)
         [change] = [c for c in a.cache._since(0) if c.type == "DELETED"]
         assert change.entry.uid == uid
 
@@ -577,7 +700,7 @@ async def test_a_name_is_free_as_soon_as_its_pod_is_seen_to_be_gone(
 
         monkeypatch.setattr(a.world.runtime, "remove_pod", remove_slowly)
         await a.delete("pods", "web")
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        await until(a, lambda: a.get("pods", "web") is None)
         assert a.world.node.worker(old) is not None
         assert a.world.node.find("default", "web") is None
         new = (await a.create("pods", pod())).object["metadata"]["uid"]
@@ -734,7 +857,7 @@ async def test_a_finalizer_keeps_a_pod_that_has_ended(fake_clock: Clock) -> None
         assert held["status"]["phase"] in ("Failed", "Succeeded")
         assert a.world.runtime.running == {}
         await a.change("pods", "web", {"metadata": {"finalizers": None}})
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
+        await until(a, lambda: a.get("pods", "web") is None)
 
 
 async def test_a_pod_that_has_ended_can_be_labelled_and_deleted(fake_clock: Clock) -> None:
@@ -745,7 +868,7 @@ async def test_a_pod_that_has_ended_can_be_labelled_and_deleted(fake_clock: Cloc
         assert changed.object["metadata"]["labels"] == {"a": "b"}
         assert changed.object["status"]["phase"] == "Succeeded"
         await a.delete("pods", "web")
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
+        await until(a, lambda: a.get("pods", "web") is None)
 
 
 async def test_a_new_image_replaces_the_container_whatever_its_policy(fake_clock: Clock) -> None:
