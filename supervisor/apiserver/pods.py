@@ -34,6 +34,7 @@ from supervisor.apiserver.contract import (
     not_found,
     unwritten,
 )
+from supervisor.apiserver.quota import Quota, check_pods
 from supervisor.kubelet.worker import PodWorker, UncertainError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import (
@@ -51,7 +52,8 @@ _STATUSES = ("False", "True", "Unknown")
 class PodStorage:
     """Creates, changes and deletes the pods of one node."""
 
-    def __init__(self, cache: Cache, pods: Pods, aside: Aside) -> None:
+    def __init__(self, cache: Cache, pods: Pods, aside: Aside, quota: Quota) -> None:
+        self._quota = quota
         self._cache = cache
         self._aside = aside
         self._pods = pods
@@ -94,13 +96,16 @@ class PodStorage:
             raise already_exists(resource, name)
         if options.dry_run:
             return Answer(object=self._imagined(judged), created=True, warnings=warnings)
-        worker = self._pods.run(judged)
-        try:
-            await self._ask(resource, name, worker)
-        except ApiError:
-            # Who was told that it is not there must not find it if it is stored late after all.
-            self._node.delete(worker, kill=True)
-            raise
+        living = sum(1 for worker in self._node.workers if not worker.finished.is_set())
+        check_pods(resource, name, living)
+        with self._quota.room(resource, name, codec.to_plain(judged)):
+            worker = self._pods.run(judged)
+            try:
+                await self._ask(resource, name, worker)
+            except ApiError:
+                # Who was told that it is not there must not find it if it is stored late after all.
+                self._node.delete(worker, kill=True)
+                raise
         entry = self._cache.get("pods", namespace, name)
         made = entry.object if entry is not None else codec.to_plain(worker.pod)
         return Answer(object=made, created=True, warnings=warnings)
@@ -181,7 +186,8 @@ class PodStorage:
         if options.dry_run or worker is None:
             return Answer(object=new, warnings=warnings)
         updated = PodUpdated(at=self._node.clock.now(), pod=pod)
-        await self._ask(resource, entry.name, worker, updated)
+        with self._quota.room(resource, entry.name, new, old):
+            await self._ask(resource, entry.name, worker, updated)
         now = self._cache.get("pods", entry.namespace, entry.name)
         done = now is not None and now.uid == entry.uid
         return Answer(object=now.object if now is not None and done else new, warnings=warnings)

@@ -50,6 +50,7 @@ from supervisor.lifecycle.record import PodRecord
 from supervisor.store.contract import (
     EVENT_TTL,
     EVENTS,
+    EVENTS_BYTES,
     EVENTS_PER_POD,
     Change,
     Edit,
@@ -66,7 +67,8 @@ T = TypeVar("T")
 _APPLICATION_ID = 0x706F6476  # "podv"
 _BUSY = 1.0  # seconds to wait for somebody else's lock, a user's sqlite3 for example
 _WAL_BYTES = 4 * 1024 * 1024  # what the log is cut to after it was larger
-_TRIM_EVERY = 500  # events between two looks at how many there are
+# Events, and bytes of them, between two looks at how many there are.
+_TRIM_EVERY, _TRIM_BYTES = 500, EVENTS_BYTES // 8
 _WAL_HEAD = 32  # bytes that tell one log from the next
 _TRIES, _PAUSE = 20, 0.05  # of a reader whose log begins anew under its hands
 # Shared memory does not work on them, or only on one of the machines that see the file.
@@ -432,7 +434,7 @@ class SQLiteStore:
         self._listeners: list[Callable[[Revision], None]] = []
         self._wake = anyio.Event()
         self._closing = False
-        self._untrimmed = _TRIM_EVERY
+        self._untrimmed, self._untrimmed_bytes = _TRIM_EVERY, 0
         self._db: sqlite3.Connection
         self._file: tuple[int, int] | None
         self._tasks: TaskGroup
@@ -707,11 +709,13 @@ class SQLiteStore:
         too_old = rfc3339(batch[-1].at.later(-EVENT_TTL))
         rows += self._db.execute(f"{find} WHERE told < ?", (too_old,))
         self._untrimmed += len(written)
-        if self._untrimmed >= _TRIM_EVERY:
-            self._untrimmed = 0
+        self._untrimmed_bytes += sum(len(row.row[-1]) for row in written)
+        if self._untrimmed >= _TRIM_EVERY or self._untrimmed_bytes >= _TRIM_BYTES:
+            self._untrimmed = self._untrimmed_bytes = 0
             rows += self._db.execute(
                 f"{find} ORDER BY resource_version DESC LIMIT -1 OFFSET ?", (EVENTS,)
             )
+            rows += self._db.execute(_OVERSIZED, (EVENTS_BYTES,))
         for found, namespace, name in sorted(set(rows)):
             self._db.execute("DELETE FROM events WHERE resource_version = ?", (found,))
             version += 1
@@ -721,6 +725,11 @@ class SQLiteStore:
 
 
 _DELETE_OBJECT = "DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
+_OVERSIZED = (
+    "SELECT resource_version, namespace, name FROM (SELECT resource_version, namespace, name,"
+    " SUM(LENGTH(CAST(object AS BLOB))) OVER (ORDER BY resource_version DESC) AS newer"
+    " FROM events) WHERE newer > ?"
+)
 _SAME_OBJECT = "SELECT object = ? FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
-from supervisor.apiserver import aside
+from supervisor.apiserver import aside, quota
 from supervisor.apiserver.contract import ApiError, Json, WriteOptions
 from supervisor.kubelet.clock import Clock
 from supervisor.lifecycle.facts import DeletionRequested
@@ -34,6 +34,107 @@ from tests.kubelet.conftest import Program, anyio_backend, fake_clock
 
 __all__ = ["anyio_backend", "fake_clock"]
 pytestmark = pytest.mark.anyio
+
+
+# --- how much there may be ----------------------------------------------------------------------
+
+
+async def test_more_objects_than_there_is_room_for_are_refused_until_some_are_deleted(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock) as a:
+        monkeypatch.setattr(quota, "OBJECTS", 4)  # one of them is the namespace
+        for name in ("one", "two"):
+            await a.create("configmaps", config_map(name))
+        await a.create("pods", pod())
+        for plural, body in (("configmaps", config_map("three")), ("pods", pod("more"))):
+            error = await refusal(a.create(plural, body))
+            assert (error.code, error.reason) == (403, "Forbidden")
+            assert error.message == (
+                f'{plural} "{body["metadata"]["name"]}" is forbidden: exceeded quota: podvisor, '
+                "requested: objects=1, used: objects=4, limited: objects=4"
+            )
+        await a.change("configmaps", "one", {"data": {"key": "another"}})
+        event = {"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}}
+        await a.create("events", event)
+        await a.delete("configmaps", "two")
+        await a.create("configmaps", config_map("three"))
+        await a.delete("pods", "web")
+        await until(a, lambda: a.get("pods", "web") is None)
+        await a.create("configmaps", config_map("four"))
+
+
+async def test_more_bytes_than_there_is_room_for_are_refused_and_what_frees_some_is_not(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock, {"a": Program(runs=1000)}) as a:
+        held = {"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
+        await a.create("configmaps", held | {"data": {"large": "x" * 4000}})
+        await a.create("configmaps", config_map("other"))
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        monkeypatch.setattr(quota, "BYTES", a.cache.bytes + 500)
+        large = {"large": "x" * 600}
+        for ask in (
+            a.create("configmaps", config_map(data=large)),
+            a.change("configmaps", "other", {"data": large}),
+            a.change("pods", "web", {"metadata": {"annotations": large}}),
+            a.create("pods", pod("more") | {"metadata": {"name": "more", "annotations": large}}),
+        ):
+            error = await refusal(ask)
+            assert (error.code, error.reason) == (403, "Forbidden")
+            assert "exceeded quota: podvisor, requested: bytes=" in error.message
+        await a.change("configmaps", "other", {"data": {"key": "as long"}})
+        monkeypatch.setattr(quota, "BYTES", a.cache.bytes)
+        await a.delete("configmaps", "held")
+        # Who lets go of it is noted in it first: that needs room, and frees more.
+        gone = {"metadata": {"finalizers": None, "annotations": {"seen-by": "a controller"}}}
+        await a.change("configmaps", "held", gone)
+        assert a.get("configmaps", "held") is None
+        await a.change("configmaps", "other", {"data": large})
+
+
+async def test_writes_at_once_get_no_more_room_than_one_after_the_other(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowStore(MemoryStore):
+        async def edit(self, edit: Edit) -> int:
+            await anyio.sleep(1)
+            return await super().edit(edit)
+
+    async with api(fake_clock, store=SlowStore()) as a:
+        monkeypatch.setattr(quota, "OBJECTS", 3)
+        refused: list[str] = []
+
+        async def create(name: str) -> None:
+            try:
+                await a.create("configmaps", config_map(name))
+            except ApiError as error:
+                refused.append(error.reason)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(create, f"c{number}")
+        assert refused == ["Forbidden"] * 8
+        assert len(a.cache.list("configmaps")) == 2
+
+
+async def test_a_pod_beyond_what_the_node_has_room_for_is_refused(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock, {"a": Program(runs=10), "b": Program(runs=10)}) as a:
+        monkeypatch.setattr(quota, "PODS", 2)
+        for name, container in (("one", "a"), ("two", "b")):
+            containers = [{"name": container, "command": ["x"]}]
+            await a.create("pods", pod(name, restartPolicy="Never", containers=containers))
+        error = await refusal(a.create("pods", pod("three")))
+        assert (error.code, error.reason) == (403, "Forbidden")
+        assert error.message == (
+            'pods "three" is forbidden: exceeded quota: podvisor, requested: pods=1, used: pods=2, '
+            "limited: pods=2"
+        )
+        await a.clock.sleep(20)  # what has ended takes no place
+        await a.create("pods", pod("three"))
 
 
 # --- stored kinds ------------------------------------------------------------------------------
