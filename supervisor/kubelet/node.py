@@ -202,7 +202,8 @@ class Node:
     async def restore(self, taken_on: TakenOn = lambda _worker, _runs: None) -> None:
         """Take on every pod that the store knows, and what runs of it. Once, at the beginning.
 
-        `taken_on` is called for each before it goes on, with its instances that run.
+        `taken_on` is called for each before any goes on, with its instances that run: what the
+        first ones have to do (and import) must not keep us from knowing the others.
         """
         snapshot = await self._store.load()
         self._recorder.restore(snapshot.events)
@@ -219,6 +220,7 @@ class Node:
             await self.volumes.remove_others(
                 frozenset(record.pod.metadata.uid for record in records)
             )
+        resumed: list[PodWorker] = []
         for record in records:
             worker = self._workers[record.pod.metadata.uid] = PodWorker(self, record)
             try:
@@ -227,8 +229,12 @@ class Node:
                 # One pod that cannot be looked at now keeps no other from going on.
                 self._cannot_resume(worker, error)
                 self._tasks.start_soon(self._resume_later, worker, taken_on)
-        resumed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
-        for id, key in self.runtime.kept_execs - resumed:
+            else:
+                resumed.append(worker)
+        for worker in resumed:
+            self._begin(worker)
+        owed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
+        for id, key in self.runtime.kept_execs - owed:
             self.runtime.forget_exec(id, key)
 
     async def _resume_later(self, worker: PodWorker, taken_on: TakenOn) -> None:
@@ -242,6 +248,7 @@ class Node:
                 except (OSError, StartError) as error:
                     self._cannot_resume(worker, error)
                 else:
+                    self._begin(worker)
                     break
         self._working.discard(waiting)
         if waiting.cancelled_caught:
@@ -259,7 +266,6 @@ class Node:
             lost = SandboxLost(at=now, boot_id=self._boot_id)
             await worker.resume([Adopted(at=now), lost], (), ())
             taken_on(worker, frozenset())
-            self._begin(worker)
             return
         runtime = self.runtime
         resumed = [t for t in _owed(record) if (t.id, str(t.which)) in runtime.kept_execs]
@@ -284,7 +290,6 @@ class Node:
                 facts.append(ContainerLost(at=now, id=id, logs_lost=found.logs_lost))
         await worker.resume(facts, [t for t in resumed if t not in ended], ended)
         taken_on(worker, frozenset(runs))
-        self._begin(worker)
 
     @property
     def store(self) -> Store:
