@@ -125,6 +125,17 @@ PODS = Kind("pods", "pod", "Pod", short_names=("po",), categories=("all",))
 EVENTS = Kind("events", "event", "Event", short_names=("ev",))
 
 
+def find_kind(kinds: Iterable[Kind], word: str) -> Kind:
+    """The one that is called so. Raises UsageError."""
+    name, _, rest = word.lower().partition(".")
+    for kind in kinds:
+        names = (kind.plural, kind.singular, kind.kind.lower(), *kind.short_names)
+        group = rest.removeprefix(kind.version).removeprefix(".")
+        if name and name in names and (not rest or group == kind.group):
+            return kind
+    raise UsageError(f'the server doesn\'t have a resource type "{word}"')
+
+
 class Response:
     """An answer whose body is read as it comes. A context manager, which closes it."""
 
@@ -220,26 +231,7 @@ class Client:
 
     def kind(self, word: str) -> Kind:
         """By one of its names: po, pod, Pods, leases.coordination.k8s.io. Raises UsageError."""
-        lower = word.lower()
-        if lower in ("po", "pod", "pods"):
-            return PODS
-        for kind in self.kinds():
-            names = (kind.plural, kind.singular, kind.kind.lower(), *kind.short_names)
-            name, _, rest = lower.partition(".")
-            group = rest.removeprefix(kind.version).removeprefix(".")
-            if name in names and (not rest or group == kind.group):
-                return kind
-        raise UsageError(f'the server doesn\'t have a resource type "{word}"')
-
-    def kinds_of(self, words: str) -> list[Kind]:
-        """Of a list such as `po,cm` or a category such as `all`. Raises UsageError."""
-        found: list[Kind] = []
-        for word in words.split(","):
-            if word.lower() == "all":
-                found += [kind for kind in self.kinds() if "all" in kind.categories]
-            else:
-                found.append(self.kind(word))
-        return list(dict.fromkeys(found))
+        return PODS if word.lower() in ("po", "pod", "pods") else find_kind(self.kinds(), word)
 
     def kind_of(self, manifest: Json) -> Kind:
         """Of an object, by its apiVersion and kind. Raises UsageError."""

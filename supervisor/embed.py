@@ -58,6 +58,7 @@ from supervisor.errors import (
     PodTimeout,
     PodvisorError,
     UsageError,
+    causes_of,
 )
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.node import Node
@@ -1366,14 +1367,7 @@ def _key(meta: v1.ObjectMeta) -> tuple[str, str]:
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Of what a nest of task groups wrapped, the one error that says most."""
-    causes = list[BaseException]()
-    groups: list[BaseExceptionGroup[BaseException]] = [group]
-    while groups:
-        for each in groups.pop().exceptions:
-            if isinstance(each, BaseExceptionGroup):
-                groups.append(each)
-            else:
-                causes.append(each)
+    causes = causes_of(group)
     ours = (e for e in causes if isinstance(e, PodvisorError) or not isinstance(e, Exception))
     for error in ours:
         return error

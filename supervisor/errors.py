@@ -147,3 +147,11 @@ class PodFailed(PodError):  # noqa: N818  a state of pods, by its Kubernetes nam
 
 class PodTimeout(PodError, TimeoutError):  # noqa: N818  as above
     """The pod did not get there in the time given; it goes on."""
+
+
+def causes_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """What a nest of task groups has wrapped."""
+    causes = list[BaseException]()
+    for each in group.exceptions:
+        causes += causes_of(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return causes

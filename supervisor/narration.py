@@ -13,6 +13,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from supervisor.api import v1
+from supervisor.api.problems import printable
 from supervisor.lifecycle import hooks, reasons
 from supervisor.lifecycle.facts import HookKind
 from supervisor.lifecycle.hooks import Hook, HookEnd
@@ -150,9 +151,9 @@ def _probe_changes(was: ContainerRecord, now: ContainerRecord) -> list[Line]:
 
 
 def first_words(text: str) -> str:
-    """A text of somebody else's on one line."""
+    """A text of somebody else's on one line, which cannot take over a terminal."""
     words = " ".join(text.split())
-    return f"{words[:_WIDEST_MESSAGE]}{'…' if len(words) > _WIDEST_MESSAGE else ''}"
+    return printable(f"{words[:_WIDEST_MESSAGE]}{'…' if len(words) > _WIDEST_MESSAGE else ''}")
 
 
 def _never_ran(ended: Ended | None) -> bool:

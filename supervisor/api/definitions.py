@@ -191,7 +191,7 @@ _KIND_DOCS: dict[type[v1.Model], str] = {
     kinds.Lease: "Says who holds something, and until when. The node renews one of its own.",
     kinds.Namespace: "A name that objects are kept under. Deleting it deletes them.",
     kinds.Node: "The machine that the pods run on. There is one, which podvisor keeps up to date.",
-    kinds.NodeMetrics: "What the processes of all pods use now.",
+    kinds.NodeMetrics: "What the whole machine uses now.",
     kinds.PodMetrics: "What the processes of each container use now.",
     kinds.PodTemplate: "A pod that is written down and not run.",
     kinds.SelfSubjectAccessReview: "Asks whether the client may do something.",

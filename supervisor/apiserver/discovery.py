@@ -11,11 +11,12 @@ Pure: nothing here changes while a node runs.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from supervisor._version import __version__
 from supervisor.apiserver.contract import Json, Resource
+from supervisor.apiserver.negotiation import JSON, media_ranges
 from supervisor.apiserver.resources import RESOURCES, groups
 
 # The release whose API is spoken. Clients compare it with their own: one minor release more or
@@ -24,6 +25,7 @@ MAJOR, MINOR = "1", "33"
 GIT_VERSION = f"v{MAJOR}.{MINOR}.0+podvisor-{__version__}"
 
 _AGGREGATED = ("v2", "v2beta1")
+_GROUP, _LIST = "apidiscovery.k8s.io", "APIGroupDiscoveryList"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -130,42 +132,28 @@ def _names(resource: Resource) -> Json:
 
 
 def aggregated_version(accept: str) -> str:
-    """The version of the aggregated form that an Accept header asks for; empty: the plain form.
-
-    The first one that we know wins, as clients list what they like best first.
-    """
-    for media_range in accept.split(","):
-        media_type, *parameters = (part.strip() for part in media_range.split(";"))
-        if media_type in ("application/json", "*/*") and not parameters:
+    """The version of the aggregated form that an Accept header asks for; empty: the plain form."""
+    for media, parameters in media_ranges(accept):
+        if media in (JSON, "*/*") and parameters.keys() <= {"q"}:
             return ""
-        asked = dict(_pairs(parameters))
-        if (
-            media_type == "application/json"
-            and asked.get("g") == "apidiscovery.k8s.io"
-            and asked.get("as") == "APIGroupDiscoveryList"
-            and asked.get("v") in _AGGREGATED
-        ):
-            return asked["v"]
+        wanted = parameters.get("g"), parameters.get("as")
+        version = parameters.get("v", "")
+        if (media, *wanted) == (JSON, _GROUP, _LIST) and version in _AGGREGATED:
+            return version
     return ""
-
-
-def _pairs(parameters: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        yield name.strip(), value.strip()
 
 
 def aggregated_type(version: str) -> str:
     """The Content-Type of the aggregated documents."""
-    return f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+    return f"{JSON};g={_GROUP};v={version};as={_LIST}"
 
 
 def aggregated(root: str, version: str) -> Json:
     """The aggregated `/api` (root `api`: the core group, without a name) or `/apis`."""
     served = {"": "v1"} if root == "api" else groups()
     return {
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "kind": _LIST,
+        "apiVersion": f"{_GROUP}/{version}",
         "metadata": {},
         "items": [
             {

@@ -182,9 +182,9 @@ class PodStorage:
         new, pod = await self._aside.run(options.size, change)
         if new is old:
             return Answer(object=old, warnings=warnings)
-        worker = self._node.worker(entry.uid)
-        if options.dry_run or worker is None:
+        if options.dry_run:
             return Answer(object=new, warnings=warnings)
+        worker = self._worker(resource, entry)
         updated = PodUpdated(at=self._node.clock.now(), pod=pod)
         with self._quota.room(resource, entry.name, new, old):
             await self._ask(resource, entry.name, worker, updated)
@@ -217,10 +217,9 @@ class PodStorage:
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
             else:
                 new[condition.type] = condition
-        worker = self._node.worker(entry.uid)
-        if options.dry_run or worker is None or not new:
+        if options.dry_run or not new:
             return Answer(object=answer, warnings=warnings)
-        at = self._node.clock.now()
+        worker, at = self._worker(resource, entry), self._node.clock.now()
         facts = [_condition_set(condition, at) for condition in new.values()]
         await self._ask(resource, entry.name, worker, *facts)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry
@@ -232,14 +231,13 @@ class PodStorage:
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions
     ) -> Answer:
         entry = self._cache.get("pods", namespace, name)
-        worker = self._node.worker(entry.uid) if entry is not None else None
-        if entry is None or worker is None:
+        if entry is None:
             raise not_found(resource, name)
         check_preconditions(resource, entry, options)
         if options.dry_run:
             return Answer(object=entry.object)
         grace = options.grace
-        at = self._node.clock.now()
+        worker, at = self._worker(resource, entry), self._node.clock.now()
         deletion = DeletionRequested(at=at, grace=grace, force=grace == 0)
         await self._ask(resource, name, worker, deletion)
         now = self._cache.get("pods", namespace, name)
@@ -270,6 +268,13 @@ class PodStorage:
         return Answer(object=done, created=True)
 
     # --- what they share ------------------------------------------------------------------------
+
+    def _worker(self, resource: Resource, entry: Entry) -> PodWorker:
+        """Who sees to a pod. Raises ApiError where it has gone meanwhile."""
+        worker = self._node.worker(entry.uid)
+        if worker is None:
+            raise not_found(resource, entry.name)
+        return worker
 
     async def _ask(self, resource: Resource, name: str, worker: PodWorker, *facts: Fact) -> None:
         """Have the node told, and all of it stored, or nothing of it."""

@@ -270,7 +270,7 @@ async def _open_websocket(
 ) -> _Socket:
     offered = _offered(request, "Sec-WebSocket-Protocol")
     if offered and not set(offered) & set(known):
-        raise bad_request(f"none of these subprotocols is spoken here: {', '.join(offered)}")
+        raise bad_request(f"none of these subprotocols is spoken here: {offered}")
     response = web.WebSocketResponse(
         protocols=known, max_msg_size=_MESSAGE_MAX, compress=False, timeout=_FAREWELL
     )
@@ -605,8 +605,13 @@ class _SpdyStream:
     async def receive(self) -> bytes | None:
         return await self.queue.get()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the client still hears what is said on it."""
+        return self._session.connection.is_open(self._number)
+
     async def send(self, data: bytes, *, end: bool = False) -> None:
-        if not end and not self._session.connection.is_open(self._number):
+        if not end and not self.is_open:
             raise GoneError
         self._session.connection.send(self._number, data, end=end)
         await self._session.flush()
@@ -838,6 +843,8 @@ class _SpdyForwarding:
                 continue
             other = halves.pop(request, None)
             if other is None:
+                if len(halves) >= _HALVES_MAX:
+                    halves = {key: half for key, half in halves.items() if half.is_open}
                 if len(halves) >= _HALVES_MAX:
                     await stream.reset()
                     continue

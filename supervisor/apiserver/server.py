@@ -175,7 +175,10 @@ class Server:
         for scope in tuple(self._listening):
             scope.cancel()
         if self._writing:
-            await asyncio.wait(self._writing, timeout=_ENDING)
+            _, late = await asyncio.wait(self._writing, timeout=_ENDING)
+            for task in late:  # it waits for a store that has no room
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         with anyio.move_on_after(_ENDING):
             for left in tuple(self._listening.values()):  # they say goodbye
                 await left.wait()
@@ -204,12 +207,17 @@ class Server:
             return _refused(request, too_large(text))
         except (ConnectionError, web.HTTPException):
             raise  # it has gone away, or speaks no HTTP
+        except OSError as error:  # no descriptors, a disk that cannot be read
+            text = f"Internal error occurred: {error.strerror or error}"
         except Exception:
             # Not the query: it may hold what only the client should know.
             where = f"{request.method} {request.rel_url.raw_path}"
             self._node.report_bug(where, traceback.format_exc())
             text = "Internal error occurred: a bug of podvisor's own; it was reported to the node"
-            return _refused(request, ApiError(500, "InternalError", text))
+        if request.writer.output_size and request.transport is not None:
+            # In the middle of an answer there is no other one: that it is cut off has to be seen.
+            request.transport.abort()
+        return _refused(request, ApiError(500, "InternalError", text))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
@@ -228,7 +236,7 @@ class Server:
         accept = _accept(request)
         if parts[0] == "openapi":
             return _openapi(request, "/".join(parts[1:]), accept)
-        document, media = self._document(parts, accept, request.headers.get("Host", ""))
+        document, media = self._document(parts, accept, _header(request, "Host"))
         if document is None:
             raise _no_such_path()
         response = _json(request, document if isinstance(document, bytes) else _encode(document))
@@ -622,12 +630,17 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
 
 
 def _write_options(call: Call) -> WriteOptions:
-    return write_options(call.query, call.request.headers.get("User-Agent", ""))
+    return write_options(call.query, _header(call.request, "User-Agent"))
 
 
 def _query(request: web.BaseRequest) -> Query:
     given = request.rel_url.query
     return Query(given, {name: given.getall(name) for name in given})
+
+
+def _header(request: web.BaseRequest, name: str) -> str:
+    """As it may stand in an answer: what is not UTF-8 in it is replaced."""
+    return request.headers.get(name, "").encode("utf-8", "replace").decode()
 
 
 def _accept(request: web.BaseRequest) -> str:

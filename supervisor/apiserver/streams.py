@@ -586,7 +586,7 @@ async def _out(tunnel: Tunnel, writer: asyncio.StreamWriter, scope: anyio.Cancel
             writer.write(data)
             await writer.drain()
         writer.write_eof()
-    except (GoneError, OSError):
+    except (GoneError, OSError, RuntimeError):  # uvloop's word for a connection that has gone
         scope.cancel()
 
 

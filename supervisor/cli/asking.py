@@ -51,7 +51,7 @@ class Reader(Protocol):
 
     def kind(self, word: str) -> Kind: ...
 
-    def kinds_of(self, words: str) -> Kinds: ...
+    def kinds(self) -> Kinds: ...
 
     def get(self, kind: Kind, namespace: str, name: str, *, table: bool = False) -> Json: ...
 
@@ -138,9 +138,14 @@ def targets(words: Sequence[str], reader: Reader) -> list[Target]:
                 )
             found.append(Target(reader.kind(kind), name))
         return found
-    kinds = reader.kinds_of(words[0])
+    kinds: Kinds = []
+    for word in words[0].split(","):
+        if word.lower() == "all":
+            kinds += [kind for kind in reader.kinds() if "all" in kind.categories]
+        else:
+            kinds.append(reader.kind(word))
     names = list(dict.fromkeys(words[1:])) or [""]
-    return [Target(kind, name) for kind in kinds for name in names]
+    return [Target(kind, name) for kind in dict.fromkeys(kinds) for name in names]
 
 
 def one(word: str, reader: Reader) -> Target:

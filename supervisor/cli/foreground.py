@@ -25,7 +25,7 @@ from supervisor.cli import complain, hints, selection
 from supervisor.cli.output import Output
 from supervisor.cli.signals import ENDING, SignalWatch
 from supervisor.cli.terminal import Attachment, attach
-from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError
+from supervisor.errors import ExitCode, ManifestError, NodeError, PodvisorError, causes_of
 from supervisor.kubelet.node import Node
 from supervisor.kubelet.statedir import DurableStateDir, StateDir
 from supervisor.kubelet.volumes import VolumeManager
@@ -145,15 +145,10 @@ def on_loop(session: Session) -> int:
     try:
         return anyio.run(session.run, backend="asyncio", backend_options={"use_uvloop": True})
     except BaseExceptionGroup as group:
-        raise _only_cause(group) from None
-
-
-def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a nest of task groups wrapped, when it is one error of ours; else the nest itself."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner if isinstance(inner, PodvisorError) else group
+        causes = causes_of(group)
+        if len(causes) == 1 and isinstance(causes[0], PodvisorError):
+            raise causes[0] from None
+        raise
 
 
 class Session:

@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
@@ -28,6 +29,7 @@ Json = dict[str, Any]
 
 _DATA, _ERROR = 0, 1  # channels
 _PIECE = 1 << 16
+_PAUSE = 1.0  # seconds after a connection that could not be taken: it waits, and is tried again
 _HOSTS = {"localhost": ("127.0.0.1", "::1")}
 
 
@@ -160,6 +162,7 @@ def _serve(client: Client, path: str, listeners: dict[socket.socket, int]) -> No
                 connection, _ = listener.accept()
             except OSError as error:  # it has gone again, or there are no descriptors
                 print(f"podvisor: cannot take a connection: {error.strerror}", file=sys.stderr)
+                time.sleep(_PAUSE)
                 continue
             print(f"Handling connection for {listener.getsockname()[1]}", flush=True)
             arguments = (client, path, listeners[listener], connection)

@@ -14,7 +14,7 @@ class Target(NamedTuple):
     kind: Kind
     namespace: str
     name: str
-    uid: str = ""  # only that one; empty: whichever has the name
+    uid: str = ""  # whose end is waited for; empty: that of whichever has the name then
 
     @property
     def shown(self) -> str:

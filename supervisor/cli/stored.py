@@ -21,8 +21,8 @@ from supervisor.apiserver.contract import ApiError, Resource, not_found
 from supervisor.apiserver.negotiation import Query
 from supervisor.apiserver.resources import RESOURCES, named
 from supervisor.cli.asking import Kinds
-from supervisor.client import PODS, Kind
-from supervisor.errors import StatusError, UsageError
+from supervisor.client import PODS, Kind, find_kind
+from supervisor.errors import StatusError
 from supervisor.kubelet import statedir
 from supervisor.lifecycle import reasons
 from supervisor.store import sqlite
@@ -63,22 +63,11 @@ class Stored:
         for objects in self._objects.values():
             objects.sort(key=_name)
 
-    def kind(self, word: str) -> Kind:
-        lower = word.lower()
-        for each in RESOURCES:
-            names = (each.plural, each.singular, each.key, *each.short_names)
-            if lower in names and "list" in each.verbs:
-                return _kind(each)
-        raise UsageError(f'the server doesn\'t have a resource type "{word}"')
+    def kinds(self) -> Kinds:
+        return [_kind(each) for each in RESOURCES if "list" in each.verbs]
 
-    def kinds_of(self, words: str) -> Kinds:
-        found: Kinds = []
-        for word in words.split(","):
-            if word.lower() == "all":
-                found += [_kind(each) for each in RESOURCES if "all" in each.categories]
-            else:
-                found.append(self.kind(word))
-        return list(dict.fromkeys(found))
+    def kind(self, word: str) -> Kind:
+        return find_kind(self.kinds(), word)
 
     def get(self, kind: Kind, namespace: str, name: str, *, table: bool = False) -> Json:
         resource = named(kind.key)

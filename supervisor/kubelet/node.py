@@ -57,6 +57,7 @@ from supervisor.store.memory import MemoryStore
 TakenOn = Callable[[PodWorker, frozenset[ContainerId]], None]
 
 _MEASURE_EVERY = 10.0  # seconds between two looks at what volumes hold (§9.3.2)
+_BUGS = 100  # that are kept
 _AGAIN = 1.0  # seconds until a pod is looked at again that could not be taken on
 
 
@@ -483,7 +484,8 @@ class Node:
 
     def report_bug(self, where: str, text: str) -> None:
         bug = f"{where}: {text}"
-        if bug not in self.bugs:  # a parked pod has the same one every time
+        # A parked pod has the same one every time; other texts may differ in an address only.
+        if bug not in self.bugs and len(self.bugs) < _BUGS:
             self.bugs.append(bug)
 
     async def _pump_news(self) -> None:

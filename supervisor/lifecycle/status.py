@@ -305,27 +305,6 @@ def missing_gates(record: PodRecord) -> tuple[str, ...]:
     return tuple(name for name, _ in gates)
 
 
-class EndpointConditions(Struct, frozen=True, kw_only=True):
-    """What an endpoint says of the pod behind it, as long as its phase is not terminal."""
-
-    ready: bool  # may get new traffic
-    serving: bool  # could serve it, ending or not
-    terminating: bool
-
-
-def endpoint_conditions(
-    record: PodRecord, *, publish_not_ready: bool = False
-) -> EndpointConditions:
-    """As last published (§10.2). `publish_not_ready`: the service wants pods in any state."""
-    serving = any(c.type == reasons.READY and c.status == "True" for c in record.status.conditions)
-    terminating = record.deletion is not None
-    return EndpointConditions(
-        ready=publish_not_ready or (serving and not terminating),
-        serving=serving,
-        terminating=terminating,
-    )
-
-
 # --- containers (§2) ---------------------------------------------------------------------------
 
 

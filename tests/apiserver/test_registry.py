@@ -26,6 +26,7 @@ from tests.apiserver.worlds import (
     _resource,
     api,
     config_map,
+    merged,
     pod,
     refusal,
     until,
@@ -786,6 +787,28 @@ async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> N
         await until(a, lambda: a.get("pods", "web") is None)
         [change] = [c for c in a.cache._since(0) if c.type == "DELETED"]
         assert change.entry.uid == uid
+
+
+async def test_what_was_asked_of_a_pod_that_goes_meanwhile_is_refused(fake_clock: Clock) -> None:
+    async with api(fake_clock, {"a": Program(term=0.0)}) as a:
+        uid = (await a.create("pods", pod())).object["metadata"]["uid"]
+        await a.clock.sleep(1)
+        entry = a.cache.get("pods", "default", "web")
+        assert entry is not None
+        await a.delete("pods", "web")
+        while a.world.node.worker(uid) is not None:
+            await a.clock.sleep(1)
+        pods, labelled = (
+            a.registry._of_pods,
+            merged(entry.object, {"metadata": {"labels": {"a": "b"}}}),
+        )
+        gate = {"status": {"conditions": [{"type": "x.org/a", "status": "True"}]}}
+        resource = _resource("pods")
+        for asked in (
+            pods.update(resource, entry, labelled, PLAIN, ""),
+            pods.set_status(resource, entry, gate, PLAIN),
+        ):
+            assert (await refusal(asked)).code == 404
 
 
 async def test_a_name_is_free_as_soon_as_its_pod_is_seen_to_be_gone(

@@ -162,6 +162,7 @@ class Client:
         self.reader, self.writer = reader, writer
         self.heard: dict[int, bytearray] = {}
         self.ended: set[int] = set()
+        self.reset: set[int] = set()
 
     async def hear(self, condition: Callable[[], object]) -> None:
         """Take frames until that is so."""
@@ -174,6 +175,8 @@ class Client:
                     self.heard.setdefault(stream, bytearray()).extend(body)
                     if head[4] & 1:
                         self.ended.add(stream)
+                elif head[3] == 3:
+                    self.reset.add(int.from_bytes(body[:4], "big"))
 
 
 @contextlib.asynccontextmanager
@@ -299,6 +302,21 @@ async def test_a_port_where_nobody_listens_is_said_on_the_error_stream(world: Wo
         client.writer.writelines(connection(Frames(), 1, 1, b"hello"))
         await client.hear(lambda: {1, 3} <= client.ended)
     assert b"error forwarding port 1 to pod default/web" in client.heard[1]
+
+
+async def test_half_connections_that_were_given_up_make_room_for_others(world: World) -> None:
+    async with upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client:
+        frames = Frames()
+        numbers = range(1, 2 * remotes._HALVES_MAX + 2, 2)
+        for number in numbers:
+            about = {"streamtype": "error", "port": "1", "requestid": str(number)}
+            client.writer.write(frames.open(number, **about))
+        await client.hear(lambda: client.reset == {numbers[-1]})
+        for number in numbers[:-1]:
+            client.writer.write(frames.control(3, number.to_bytes(4) + (5).to_bytes(4)))
+        first = numbers[-1] + 2
+        client.writer.writelines(connection(frames, first, 1, b"hello"))
+        await client.hear(lambda: {first, first + 2} <= client.ended)
 
 
 async def test_a_number_that_is_no_port_costs_its_own_streams_only(world: World) -> None:

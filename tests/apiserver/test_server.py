@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import io
 import json
 import socket
@@ -511,6 +512,76 @@ async def test_a_bug_of_our_own_costs_one_request_and_is_reported(api: Served) -
     assert reply.refusal[:2] == (500, "InternalError")
     assert "ZeroDivisionError: oh" in api.bugs.pop()
     assert (await api.ask("/version")).code == 200
+
+
+async def _raw(
+    api: Served, request: bytes, *headers: bytes, host: bytes = b"localhost", body: bytes = b""
+) -> bytes:
+    """All that is answered before the connection ends."""
+    reader, writer = await asyncio.open_unix_connection(f"{api.folder}/api.sock")
+    head = [
+        request + b" HTTP/1.1",
+        b"Host: " + host,
+        b"Connection: close",
+        b"Content-Length: %d" % len(body),
+    ]
+    writer.write(b"\r\n".join((*head, *headers)) + b"\r\n\r\n" + body)
+    with anyio.fail_after(PATIENCE):
+        said = await reader.read()
+    writer.close()
+    return said
+
+
+async def test_an_answer_that_fails_in_the_middle_is_cut_off(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def blocks(*_: object) -> AsyncIterator[bytes]:
+        yield b"one\n"
+        raise OSError(errno.EIO, "Input/output error")
+
+    body = {"kind": "Pod", "apiVersion": "v1", "spec": {"containers": [{"name": "c"}]}}
+    running = {"name": "c", "containerID": "podvisor://uid-p/c/0", "state": {"running": {}}}
+    body["status"] = {"containerStatuses": [running]}
+    await api.store.edit(edit("pods", "p", body))
+    monkeypatch.setattr(api.logs, "blocks", blocks)
+    said = await _raw(api, b"GET /api/v1/namespaces/default/pods/p/log")
+    assert said.endswith(b"\r\n\r\n4\r\none\n\r\n")
+
+
+async def test_what_this_machine_does_not_give_is_said_and_is_no_bug(api: Served) -> None:
+    api.registry.trouble = OSError(errno.EMFILE, "Too many open files")
+    reply = await api.ask(MAPS, "POST", json=config())
+    message = "Internal error occurred: Too many open files"
+    assert reply.refusal == (500, "InternalError", message)
+
+
+async def test_headers_may_hold_anything(api: Served) -> None:
+    assert b'"serverAddress":"h?"' in await _raw(api, b"GET /api", host=b"h\xff")
+    body = json.dumps(config()).encode()
+    asked = await _raw(api, f"POST {MAPS}".encode(), b"User-Agent: a\xff/1", body=body)
+    assert b" 201 " in asked
+    assert _without_size(api.registry.options) == WriteOptions(field_manager="a?")
+
+
+async def test_a_write_that_cannot_end_does_not_outlive_the_server(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def create(*_: object) -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(servers, "_ENDING", 0.05)
+    monkeypatch.setattr(api.registry, "create", create)
+    asking = asyncio.ensure_future(api.ask(MAPS, "POST", json=config()))
+    await begun.wait()
+    await api.server.close()
+    assert ended.is_set()
+    await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_what_is_only_asked_is_not_stored(api: Served) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,7 +19,7 @@ import anyio
 import pytest
 from aiohttp import WSMsgType, web
 
-from supervisor.apiserver import auth
+from supervisor.apiserver import auth, streams
 from supervisor.apiserver.streams import Streams
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from tests.apiserver.served import PATIENCE, Served, edit, served
@@ -370,6 +371,17 @@ async def test_who_cannot_speak_is_told_so(
     assert message in reply.refusal[2]
 
 
+async def test_who_offers_no_words_is_told_so_in_words(bare: World) -> None:
+    await bare.tell("c1")
+    reader, writer = await asyncio.open_unix_connection(f"{bare.api.folder}/api.sock")
+    headers = WEBSOCKET | {"Host": "localhost", "Sec-WebSocket-Protocol": "\udcff"}
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    request = [f"GET {POD}/exec?command=ls&stdout=1 HTTP/1.1", *lines, "", ""]
+    writer.write("\r\n".join(request).encode(errors="surrogateescape"))
+    assert b" 400 " in await reader.readline()
+    writer.close()
+
+
 async def test_a_pod_that_is_not_there_has_no_streams(bare: World) -> None:
     for what in ("exec?command=ls&stdout=1", "attach?stdout=1", "portforward?ports=1", "proxy/"):
         reply = await bare.api.ask(f"{POD}/{what}", headers=WEBSOCKET)
@@ -445,6 +457,51 @@ async def test_ports_are_forwarded_side_by_side(bare: World) -> None:
     assert said[2] == heads[1] + b"TWO" * 100_000
     assert (said[1], said[3], said[4]) == (heads[0], heads[1], heads[2])
     assert said[5].startswith(heads[2] + f"error forwarding port {closed} to pod".encode())
+
+
+class _Late:
+    """A client of one forwarded connection that says more in the moment in which that has gone."""
+
+    half_closes = True
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.gone: Callable[[], bool] = bool
+        self.clean: bool | None = None
+
+    async def receive(self) -> bytes:
+        while not self.gone():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return b"more"
+
+    async def finish(self, *, clean: bool) -> None:
+        self.clean = clean
+
+
+@on_both_loops
+async def test_a_pod_that_resets_a_connection_ends_no_other(
+    nothing_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken = writer.get_extra_info("socket")
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    connect = asyncio.open_connection
+
+    async def connected(*args: Any, **options: Any) -> Any:
+        reader, writer = await connect(*args, **options)
+        late.gone = writer.transport.is_closing
+        return reader, writer
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    monkeypatch.setattr(asyncio, "open_connection", connected)
+    async with server:
+        late = _Late(server.sockets[0].getsockname()[1])
+        with anyio.fail_after(PATIENCE):
+            await streams._forward(late, "127.0.0.1", "pod ns/pod")  # type: ignore[arg-type]
+    assert late.clean is False
 
 
 async def test_forwarded_connections_end_with_their_client(bare: World) -> None:

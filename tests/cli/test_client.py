@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from supervisor.cli import asking
 from supervisor.client import EVENTS, PODS, Client, Json, Kind, NotRunningError, find_state_dir
 from supervisor.errors import ExitCode, NodeError, StatusError, UsageError
 from tests.fake_api import FakeApi, answer, chunked, refusal
@@ -298,7 +299,7 @@ def test_a_kind_is_found_by_each_of_its_names(
     assert client.kind(word).key == key
 
 
-@pytest.mark.parametrize("word", ["nothing", "leases.apps", "configmaps.apps"])
+@pytest.mark.parametrize("word", ["nothing", "leases.apps", "configmaps.apps", ""])
 def test_an_unknown_kind_is_refused_in_the_words_of_kubectl(
     serve: Serve, client: Client, word: str
 ) -> None:
@@ -309,11 +310,8 @@ def test_an_unknown_kind_is_refused_in_the_words_of_kubectl(
 
 def test_all_is_what_has_that_category(serve: Serve, client: Client) -> None:
     serve(DISCOVERED)
-    assert [kind.plural for kind in client.kinds_of("all,cm,svc")] == [
-        "pods",
-        "services",
-        "configmaps",
-    ]
+    found = asking.targets(["all,cm,svc"], client)
+    assert [target.kind.plural for target in found] == ["pods", "services", "configmaps"]
 
 
 # --- refusals ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, web
@@ -344,6 +346,29 @@ def test_a_port_that_is_taken_is_said(tmp_path: pathlib.Path, serve: Serve) -> N
         said = podvisor(*words, "--state-dir", str(tmp_path))
     assert said.code == 4
     assert f"cannot listen on port {port}: 127.0.0.1: Address already in use" in said.err
+
+
+class Exhausted(socket.socket):
+    def accept(self) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_a_connection_for_which_there_is_no_descriptor_is_not_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class PausedError(Exception):
+        """It waits."""
+
+    def sleep(_: float) -> None:
+        raise PausedError
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with Exhausted() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), pytest.raises(PausedError):
+            port_forward._serve(None, "", {listener: 80})  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "podvisor: cannot take a connection: Too many open files\n"
 
 
 # --- frames --------------------------------------------------------------------------------------

@@ -269,3 +269,9 @@ def test_a_container_that_was_added_meanwhile_is_told_like_the_others():
         said += [(line.container, line.text) for line in narration.changes(before, life.record)]
         before = life.record
     assert said == [("dbg", "started"), ("dbg", "exited with code 0 after 5.0 s")]
+
+
+def test_what_a_container_says_cannot_take_over_a_terminal() -> None:
+    """A probe's output and a termination message are the container's own words."""
+    said = narration.first_words("gone\x1b]0;mine\x07 \x1b[2J\x9b31m\n\tand back")
+    assert said == r"gone\x1b]0;mine\x07 \x1b[2J\x9b31m and back"

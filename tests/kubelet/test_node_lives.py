@@ -224,6 +224,9 @@ async def test_a_pod_whose_state_cannot_even_be_written_down_is_parked_alone(
         assert w.runtime.times("start", "bad") == []
         assert store.refused == 2
         assert len(w.node.bugs) == 1  # the same one is said once
+        for number in range(1000):
+            w.node.report_bug("somewhere", f"at 0x{number:x}")
+        assert len(w.node.bugs) == 100
         w.node.bugs.clear()
 
 

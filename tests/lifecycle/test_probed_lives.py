@@ -11,7 +11,7 @@ from supervisor.lifecycle import facts
 from supervisor.lifecycle.decide import decide
 from supervisor.lifecycle.facts import ProbeOutcome
 from supervisor.lifecycle.record import observe
-from supervisor.lifecycle.status import endpoint_conditions
+from supervisor.lifecycle.timeline import gets_traffic
 from tests.lifecycle.lives import (
     ERRORS,
     FAILS,
@@ -102,11 +102,10 @@ def test_readiness_may_fail_while_the_pod_ends_and_the_world_is_told():
     spec = beside("app", readiness_probe=every, liveness_probe=every)
     life = Life(spec, {"c": Run(stops_in=20)}, answers={"c readiness": ready}).delete(5.5)
     life.run(until=5.7)
-    seen = endpoint_conditions(life.record)
-    assert (seen.ready, seen.serving, seen.terminating) == (False, True, True)
+    assert not gets_traffic(life.record)
+    assert life.ready()[-1][1] is True
     life.run(until=6.2)
     assert life.ready()[-1] == (6, False)
-    assert not endpoint_conditions(life.record).serving
     life.run()
     assert life.ends == [(25.5, "c/0", 143)]
     assert life.asked("c/0", "readiness")[-1] == 25

@@ -25,7 +25,8 @@ from supervisor.lifecycle.facts import (
 )
 from supervisor.lifecycle.probing import Probes, ProbeState, Result
 from supervisor.lifecycle.record import Committed, Kill, KillCause, PodRecord, observe
-from supervisor.lifecycle.status import EndpointConditions, endpoint_conditions, missing_gates
+from supervisor.lifecycle.status import missing_gates
+from supervisor.lifecycle.timeline import gets_traffic
 from tests.lifecycle.lives import BOOT, at, container, container_status, pod, probe, rule, sidecar
 from tests.lifecycle.records import (
     NOW,
@@ -565,28 +566,17 @@ def test_the_next_end_is_judged_by_its_exit_code_again():
 
 # --- endpoints and readiness gates ---------------------------------------------------------------
 
-ENDPOINTS = [
-    ("not ready", False, False, (False, False, False), (True, False, False)),
-    ("ready", True, False, (True, True, False), (True, True, False)),
-    ("ready and deleted", True, True, (False, True, True), (True, True, True)),
-    ("not ready and deleted", False, True, (False, False, True), (True, False, True)),
-]
 
-
-@pytest.mark.parametrize(("case", "ready", "deleted", "expected", "any_state"), ENDPOINTS)
-def test_endpoint_conditions(case, ready, deleted, expected, any_state):
-    """§10.2, §10.3, §7.3.4: the deletion alone takes away `ready`, `serving` tells the truth."""
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_pod_gets_traffic_while_it_is_ready_and_not_deleted(ready: bool, deleted: bool) -> None:
+    """§10.2, §7.3.4: the deletion alone takes the pod out of the endpoints."""
     state = running(probes=replace(STARTED, readiness=READY) if ready else STARTED)
     known = probed(state)
     if deleted:
         known = observe(known, DeletionRequested(at(99)))
     known = observe(known, Committed(NOW, decide(known, NOW)))
-
-    def made(values: tuple[bool, bool, bool]) -> EndpointConditions:
-        return EndpointConditions(ready=values[0], serving=values[1], terminating=values[2])
-
-    assert endpoint_conditions(known) == made(expected)
-    assert endpoint_conditions(known, publish_not_ready=True) == made(any_state)
+    assert gets_traffic(known) is (ready and not deleted)
 
 
 def test_readiness_gates_keep_a_pod_out_of_endpoints_and_are_named():
@@ -601,16 +591,14 @@ def test_readiness_gates_keep_a_pod_out_of_endpoints_and_are_named():
 
     known = published(known)
     assert missing_gates(known) == ("x.org/a", "x.org/b")
-    assert not endpoint_conditions(known).serving
+    assert not gets_traffic(known)
     known = published(observe(known, ConditionSet(NOW, "x.org/a", "True")))
     assert missing_gates(known) == ("x.org/b",)
     known = published(observe(known, ConditionSet(NOW, "x.org/b", "False")))
     assert missing_gates(known) == ("x.org/b",)
     known = published(observe(known, ConditionSet(NOW, "x.org/b", "True")))
     assert missing_gates(known) == ()
-    assert endpoint_conditions(known) == EndpointConditions(
-        ready=True, serving=True, terminating=False
-    )
+    assert gets_traffic(known)
 
 
 # --- adoption ------------------------------------------------------------------------------------
