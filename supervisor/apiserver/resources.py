@@ -44,6 +44,7 @@ RESOURCES: tuple[Resource, ...] = (
         namespaced=False,
         verbs=_NO_COLLECTION,
         short_names=("ns",),
+        subresources={"status": ("", "v1", "Namespace", _CHANGE)},
     ),
     # There is one, which the node itself makes.
     Resource(
@@ -101,6 +102,14 @@ RESOURCES: tuple[Resource, ...] = (
         verbs=_ALL,
         short_names=("svc",),
         categories=("all",),
+        subresources={"status": ("", "v1", "Service", _CHANGE)},
+    ),
+    Resource(
+        group="apps",
+        plural="controllerrevisions",
+        singular="controllerrevision",
+        kind="ControllerRevision",
+        verbs=_READ,
     ),
     Resource(
         group="apps",
