@@ -41,7 +41,7 @@ async def cache(store: MemoryStore) -> Cache:
 
 async def seen(cache: Cache, since: int, count: int, kind: str = "configmaps") -> list[str]:
     """The next changes."""
-    with cache.watch(kind, "", since) as watch, anyio.fail_after(5):
+    with cache.watch(kind, "", since) as watch, anyio.fail_after(60):
         found = [await anext(watch) for _ in range(count)]
     return [f"{change.type} {change.entry.name}" for change in found]
 
