@@ -162,7 +162,8 @@ def _readable_copy() -> str:
     _copies.append(folder)
     os.chmod(folder, 0o755)
     shutil.copytree(ROOT / "supervisor", f"{folder}/supervisor")
-    todo, seen = ["anyio", "msgspec", "PyYAML", "typer", "uvloop"], set()
+    shutil.copytree(ROOT / "tests", f"{folder}/tests")
+    todo, seen = ["anyio", "msgspec", "pytest", "PyYAML", "typer", "uvloop"], set()
     todo += ["aiohttp", "cryptography", "grpcio", "grpcio-health-checking", "jsonpatch"]
     while todo:
         name = todo.pop()
@@ -177,7 +178,8 @@ def _readable_copy() -> str:
             if ".." in file.parts:
                 continue
             os.makedirs(f"{folder}/{file.parent}", exist_ok=True)
-            shutil.copyfile(str(file.locate()), f"{folder}/{file}")
+            # With its time, by which the byte code that came with it is known to be true.
+            shutil.copy2(str(file.locate()), f"{folder}/{file}")
         todo += [
             re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0]
             for need in distribution.requires or ()

@@ -982,7 +982,7 @@ def dump(value: v1.Model | dict[str, Any], form: str) -> str:
 
 
 def _dump_json(plain: dict[str, Any]) -> str:
-    text = msgspec.json.format(msgspec.json.encode(plain), indent=4)
+    text = msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=4)
     return text.decode() + "\n"
 
 
@@ -997,9 +997,11 @@ def _dump_yaml(plain: dict[str, Any]) -> str:
             return True  # the same object twice is written twice: no anchors
 
     def string(dumper: Any, text: str) -> Any:
-        # A text of several lines reads as one; what another reader could take for a boolean or
-        # a number is quoted by our rules as well as by the dumper's.
-        style = "|" if "\n" in text else '"' if text and not isinstance(_plain(text), str) else None
+        # A text of several lines reads as one; what another reader could take for a boolean, a
+        # number or a time is quoted by our rules as well as by the dumper's, and as kubectl does.
+        tag = dumper.resolve(yaml.ScalarNode, text, (True, False))
+        taken = tag != "tag:yaml.org,2002:str" or not isinstance(_plain(text), str)
+        style = "|" if "\n" in text else '"' if taken else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, string)
@@ -1007,7 +1009,7 @@ def _dump_yaml(plain: dict[str, Any]) -> str:
         plain,
         Dumper=Dumper,
         default_flow_style=False,
-        sort_keys=False,
+        sort_keys=True,
         allow_unicode=True,
         width=2**20,
     )

@@ -25,6 +25,7 @@ _CORE = "io.k8s.api.core.v1"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 _PACKAGES: dict[str, tuple[type[v1.Model], ...]] = {
     "io.k8s.api.apps.v1": (
+        kinds.ControllerRevision,
         v1.DaemonSet,
         v1.DaemonSetSpec,
         v1.Deployment,
@@ -90,6 +91,7 @@ _REQUIRED: dict[type[v1.Model], tuple[str, ...]] = {
     kinds.Binding: ("target",),
     kinds.Condition: ("lastTransitionTime", "message", "reason", "status", "type"),
     kinds.ContainerMetrics: ("name", "usage"),
+    kinds.ControllerRevision: ("data",),
     kinds.DaemonEndpoint: ("Port",),
     kinds.EndpointAddress: ("ip",),
     kinds.EndpointPort: ("port",),
@@ -185,6 +187,7 @@ _REQUIRED: dict[type[v1.Model], tuple[str, ...]] = {
 
 _KIND_DOCS: dict[type[v1.Model], str] = {
     kinds.Binding: "Puts a pod on a node. Refused: there is one node, and each pod is on it.",
+    kinds.ControllerRevision: "What a controller remembers of a template. There is none.",
     kinds.DeleteOptions: "How an object is to be deleted.",
     kinds.Endpoints: "Addresses of a service. Stored as given: nobody fills it in.",
     kinds.Eviction: "Asks for the deletion of a pod; drain does so.",

@@ -308,6 +308,14 @@ class PodTemplate(Model, frozen=True, kw_only=True):
     template: PodTemplateSpec = PodTemplateSpec()
 
 
+class ControllerRevision(Model, frozen=True, kw_only=True):
+    api_version: str = always("apps/v1")
+    data: Opaque | None = None
+    kind: str = always("ControllerRevision")
+    metadata: ObjectMeta = ObjectMeta()
+    revision: int = 0
+
+
 class Binding(Model, frozen=True, kw_only=True):
     api_version: str = always("v1")
     kind: str = always("Binding")

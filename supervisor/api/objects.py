@@ -67,8 +67,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     owned: tuple[str, ...] = ()  # fields that are the server's to change
 
 
-def check_metadata(rules: Rules, body: Json) -> Iterator[Finding]:
-    """The rules of names, labels, annotations and finalizers."""
+def check_metadata(rules: Rules, body: Json, old: Json | None = None) -> Iterator[Finding]:
+    """The rules of names, labels, annotations, finalizers and owners. `old`: what it was so far."""
     meta = body["metadata"]
     at: Path = ("metadata",)
     name = meta.get("name") or ""
@@ -77,11 +77,24 @@ def check_metadata(rules: Rules, body: Json) -> Iterator[Finding]:
     else:
         for detail in rules.name(name):
             yield invalid((*at, "name"), name, detail)
-    names = ("namespace", "labels", "annotations", "finalizers")
+    before = (old or {}).get("metadata") or {}
+    yield from validation.check_metadata_update(_read(before), _read(meta))
+
+
+def _read(meta: Json) -> v1.ObjectMeta:
+    """What has the same rules for all kinds. A name may be of another form, and not all kinds have
+    a namespace."""
+    names = (
+        "namespace",
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+        "deletionTimestamp",
+    )
     known = {key: meta[key] for key in names if meta.get(key)}
-    # A name of another form was looked at above, and not all kinds have a namespace.
     read, _ = codec.decode({"namespace": "x"} | known | {"name": "x"}, v1.ObjectMeta)
-    yield from validation.check_metadata(read)
+    return read
 
 
 # --- namespaces --------------------------------------------------------------------------------

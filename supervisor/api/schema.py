@@ -34,6 +34,7 @@ MODELS: dict[tuple[str, str], type[v1.Model]] = {
     ("v1", "Service"): kinds.Service,
     ("v1", "ServiceAccount"): kinds.ServiceAccount,
     ("v1", "Status"): kinds.Status,
+    ("apps/v1", "ControllerRevision"): kinds.ControllerRevision,
     ("apps/v1", "DaemonSet"): v1.DaemonSet,
     ("apps/v1", "Deployment"): v1.Deployment,
     ("apps/v1", "ReplicaSet"): v1.ReplicaSet,

@@ -545,6 +545,44 @@ def check_metadata(meta: v1.ObjectMeta) -> Iterator[Finding]:
         if not wrong and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             wrong.append("name is neither a standard finalizer name nor is it fully qualified")
         yield from _all(place, finalizer, wrong)
+    yield from _check_owners(meta.owner_references, (*path, "ownerReferences"))
+
+
+def check_metadata_update(old: v1.ObjectMeta, new: v1.ObjectMeta) -> Iterator[Finding]:
+    yield from check_metadata(new)
+    added = sorted({*new.finalizers} - {*old.finalizers})
+    if old.deletion_timestamp is not None and added:
+        listed = ", ".join(f'"{each}"' for each in added)
+        detail = (
+            "no new finalizers can be added if the object is being deleted, found new finalizers "
+            f"[]string{{{listed}}}"
+        )
+        yield forbidden(("metadata", "finalizers"), detail)
+
+
+def _check_owners(owners: Iterable[v1.OwnerReference], path: Path) -> Iterator[Finding]:
+    controller = ""
+    for index, owner in enumerate(owners):
+        place = (*path, index)
+        for name, value, what in (
+            ("apiVersion", owner.api_version.rpartition("/")[2], "version"),
+            ("kind", owner.kind, "kind"),
+            ("name", owner.name, "name"),
+            ("uid", owner.uid, "uid"),
+        ):
+            if not value:
+                yield invalid((*place, name), value, f"{what} must not be empty")
+        if (owner.api_version, owner.kind) == ("v1", "Event"):
+            yield invalid(place, "Event", "/v1, Kind=Event is disallowed from being an owner")
+        if owner.controller:
+            this = f"{owner.kind}/{owner.name}"
+            if controller:
+                detail = (
+                    'Only one reference can have Controller set to true. Found "true" in '
+                    f"references for {controller} and {this}"
+                )
+                yield invalid(path, this, detail)
+            controller = controller or this
 
 
 _STANDARD_FINALIZERS = ("foregroundDeletion", "kubernetes", "orphan")
@@ -1347,7 +1385,8 @@ def check_update(old: v1.Pod, new: v1.Pod) -> list[Finding]:
     """What forbids to change one pod into the other. Both are defaulted, the old one is valid."""
     before, after = old.spec, new.spec
     at: Path = ("spec",)
-    findings = [*check_metadata(new.metadata), *_check_deadline_update(before, after)]
+    findings = [*check_metadata_update(old.metadata, new.metadata)]
+    findings += _check_deadline_update(before, after)
     findings += _check_images(before, after)
     known = {_without_seconds(each) for each in before.tolerations}
     if not known <= {_without_seconds(each) for each in after.tolerations}:

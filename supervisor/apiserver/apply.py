@@ -15,7 +15,7 @@ schema calls atomic is one leaf. Paths are written as in a FieldsV1: `f:` a fiel
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,16 +24,17 @@ from msgspec.structs import replace
 
 from supervisor.api import quantity, schema
 from supervisor.apiserver.contract import ApiError, Cause, Json, Resource, bad_request
-from supervisor.apiserver.patch import arranged, bounded, child, identity, item, root
+from supervisor.apiserver.negotiation import invalid_options
+from supervisor.apiserver.patch import bounded, child, identity, item, root
 
 Path = tuple[str, ...]
 
 APPLY, UPDATE = "Apply", "Update"
-MAX_MANAGER = 128  # characters of a name
 MAX_UPDATERS = 10  # entries of updates that an object keeps apart; older ones become one
 _ANCIENT = "ancient-changes"
 _BEFORE = "before-first-apply"
 _SELF = "."
+_MANAGER = "fieldManager"
 
 # What nobody manages: it says which object this is, or is the server's.
 _UNMANAGED = frozenset(
@@ -104,7 +105,9 @@ def apply(
     Equal to `live` where nothing changes. Raises ApiError: 409 with all conflicts, 422 without a
     manager, 400 for what cannot be applied.
     """
-    _check_manager(manager)
+    if not manager:
+        cause = Cause("FieldValueRequired", "Required value: is required for apply patch", _MANAGER)
+        raise invalid_options("PatchOptions", [cause])
     if not isinstance(config.get("metadata") or {}, dict):
         raise bad_request("metadata: must be a mapping")
     if _metadata(config).get("managedFields"):
@@ -173,7 +176,7 @@ def track(
     gone = _prefixes(old) - _prefixes(new)
     if changed or gone:
         mine = Entry(
-            manager=manager[:MAX_MANAGER],
+            manager=manager,
             operation=UPDATE,
             version=resource.api_version,
             subresource=subresource,
@@ -189,25 +192,6 @@ def track(
 def unchanged(before: Json, after: Json) -> bool:
     """Whether a write changes nothing but when somebody has set a field, and need not be one."""
     return _bare(before) == _bare(after) and _timeless(before) == _timeless(after)
-
-
-def _check_manager(manager: str) -> None:
-    if not manager:
-        reason, text = "Required", "Required value: is required for apply patch"
-    elif len(manager) > MAX_MANAGER:
-        reason, text = "TooLong", f"Too long: may not be more than {MAX_MANAGER} characters"
-    elif not manager.isprintable():
-        reason, text = "Invalid", "Invalid value: should only contain printable characters"
-    else:
-        return
-    raise ApiError(
-        422,
-        "Invalid",
-        f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {text}',
-        group="meta.k8s.io",
-        kind="PatchOptions",
-        causes=(Cause(f"FieldValue{reason}", text, "fieldManager"),),
-    )
 
 
 def _refuse_conflicts(others: Iterable[Entry], conflicts: set[Path]) -> None:
@@ -395,7 +379,8 @@ def _merged(live: Any, wanted: Any, field: schema.Field | None) -> Any:
     if isinstance(live, list) and isinstance(wanted, list) and field is not None:
         if field.list_type == "set":
             values = {_member(each): each for each in [*live, *wanted]}
-            return arranged(values, map(_member, wanted), map(_member, live))
+            order = _ordered(list(map(_member, live)), list(map(_member, wanted)))
+            return [values[member] for member in order]
         if field.list_type == "map":
             found, asked = _items(live, field), _items(wanted, field)
             if found is not None and asked is not None:
@@ -403,8 +388,28 @@ def _merged(live: Any, wanted: Any, field: schema.Field | None) -> Any:
                 items = found | {
                     key: _merged(found.get(key), each, below) for key, each in asked.items()
                 }
-                return arranged(items, asked, found)
+                return [items[key] for key in _ordered(list(found), list(asked))]
     return wanted
+
+
+def _ordered(live: list[str], wanted: list[str]) -> list[str]:
+    """The members of both lists: the wanted ones in their order, and before each of them what is
+    not wanted and was before it, or what comes next, so far."""
+    rest, asked = deque(dict.fromkeys(live)), dict.fromkeys(wanted)
+    there = set(rest)
+    shared = deque(each for each in asked if each in there)
+    order: list[str] = []
+    for each in asked:
+        while rest and not (shared and rest[0] == shared[0]):
+            other = rest.popleft()
+            if other not in asked:
+                order.append(other)
+        if rest and rest[0] == each:
+            rest.popleft()
+        if shared and each == shared[0]:
+            shared.popleft()
+        order.append(each)
+    return [*order, *(other for other in rest if other not in asked)]
 
 
 def _pruned(

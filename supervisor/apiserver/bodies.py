@@ -34,13 +34,6 @@ class Decoded(Struct, frozen=True):
     body: Json
     duplicates: tuple[str, ...] = ()
 
-    def judged(self, validation: str) -> tuple[str, ...]:
-        """The warnings about it. Raises ApiError where it was to be read strictly."""
-        found = tuple(f'duplicate field "{path}"' for path in self.duplicates)
-        if found and validation == "Strict":
-            raise bad_request(f"strict decoding error: {', '.join(found)}")
-        return found if validation == "Warn" else ()
-
 
 def decode(media: str, raw: bytes) -> Decoded:
     """Raises ApiError 400, and 415 for other media types."""
@@ -83,19 +76,22 @@ class Writer(Struct, frozen=True, kw_only=True):
         """What a PUT means."""
         return lambda _: body
 
-    def patched(self, media: str, raw: bytes) -> Change:
-        """What a PATCH means. Raises ApiError 400, and 415 for media types that are no patch."""
+    def patched(self, media: str, raw: bytes) -> tuple[Change, tuple[str, ...]]:
+        """What a PATCH means, and the paths that it says more than once.
+
+        Raises ApiError 400, and 415 for media types that are no patch.
+        """
         make = _PATCHES.get(media)
         if make is None:
             raise _unsupported((*_PATCHES, APPLY))
-        wanted, _ = _read(raw, "json")
+        wanted, duplicates = _read(raw, "json")
 
         def change(live: Json | None) -> Json:
             if live is None:
                 raise not_found(self.resource, self.name)
             return make(self.resource, live, wanted)
 
-        return change
+        return change, duplicates
 
     def applied(self, config: Json, *, force: bool) -> Change:
         """What an apply means."""

@@ -152,11 +152,10 @@ def conflict(resource: Resource, name: str, why: str = STALE) -> ApiError:
     return ApiError(409, "Conflict", message, name=name, group=resource.group, kind=resource.plural)
 
 
-def forbidden(resource: Resource, name: str, why: str) -> ApiError:
+def forbidden(resource: Resource, name: str, why: str, causes: tuple[Cause, ...] = ()) -> ApiError:
     message = f'{resource.key} "{name}" is forbidden: {why}'
-    return ApiError(
-        403, "Forbidden", message, name=name, group=resource.group, kind=resource.plural
-    )
+    group, kind = resource.group, resource.plural
+    return ApiError(403, "Forbidden", message, name=name, group=group, kind=kind, causes=causes)
 
 
 def too_large(message: str) -> ApiError:
@@ -179,6 +178,7 @@ class WriteOptions(Struct, frozen=True, kw_only=True):
     # The change is an apply: it gives managedFields itself. Those of all others are noted after.
     applied: bool = False
     size: int = 0  # bytes of its body: what is large is worked on beside the event loop
+    repeated: tuple[str, ...] = ()  # paths of fields that its body sets more than once
 
 
 class DeleteOptions(Struct, frozen=True, kw_only=True):
@@ -234,7 +234,13 @@ class Registry(Protocol):
     ) -> Answer: ...
 
     async def post(
-        self, resource: Resource, namespace: str, name: str, subresource: str, body: Json
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: Json,
+        options: WriteOptions,
     ) -> Answer:
         """POST to a subresource (eviction, binding), or of a kind that is only asked and never
         stored (selfsubjectaccessreviews): then `name` is empty."""

@@ -19,7 +19,7 @@ import base64
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import cast
 
 import anyio
@@ -37,6 +37,11 @@ _BOOKMARK_EVERY = 60.0  # seconds
 _TOGETHER = 64  # events that are written at once, if there are so many
 _TOGETHER_BYTES = 1 << 20  # when they are so many bytes already, no more are added
 _INITIAL_END = "k8s.io/initial-events-end"
+_TOO_OLD = "The resourceVersion for the provided list is too old."
+_PAGE_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You must "
+    "start a new list without the continue parameter."
+)
 
 _encode = msgspec.json.encode
 
@@ -72,24 +77,9 @@ def options(resource: Resource, query: Query, *, name: str = "") -> ListOptions:
     version, match = query.version(), query.text("resourceVersionMatch")
     token, limit = query.text("continue"), query.number("limit") or 0
     initial = query.flag("sendInitialEvents") if "sendInitialEvents" in query else None
-    wrong = []
-    if match and match not in ("Exact", "NotOlderThan"):
-        text = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
-        wrong.append(Cause("FieldValueNotSupported", text, "resourceVersionMatch"))
-    if initial is not None and match != "NotOlderThan":
-        text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        wrong.append(Cause("FieldValueForbidden", text, "sendInitialEvents"))
-    if initial is None and match and version is None:
-        text = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-        wrong.append(Cause("FieldValueForbidden", text, "resourceVersionMatch"))
-    if match == "Exact" and version == 0:
-        text = 'Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
-        wrong.append(Cause("FieldValueForbidden", text, "resourceVersionMatch"))
-    if match and token:
-        text = "Forbidden: resourceVersionMatch is forbidden when continue is provided"
-        wrong.append(Cause("FieldValueForbidden", text, "resourceVersionMatch"))
+    wrong = list(_contradictions(query.flag("watch"), version, match, token, initial))
     if wrong:
-        raise invalid_options("ListOptions.meta.k8s.io", wrong)
+        raise invalid_options("ListOptions", wrong)
     if token and version:
         raise bad_request("specifying resource version is not allowed when using continue")
     seconds = query.number("timeoutSeconds")
@@ -109,6 +99,34 @@ def options(resource: Resource, query: Query, *, name: str = "") -> ListOptions:
         timeout=float(seconds) if seconds is not None and seconds > 0 else None,
         include=cast("tables.Include", include),
     )
+
+
+def _contradictions(
+    watch: bool, version: int | None, match: str, token: str, initial: bool | None
+) -> Iterator[Cause]:
+    """What does not go together. Lists and watches have rules of their own."""
+    field = "resourceVersionMatch"
+
+    def forbidden(text: str, field: str = field) -> Cause:
+        return Cause("FieldValueForbidden", f"Forbidden: {text}", field)
+
+    known = ("NotOlderThan",) if watch else ("Exact", "NotOlderThan")
+    if match and match not in known:
+        listed = ", ".join(f'"{each}"' for each in known)
+        text = f'Unsupported value: "{match}": supported values: {listed}'
+        yield Cause("FieldValueNotSupported", text, field)
+    if match and token:
+        yield forbidden(f"{field} is forbidden when continue is provided")
+    if watch and initial is not None and match != "NotOlderThan":
+        yield forbidden(f"sendInitialEvents requires setting {field} to NotOlderThan")
+    if watch and initial is None and match:
+        yield forbidden(f"{field} is forbidden for watch unless sendInitialEvents is provided")
+    if not watch and initial is not None:
+        yield forbidden("sendInitialEvents is forbidden for list", "sendInitialEvents")
+    if not watch and match and version is None:
+        yield forbidden(f"{field} is forbidden unless resourceVersion is provided")
+    if not watch and match == "Exact" and version == 0:
+        yield forbidden(f'{field} "Exact" is forbidden for resourceVersion "0"')
 
 
 def _read_token(token: str) -> tuple[int, tuple[str, str]]:
@@ -155,7 +173,10 @@ def list_objects(
     check_version(cache, exact if exact is not None else asked.version)
     if exact is not None:
         version = exact
-        entries = _as_of(cache, resource, namespace, exact)
+        try:
+            entries = _as_of(cache, resource, namespace, exact)
+        except ApiError as error:
+            raise expired(_TOO_OLD if asked.after is None else _PAGE_TOO_OLD) from error
     else:
         entries = cache.list(resource.key, namespace)
     if asked.selector:
@@ -176,14 +197,7 @@ def list_objects(
 def _as_of(cache: Cache, resource: Resource, namespace: str, version: int) -> list[Entry]:
     """What there was at an earlier version. Raises ApiError (Expired)."""
     there = {(e.namespace, e.name): e for e in cache.list(resource.key, namespace)}
-    try:
-        changes = cache.since(resource.key, namespace, version)
-    except ApiError as error:
-        raise expired(
-            "The provided continue parameter is too old to display a consistent list result. You "
-            "must start a new list without the continue parameter."
-        ) from error
-    for change in reversed(changes):
+    for change in reversed(cache.since(resource.key, namespace, version)):
         key = change.entry.namespace, change.entry.name
         if change.before is None:
             there.pop(key, None)
@@ -340,7 +354,8 @@ class Watching:
             "apiVersion": self._resource.api_version,
             "metadata": meta,
         }
-        return b'{"type":"BOOKMARK","object":%b}\n' % _encode(object)
+        # In the form of all else: who asks for metadata only cannot read another kind.
+        return b'{"type":"BOOKMARK","object":%b}\n' % self._shown(object)
 
     def _told(self, change: Change) -> bytes:
         """The line about a change; empty: it is none to this watch."""
@@ -364,9 +379,10 @@ class Watching:
         return self._line("DELETED", last)
 
     def _line(self, type: str, entry: Entry) -> bytes:
-        object = entry.raw
-        if self._view.kind:
-            include, columns = self._asked.include, self._columns
-            object = shown(self._resource, entry.object, self._view, include, columns=columns)
-            self._columns = False
+        object = self._shown(entry.object) if self._view.kind else entry.raw
         return b'{"type":"%b","object":%b}\n' % (type.encode(), object)
+
+    def _shown(self, object: Json) -> bytes:
+        include, columns = self._asked.include, self._columns
+        self._columns = False
+        return shown(self._resource, object, self._view, include, columns=columns)

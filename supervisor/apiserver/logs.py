@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,9 @@ from supervisor.runtime.spec import log_path
 
 _AT_ONCE = 256 * 1024  # bytes of log that are read before others have their turn
 _LOOK_EVERY = 2.0  # seconds
+
+# What a reader is told who is slower than the log grows: files that nobody keeps were his next.
+GAP = b"podvisor: lines are missing here: their log files were rotated away before they were read\n"
 
 
 class LogOptions(Struct, frozen=True, kw_only=True):
@@ -90,7 +94,7 @@ def options(query: Query, pod: str) -> LogOptions:
             "FieldValueForbidden",
         )
     if wrong:
-        raise invalid_options("PodLogOptions", wrong, pod)
+        raise invalid_options("PodLogOptions", wrong, name=pod, group="")
     return LogOptions(
         container=query.text("container"),
         follow=query.flag("follow"),
@@ -220,7 +224,7 @@ class Logs:
         every = self._records(pod, id, tail=asked.tail, follow=asked.follow)
         async with contextlib.aclosing(every):
             async for records in every:
-                if block := writer.write(records):
+                if block := writer.gap() if records is None else writer.write(records):
                     yield block
                 if writer.full:
                     break
@@ -229,25 +233,30 @@ class Logs:
 
     def records(
         self, pod: Entry, id: ContainerId, *, from_start: bool
-    ) -> AsyncGenerator[list[Record], None]:
+    ) -> AsyncGenerator[list[Record] | None, None]:
         """What an instance writes from now on, until it ends; and before it what it has written.
 
-        Pieces of a line come when they are there. Raises OSError where it cannot be read.
+        Pieces of a line come when they are there. None stands where lines may be missing. Raises
+        OSError where it cannot be read.
         """
         return self._records(pod, id, tail=None if from_start else 0, follow=True)
 
     async def _records(
         self, pod: Entry, id: ContainerId, *, tail: int | None, follow: bool
-    ) -> AsyncGenerator[list[Record], None]:
+    ) -> AsyncGenerator[list[Record] | None, None]:
         path = log_path(self._state_dir, pod.namespace, pod.name, id)
         with Follower(path, limit=_AT_ONCE) as follower:
             if tail is not None:
                 follower.skip(tail)
+            lost = 0
             while True:
                 grown = self._grown
                 entry = self._cache.get("pods", pod.namespace, pod.name)
                 over = not follow or not _runs(entry, id)
                 records = follower.read(final=over)
+                if follower.lost > lost:
+                    lost = follower.lost
+                    yield None
                 if records:
                     yield records
                     await asyncio.sleep(0)  # whoever reads much does not stop all else
@@ -278,6 +287,15 @@ class _Writer:
         """A last line that was never ended."""
         return self._shown(self._joiner.flush())
 
+    def gap(self) -> bytes:
+        """Lines are missing from here on; of one that was begun the end is."""
+        if self._since is not None:  # they may be older than that
+            return b""
+        text = self.finish()
+        stamp = f"{datetime.now(UTC).isoformat()} ".replace("+00:00", "Z")
+        told = (stamp.encode() if self._asked.timestamps else b"") + GAP
+        return text + self._limited(b"\n" + told if text and not text.endswith(b"\n") else told)
+
     def _chosen(self, records: list[Record]) -> list[Record]:
         if self._since is not None:
             new = next((i for i, each in enumerate(records) if self._is_new(each)), None)
@@ -297,18 +315,16 @@ class _Writer:
             return True
 
     def _shown(self, lines: list[Record]) -> bytes:
-        stamped = self._asked.timestamps
-        text = b"".join(
-            [
-                b"%b%b%b"
-                % (
-                    line.time + b" " if stamped else b"",
-                    line.content,
-                    b"" if line.partial else b"\n",
-                )
-                for line in lines
-            ]
-        )
+        if self._asked.timestamps:
+            texts = [each.time + b" " + each.content for each in lines]
+        else:
+            texts = [each.content for each in lines]
+        if True in [each.partial for each in lines]:
+            ends = [b"" if each.partial else b"\n" for each in lines]
+            return self._limited(b"".join(map(operator.add, texts, ends)))
+        return self._limited(b"\n".join(texts) + b"\n" if texts else b"")
+
+    def _limited(self, text: bytes) -> bytes:
         if self._left is not None:
             text = text[: self._left]
             self._left -= len(text)

@@ -129,10 +129,11 @@ def carried_over(old: Json, new: Json) -> Json:
 
 
 def only(old: Json, new: Json, field: str) -> Json:
-    """The old object with one field of the new one, and with who has set what."""
-    managed = new["metadata"].get("managedFields")
-    meta = old["metadata"] if managed is None else old["metadata"] | {"managedFields": managed}
-    return old | {"metadata": meta, field: new.get(field) or {}}
+    """The old object with one field of the new one, and its metadata, but for its owners: that is
+    what a write to a subresource may change."""
+    meta = {key: value for key, value in new["metadata"].items() if key != "ownerReferences"}
+    owners = {key: old["metadata"][key] for key in ("ownerReferences",) if key in old["metadata"]}
+    return carried_over(old, old | {"metadata": meta | owners, field: new.get(field) or {}})
 
 
 def noted(

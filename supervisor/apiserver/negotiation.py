@@ -6,7 +6,7 @@ sees a `View`, a dictionary and options. Nothing here knows a connection; refusa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -40,8 +40,11 @@ class View(Struct, frozen=True):
     version: str = "v1"  # of meta.k8s.io
 
 
-def view(accept: str) -> View:
-    """The first of what a client takes that there is. Raises ApiError 406."""
+def view(accept: str, *, whole: bool = False) -> View:
+    """The first of what a client takes that there is. Raises ApiError 406.
+
+    `whole`: only as they are; what is asked and not stored has no columns and no metadata.
+    """
     if not accept or accept == JSON:
         return View()
     for media, parameters in media_ranges(accept):
@@ -51,7 +54,8 @@ def view(accept: str) -> View:
         if not wanted:
             return View()
         version = parameters.get("v", "v1")
-        if wanted in _VIEWS and parameters.get("g") == _META and version in ("v1", "v1beta1"):
+        is_known = parameters.get("g") == _META and version in ("v1", "v1beta1")
+        if wanted in _VIEWS and is_known and not whole:
             return View(_VIEWS[wanted], version)
     raise not_acceptable()
 
@@ -124,9 +128,15 @@ class Query:
         return number
 
 
-def write_options(query: Query, user_agent: str) -> WriteOptions:
+_OPTIONS = {"PATCH": "PatchOptions", "POST": "CreateOptions", "PUT": "UpdateOptions"}
+_MAX_MANAGER = 128  # bytes of its name
+
+
+def write_options(method: str, query: Query, user_agent: str) -> WriteOptions:
+    """Of a POST, PUT or PATCH. Raises ApiError 400 and 422."""
     validation = query.text("fieldValidation") or "Warn"
-    wrong = _wrong_dry_run(query.texts("dryRun"))
+    manager = query.text("fieldManager")
+    wrong = [*_wrong_manager(manager), *_wrong_dry_run(query.texts("dryRun"))]
     if validation not in ("Ignore", "Warn", "Strict"):
         wrong.append(
             Cause(
@@ -136,19 +146,31 @@ def write_options(query: Query, user_agent: str) -> WriteOptions:
             )
         )
     if wrong:
-        raise invalid_options("CreateOptions", wrong)
+        raise invalid_options(_OPTIONS[method], wrong)
     # Whoever does not say who it is, is called as its program.
-    manager = query.text("fieldManager") or user_agent.partition("/")[0][:128]
+    program = "".join(c for c in user_agent.partition("/")[0] if c.isprintable())
     return WriteOptions(
         dry_run=bool(query.texts("dryRun")),
-        field_manager=manager,
+        field_manager=manager or program[:_MAX_MANAGER],
         validation=validation,
         force=query.flag("force"),
     )
 
 
+def _wrong_manager(manager: str) -> Iterator[Cause]:
+    if len(manager.encode()) > _MAX_MANAGER:
+        text = f"Too long: may not be more than {_MAX_MANAGER} bytes"
+        yield Cause("FieldValueTooLong", text, "fieldManager")
+    if not manager.isprintable():
+        text = "Invalid value: should only contain printable characters"
+        yield Cause("FieldValueInvalid", text, "fieldManager")
+
+
 def delete_options(query: Query, body: Json) -> DeleteOptions:
     """From the body, or else from the query."""
+    kind = body.get("kind")
+    if kind not in (None, "", "DeleteOptions"):
+        raise bad_request(f"a {kind} cannot be handled as DeleteOptions")
     conditions = body.get("preconditions") or {}
     grace = body.get("gracePeriodSeconds", query.number("gracePeriodSeconds"))
     dry_run = body.get("dryRun") or query.texts("dryRun")
@@ -192,12 +214,15 @@ def _wrong_dry_run(given: Iterable[Any]) -> list[Cause]:
     ]
 
 
-def invalid_options(kind: str, causes: list[Cause], name: str = "") -> ApiError:
+def invalid_options(
+    kind: str, causes: list[Cause], *, name: str = "", group: str = _META
+) -> ApiError:
     """Options that cannot be meant."""
     texts = [f"{cause.field}: {cause.message}" for cause in causes]
     listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-    text = f'{kind} "{name}" is invalid: {listed}'
-    return ApiError(422, "Invalid", text, kind=kind, name=name, causes=tuple(causes))
+    full = f"{kind}.{group}" if group else kind
+    text = f'{full} "{name}" is invalid: {listed}'
+    return ApiError(422, "Invalid", text, group=group, kind=kind, name=name, causes=tuple(causes))
 
 
 def indented(raw: bytes) -> bytes:

@@ -8,7 +8,7 @@ and finds it again after a crash. The registry holds the lock of the name and kn
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ from supervisor.apiserver.contract import (
 )
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
-from supervisor.lifecycle.facts import ConditionSet, Instant, rfc3339
+from supervisor.lifecycle.facts import ConditionRemoved, ConditionSet, Instant, rfc3339
 
 _STATUSES = ("False", "True", "Unknown")
 _SOON = 30.0  # seconds in which the node has stored what it was asked for, unless its disk is full
@@ -65,7 +65,7 @@ class PodStorage:
         here = self._node.policy.node_name
 
         def judge() -> tuple[v1.Pod, tuple[str, ...], v1.Pod, list[Finding]]:
-            pod, warnings = reading.typed(v1.Pod, asked, options.validation)
+            pod, warnings = reading.typed(v1.Pod, asked, options.validation, options.repeated)
             return pod, warnings, *_judged(pod, here)
 
         pod, warnings, judged, findings = await self._aside.run(options.size, judge)
@@ -191,38 +191,50 @@ class PodStorage:
     async def set_status(
         self, resource: Resource, entry: Entry, wanted: Json, options: WriteOptions
     ) -> Answer:
-        """The conditions that the node does not own are set. All else is answered as it was asked
-        for, and stays as the node knows it to be."""
-        body = entry.object | {"status": wanted.get("status") or {}}
-        asked, warnings = reading.typed(v1.Pod, body, options.validation)
-        answer = codec.to_plain(asked)
-        known = _conditions(entry)
-        new: dict[str, v1.PodCondition] = {}  # of a type that is there twice the last one counts
-        for index, condition in enumerate(asked.status.conditions):
-            if condition.status not in _STATUSES:
-                path = ("status", "conditions", index, "status")
-                wrong = not_supported(path, condition.status, _STATUSES)
-                raise metadata.invalid(resource, entry.name, [wrong])
-            new.pop(condition.type, None)
-            if known.get(condition.type) == _says(condition):
-                continue
-            name = reasons.CONDITION_ALIASES.get(condition.type, condition.type)
-            if name in reasons.OWN_CONDITIONS:
+        """The conditions that the node does not own become those that are asked for. All else is
+        answered as it was asked for, and stays as the node knows it to be."""
+        old = entry.object
+        body = metadata.only(old, wanted, "status")
+        asked, warnings = reading.typed(v1.Pod, body, options.validation, options.repeated)
+        known, _ = reading.typed(v1.Pod, old, "Ignore")
+        asked = self._pods.owned(known, asked)
+        findings = [
+            *validation.check_metadata_update(known.metadata, asked.metadata),
+            *_check_conditions(asked),
+        ]
+        if metadata.errors(findings):
+            raise metadata.invalid(resource, entry.name, findings)
+        there = _conditions(entry)
+        # Of a type that is there twice the last one counts.
+        new = {each.type: each for each in asked.status.conditions}
+        gone = there.keys() - new.keys() - reasons.OWN_CONDITIONS
+        new = {type: each for type, each in new.items() if there.get(type) != _says(each)}
+        for type in tuple(new):
+            if _own_name(type) in reasons.OWN_CONDITIONS:
+                new.pop(type)
+                name = _own_name(type)
                 warnings += (f"status.conditions[{name}] is set by the node, which overwrites it",)
-            else:
-                new[condition.type] = condition
-        if options.dry_run or not new:
+        answer = codec.to_plain(asked)
+        at = self._node.clock.now()
+        kept = _with_conditions(old, answer, new, gone)
+        kept = metadata.noted(old, kept, resource, options, rfc3339(at), subresource="status")
+        if options.dry_run or apply.unchanged(old, kept):
             return Answer(object=answer, warnings=warnings)
-        worker, at = self._worker(resource, entry), self._node.clock.now()
+        worker = self._worker(resource, entry)
         for condition in new.values():
             worker = self._node.tell(worker, _condition_set(condition, at))
+        for type in gone:
+            worker = self._node.tell(worker, ConditionRemoved(at=at, type=type))
+        self._node.update(worker, reading.typed(v1.Pod, kept, "Ignore")[0])
 
         def is_so(now: Entry | None) -> bool:
             if now is None or now.uid != entry.uid:
                 return True
-            there = _conditions(now)
-            return all(there.get(type) == _says(condition) for type, condition in new.items())
+            said = _conditions(now)
+            is_set = all(said.get(type) == _says(each) for type, each in new.items())
+            return is_set and gone.isdisjoint(said) and _of_clients(now.object) == of_clients
 
+        of_clients = _of_clients(kept)
         await self._until(resource, entry.namespace, entry.name, is_so)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry
         return Answer(object=now.object | {"status": answer["status"]}, warnings=warnings)
@@ -255,18 +267,21 @@ class PodStorage:
         now = self._cache.get("pods", namespace, name)
         return Answer(object=now.object if now is not None and now.uid == uid else entry.object)
 
-    async def evict(self, resource: Resource, namespace: str, name: str, body: Json) -> Answer:
+    async def evict(
+        self, resource: Resource, namespace: str, name: str, body: Json, asked: WriteOptions
+    ) -> Answer:
         """A deletion that a budget might forbid, if there were any."""
-        eviction, _ = reading.typed(kinds.Eviction, body, "Ignore")
+        eviction, warnings = reading.typed(kinds.Eviction, body, asked.validation, asked.repeated)
         if eviction.metadata.name not in ("", name):
             raise bad_request("name in URL does not match name in Eviction object")
-        asked = eviction.delete_options or kinds.DeleteOptions()
-        wanted = asked.preconditions or kinds.Preconditions()
+        given = eviction.delete_options or kinds.DeleteOptions()
+        wanted = given.preconditions or kinds.Preconditions()
         options = DeleteOptions(
-            grace=asked.grace_period_seconds,
+            grace=given.grace_period_seconds,
             uid=wanted.uid or "",
             resource_version=wanted.resource_version or "",
-            dry_run=bool(asked.dry_run),
+            # It may be said of the eviction or of the deletion.
+            dry_run=asked.dry_run or bool(given.dry_run),
         )
         await self.delete(resource, namespace, name, options)
         done = {
@@ -276,7 +291,7 @@ class PodStorage:
             "status": "Success",
             "code": 201,
         }
-        return Answer(object=done, created=True)
+        return Answer(object=done, created=True, warnings=warnings)
 
     # --- what they share ------------------------------------------------------------------------
 
@@ -345,7 +360,7 @@ def _changed(
         wanted = old | {"spec": old["spec"] | {"ephemeralContainers": asked or []}}
     wanted = metadata.carried_over(old, _placed(old, wanted))
     wanted = wanted | {"status": old.get("status") or {}}
-    read, warnings = reading.typed(v1.Pod, wanted, options.validation)
+    read, warnings = reading.typed(v1.Pod, wanted, options.validation, options.repeated)
     known, _ = reading.typed(v1.Pod, old, "Ignore")
     pod = replace(read, spec=validation.with_defaults(read).spec)
     check = validation.check_ephemeral_update if subresource else validation.check_update
@@ -381,6 +396,31 @@ def _conditions(entry: Entry) -> dict[str, _Said]:
         each["type"]: (each["status"], each.get("reason", ""), each.get("message", ""))
         for each in listed
     }
+
+
+def _own_name(type: str) -> str:
+    return reasons.CONDITION_ALIASES.get(type, type)
+
+
+def _check_conditions(pod: v1.Pod) -> Iterator[Finding]:
+    for index, condition in enumerate(pod.status.conditions):
+        if condition.status not in _STATUSES:
+            path = ("status", "conditions", index, "status")
+            yield not_supported(path, condition.status, _STATUSES)
+
+
+def _with_conditions(
+    old: Json, wanted: Json, new: dict[str, v1.PodCondition], gone: set[str]
+) -> Json:
+    """The pod that is wanted with what of its status is a client's to say."""
+    status = old.get("status") or {}
+    others = [
+        each
+        for each in status.get("conditions") or []
+        if each["type"] not in new and each["type"] not in gone
+    ]
+    conditions = [*others, *map(codec.to_plain, new.values())]
+    return wanted | {"status": status | {"conditions": conditions}}
 
 
 def _condition_set(condition: v1.PodCondition, at: Instant) -> ConditionSet:

@@ -6,6 +6,7 @@ Wrong types are refused always; names that a kind does not have are refused, tol
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from supervisor.api import schema, v1, validation
@@ -14,20 +15,23 @@ from supervisor.apiserver.contract import Json, bad_request
 T = TypeVar("T", bound=v1.Model)
 
 
-def typed(model: type[T], body: Json, strictness: str) -> tuple[T, tuple[str, ...]]:
+def typed(
+    model: type[T], body: Json, strictness: str, repeated: Iterable[str] = ()
+) -> tuple[T, tuple[str, ...]]:
     """The object without what its kind does not have, and warnings.
 
-    `strictness`: Strict, Warn or Ignore. Raises ApiError (BadRequest).
+    `strictness`: Strict, Warn or Ignore. `repeated`: paths of fields that were set more than once.
+    Raises ApiError (BadRequest).
     """
     kind = model.__name__
     checked = schema.check(model, body)
+    told = (*(f'duplicate field "{path}"' for path in repeated), *checked.unknown)
     if checked.wrong:
         wrong = checked.wrong
         if model is v1.Secret:
             wrong = tuple(validation.without_value(finding, body) for finding in wrong)
-        found = [*map(str, wrong), *(checked.unknown if strictness == "Strict" else ())]
+        found = [*map(str, wrong), *(told if strictness == "Strict" else ())]
         raise bad_request(f"the body cannot be read as a {kind}: {'; '.join(found)}")
-    if checked.unknown and strictness == "Strict":
-        raise bad_request(f"strict decoding error: {', '.join(checked.unknown)}")
-    warnings = checked.unknown if strictness == "Warn" else ()
-    return checked.value, warnings
+    if told and strictness == "Strict":
+        raise bad_request(f"strict decoding error: {', '.join(told)}")
+    return checked.value, told if strictness == "Warn" else ()

@@ -28,6 +28,7 @@ from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
     ApiError,
+    Cause,
     Change,
     DeleteOptions,
     Json,
@@ -44,6 +45,7 @@ from supervisor.lifecycle.facts import rfc3339
 from supervisor.store.contract import Edit, Store
 
 PROTECTED = ("default", "kube-node-lease", "kube-public", "kube-system")
+_NO_VERSION = (None, "", "0")  # whichever there is
 _TRIES = 8  # to draw a name that is free
 
 
@@ -78,7 +80,7 @@ class ObjectRegistry:
     ) -> Answer:
         body = metadata.addressed(resource, namespace, "", body)
         meta = body["metadata"]
-        if meta.get("resourceVersion"):
+        if meta.get("resourceVersion") not in _NO_VERSION:
             raise ApiError(
                 400, "BadRequest", "resourceVersion should not be set on objects to be created"
             )
@@ -150,7 +152,12 @@ class ObjectRegistry:
                 f"unable to create new content in namespace {namespace} because it is being "
                 "terminated"
             )
-            raise forbidden(resource, name, why)
+            cause = Cause(
+                "NamespaceTerminating",
+                f"namespace {namespace} is being terminated",
+                "metadata.namespace",
+            )
+            raise forbidden(resource, name, why, (cause,))
 
     # --- update ---------------------------------------------------------------------------------
 
@@ -171,6 +178,12 @@ class ObjectRegistry:
                 if not upsert or subresource:
                     raise not_found(resource, name)
                 body = await self._aside.run(options.size, partial(change, None))
+                if uid := metadata.of(body).get("uid"):
+                    why = (
+                        f"uid mismatch: the provided object specified uid {uid}, and no existing "
+                        "object was found"
+                    )
+                    raise conflict(resource, name, why)
                 return await self._create(resource, namespace, name, body, options)
             options = msgspec.structs.replace(options, size=options.size + len(entry.raw))
             asked = await self._aside.run(options.size, partial(change, entry.object))
@@ -222,7 +235,7 @@ class ObjectRegistry:
         new = rules.defaults(metadata.carried_over(old, wanted))
         new = metadata.noted(old, new, resource, options, stamp, subresource)
         findings = [
-            *objects.check_metadata(rules, new),
+            *objects.check_metadata(rules, new, old),
             *rules.check(new),
             *rules.check_update(old, new),
         ]
@@ -239,7 +252,7 @@ class ObjectRegistry:
         self, resource: Resource, body: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
         model = schema.MODELS[resource.api_version, resource.kind]
-        value, warnings = reading.typed(model, body, options.validation)
+        value, warnings = reading.typed(model, body, options.validation, options.repeated)
         return codec.to_plain(value), warnings
 
     # --- delete ---------------------------------------------------------------------------------
@@ -271,14 +284,19 @@ class ObjectRegistry:
     # --- the rest -------------------------------------------------------------------------------
 
     async def post(
-        self, resource: Resource, namespace: str, name: str, subresource: str, body: Json
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: Json,
+        options: WriteOptions,
     ) -> Answer:
         if not name:
-            review = reviews.answer(resource, body, self._user, self._is_token)
-            return Answer(object=review, created=True)
+            return reviews.answer(resource, body, options, self._user, self._is_token)
         if resource.key == "pods" and subresource == "eviction":
             async with self._lock(resource, namespace, name):
-                return await self._of_pods.evict(resource, namespace, name, body)
+                return await self._of_pods.evict(resource, namespace, name, body, options)
         if resource.key == "pods" and subresource == "binding":
             if self.cache.get("pods", namespace, name) is None:
                 raise not_found(resource, name)
@@ -380,7 +398,7 @@ def _check_current(resource: Resource, entry: Entry, wanted: Json) -> None:
     """Raises ApiError (Conflict) where what was changed is not what is there."""
     meta = metadata.of(wanted)
     version, uid = meta.get("resourceVersion"), meta.get("uid")
-    if version and version != str(entry.version):
+    if version not in _NO_VERSION and version != str(entry.version):
         raise conflict(resource, entry.name)
     if uid and uid != entry.uid:
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {entry.uid}"

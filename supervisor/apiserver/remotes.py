@@ -47,6 +47,9 @@ _OFFERED = "X-Stream-Protocol-Version"
 # Bytes of a WebSocket message: what other servers take. Python's clients put whole files into one.
 _MESSAGE_MAX = 32 << 20
 _HELD = 256 << 10  # bytes that are taken from a client before whom they are for takes them
+# Of one of several streams on a connection that much, and of all together: the client does not know
+# that nobody takes them, and the others come behind them.
+_HELD_OF_STREAM, _HELD_OF_ALL = 8 << 20, 32 << 20
 _PATIENCE = 10.0  # seconds for the streams that were announced
 _FAREWELL = 2.0  # seconds for the client's own end
 _LOOK_EVERY = 1.0  # seconds between two looks for a client that is not read from
@@ -333,10 +336,18 @@ def _last_word(status: Json, *, speaks_status: bool) -> bytes:
     return str(status.get("message") or "").encode()
 
 
+class _Held:
+    """What all streams of one connection hold."""
+
+    def __init__(self) -> None:
+        self.size = 0  # bytes
+
+
 class _Queue:
     """Bytes on their way from a client to whom they are for; bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: _Held) -> None:
+        self._held = held
         self._parts: deque[bytes] = deque()
         self._size = 0
         self._changed = asyncio.Event()
@@ -346,7 +357,7 @@ class _Queue:
 
     async def put(self, data: bytes, has_gone: Callable[[], bool]) -> None:
         """Waits while there is too much; raises GoneError, if the client goes meanwhile."""
-        while self._size > _HELD and not self.discards:
+        while self._is_full() and not self.discards:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY):
                     await self._changed.wait()
@@ -355,8 +366,16 @@ class _Queue:
                 raise GoneError
         if data and not self.discards:
             self._parts.append(data)
-            self._size += len(data)
-            self._wake()
+            self._add(len(data))
+
+    def _is_full(self) -> bool:
+        together = self._held.size > _HELD_OF_ALL
+        return self._size > (_HELD if together else _HELD_OF_STREAM)
+
+    def _add(self, size: int) -> None:
+        self._size += size
+        self._held.size += size
+        self._wake()
 
     async def get(self) -> bytes | None:
         """None at the end. Raises GoneError."""
@@ -367,8 +386,7 @@ class _Queue:
                 return None
             await self._changed.wait()
         data = self._parts.popleft()
-        self._size -= len(data)
-        self._wake()
+        self._add(-len(data))
         return data
 
     def end(self) -> None:
@@ -382,8 +400,7 @@ class _Queue:
     def discard(self) -> None:
         self.discards = True
         self._parts.clear()
-        self._size = 0
-        self._wake()
+        self._add(-self._size)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -395,7 +412,7 @@ class _ChannelTunnel:
 
     def __init__(self, owner: _ChannelForwarding, number: int, port: int) -> None:
         self._owner, self._number, self.port = owner, number, port
-        self.queue = _Queue()
+        self.queue = _Queue(owner.held)
 
     async def begin(self) -> None:
         """Each channel starts with its port."""
@@ -426,6 +443,7 @@ class _ChannelForwarding:
     def __init__(self, socket: _Socket, ports: list[int]) -> None:
         self.response: web.StreamResponse = socket.response
         self._socket = socket
+        self.held = _Held()
         self._tunnels = [_ChannelTunnel(self, number, port) for number, port in enumerate(ports)]
         self._left = len(ports)
         self._over = asyncio.Event()
@@ -596,7 +614,7 @@ async def _open_spdy(request: web.BaseRequest, protocol: str) -> _RawWire:
 class _SpdyStream:
     def __init__(self, session: _Session, number: int, headers: dict[str, str]) -> None:
         self._session, self._number, self.headers = session, number, headers
-        self.queue = _Queue()
+        self.queue = _Queue(session.held)
 
     @property
     def kind(self) -> str:
@@ -627,6 +645,7 @@ class _Session:
     def __init__(self, wire: _Wire) -> None:
         self.wire = wire
         self.connection = spdy.Connection()
+        self.held = _Held()
         self._streams: dict[int, _SpdyStream] = {}
         self._opened: deque[_SpdyStream] = deque()
         self._news = asyncio.Event()
@@ -648,7 +667,7 @@ class _Session:
     async def flush(self) -> None:
         """Raises GoneError."""
         async with self._sending:
-            if data := self.connection.take():
+            while data := self.connection.take():
                 await self.wire.write(data)
 
     async def reset(self, number: int) -> None:
@@ -671,7 +690,10 @@ class _Session:
             while data := await self.wire.read():
                 for event in self.connection.receive(data):
                     await self._take(event)
-                await self.flush()
+                # Whoever sends just now takes our answers along. A client that does not read for
+                # a while must be heard all the same: it may wait for what it says to have come.
+                if not self._sending.locked() or self.connection.waiting > _HELD_OF_STREAM:
+                    await self.flush()
         except spdy.ProtocolError:
             self.connection.go_away()
             with contextlib.suppress(GoneError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from supervisor.api import schema
 from supervisor.apiserver import metadata, reading
-from supervisor.apiserver.contract import Json, Resource, bad_request
+from supervisor.apiserver.contract import Answer, Json, Resource, WriteOptions, bad_request
 
 _EVERYTHING = {
     "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
@@ -19,11 +19,19 @@ _EVERYTHING = {
 }
 
 
-def answer(resource: Resource, body: Json, user: str, is_token: Callable[[str], bool]) -> Json:
+def answer(
+    resource: Resource,
+    body: Json,
+    options: WriteOptions,
+    user: str,
+    is_token: Callable[[str], bool],
+) -> Answer:
     """The review with its status. `is_token`: whether a token is the user's. Raises ApiError
     (BadRequest)."""
     body = metadata.addressed(resource, "", "", body)
-    reading.typed(schema.MODELS[resource.api_version, resource.kind], body, "Ignore")
+    # Older versions of a review have the same fields.
+    model = schema.MODELS[f"{resource.group}/v1", resource.kind]
+    _, warnings = reading.typed(model, body, options.validation, options.repeated)
     spec = body.get("spec") or {}
     who = {"username": user, "groups": ["system:masters", "system:authenticated"]}
     status: Json
@@ -45,4 +53,4 @@ def answer(resource: Resource, body: Json, user: str, is_token: Callable[[str], 
                 status = {"authenticated": False, "error": "it is not the token of this node"}
         case kind:
             raise AssertionError(f"{kind} is no review")
-    return body | {"status": status}
+    return Answer(object=body | {"status": status}, created=True, warnings=warnings)

@@ -12,7 +12,8 @@ connection is of no use.
 
 Windows are not kept. The library that all these clients use never grants any and does not respect
 ours, so a server that waited for WINDOW_UPDATE would wait for ever after 64 KiB. Such frames are
-checked and passed over; a reader that is slow holds up the wire below, which is bounded as well.
+checked and passed over. Who holds what is received bounds it for each stream, and then holds up the
+wire below, with all its streams.
 """
 
 from __future__ import annotations
@@ -243,6 +244,11 @@ class Connection:
         out = bytes(self._out)
         self._out.clear()
         return out
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of it."""
+        return len(self._out)
 
     def is_open(self, stream: int) -> bool:
         """Whether anything can be sent on it."""

@@ -217,7 +217,11 @@ class Streams:
             every = self._logs.records(entry, id, from_start=first)
             async with contextlib.aclosing(every):
                 async for records in every:
-                    for stream, some in itertools.groupby(records, lambda record: record.stream):
+                    if records is None and (wanted["stdout"] or wanted["stderr"]):
+                        await remote.send(STDOUT if wanted["stdout"] else STDERR, logs.GAP)
+                    for stream, some in itertools.groupby(
+                        records or (), lambda record: record.stream
+                    ):
                         if wanted[stream.decode()]:
                             channel = STDERR if stream == b"stderr" else STDOUT
                             await remote.send(channel, b"".join(map(_line, some)))

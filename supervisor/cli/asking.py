@@ -28,6 +28,7 @@ Kinds = list[Kind]
 
 DEFAULT = "default"  # the namespace
 _GROUPS = ("initContainers", "containers", "ephemeralContainers")
+_CHOICES = (("containers", ""), ("ephemeralContainers", " (ephem)"), ("initContainers", " (init)"))
 _CHOICE = "kubectl.kubernetes.io/default-container"  # an annotation: which container is meant
 
 
@@ -177,5 +178,10 @@ def default_container(pod: Json, *, quiet: bool = False) -> str:
         return chosen
     first: str = pod["spec"]["containers"][0]["name"]
     if len(known) > 1 and not quiet:
-        print(f'Defaulted container "{first}" out of: {", ".join(known)}', file=sys.stderr)
+        others = [
+            f"{each['name']}{kind}"
+            for group, kind in _CHOICES
+            for each in pod["spec"].get(group) or ()
+        ]
+        print(f'Defaulted container "{first}" out of: {", ".join(others)}', file=sys.stderr)
     return first

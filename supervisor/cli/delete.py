@@ -138,7 +138,11 @@ def command(
     if dry_run is DryRun.CLIENT:
         for each in found:
             if node.find(each.kind, each.namespace, each.name) is not None:
-                print(f"{each.shown} deleted (dry run)")
+                print(
+                    each.kind.named(each.name)
+                    if output is Output.NAME
+                    else f"{each.shown} deleted (dry run)"
+                )
             elif not ignore_not_found:
                 node.get(each.kind, each.namespace, each.name)  # says that there is none
         return

@@ -91,6 +91,12 @@ def command(
 
     Tries every isolation mode and names the step that failed, with a remedy. Exits with 0 when
     containers can run here, with 2 when they cannot.
+
+    Examples:
+
+      podvisor doctor
+
+      podvisor doctor -o json
     """
     report = diagnosis()
     if output is None:

@@ -44,11 +44,10 @@ def command(
     from supervisor.cli.asking import client
     from supervisor.cli.bringing import CONFIG_MAPS, SECRETS, convert
     from supervisor.cli.sources import SOURCE, is_from_file
-    from supervisor.client import PODS, find_state_dir
+    from supervisor.client import PODS
     from supervisor.errors import ManifestError
     from supervisor.project import manifests
 
-    place = state_dir
     chosen: list[removing.Target] | None = None
     if files:
         loaded = manifests.load(files, without_programs=True)
@@ -64,9 +63,7 @@ def command(
         for kind, objects in ((CONFIG_MAPS, loaded.config_maps), (SECRETS, loaded.secrets)):
             metas = [each.metadata for each in objects]
             chosen += [removing.Target(kind, meta.namespace, meta.name) for meta in metas]
-        if place is None and loaded.project.found:
-            place = find_state_dir(loaded.project.root)
-    node = client(place)
+    node = client(state_dir)
     if chosen is None:
         chosen = []
         for pod in node.list(PODS)["items"]:

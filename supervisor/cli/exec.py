@@ -5,6 +5,7 @@ The exit code is that of the process; 125 stands for every failure of podvisor's
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -94,4 +95,6 @@ def command(
     }
     socket = WebSocket.open(client, PODS.path(namespace, name, "exec"), query)
     if code := streaming.converse(socket, stdin=stdin, tty=tty):
+        if not quiet:
+            print(f"command terminated with exit code {code}", file=sys.stderr)
         raise typer.Exit(code)

@@ -6,8 +6,8 @@ The node draws the tables. Here it is said which objects, and put into columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
@@ -15,15 +15,18 @@ from supervisor.cli import asking, options
 from supervisor.cli.asking import Reader, Target
 from supervisor.cli.completing import complete_objects
 from supervisor.cli.printing import Table
-from supervisor.client import Client, Kind
+from supervisor.client import PODS, Client, Kind
 from supervisor.errors import StatusError, UsageError
+
+if TYPE_CHECKING:
+    from supervisor.cli.jsonpath import JSONPath
 
 NO_ARGS_IS_HELP = False
 
 Json = dict[str, Any]
 
 
-_FORMS = ("wide", "json", "yaml", "name", "jsonpath=")
+_FORMS = ("wide", "json", "yaml", "name", "jsonpath=", "custom-columns=")
 
 
 def complete_output(incomplete: str) -> list[str]:
@@ -46,14 +49,21 @@ class _Asked:
         label_columns: tuple[str, ...],
         headers: bool,
         missing_ok: bool,
+        managed_fields: bool,
     ) -> None:
         self.namespace = "" if everywhere else namespace
         self.labels = labels
         self.fields = fields
         self.output = output
-        self.template = _Template(output.partition("=")[2]) if "=" in output else None
-        if output not in ("", *_FORMS[:-1]) and not output.startswith(_FORMS[-1]):
-            raise UsageError(f"cannot use -o {output}: there is {', '.join(_FORMS)}TEMPLATE")
+        form, equals, text = output.partition("=")
+        if output and form + equals not in _FORMS:
+            raise UsageError(
+                f"cannot use -o {output}: there is {', '.join(_FORMS[:4])}, jsonpath=TEMPLATE, "
+                "custom-columns=HEADING:PATH,…"
+            )
+        self.template = _Template(text) if form == "jsonpath" else None
+        self.columns = _Columns(text) if form == "custom-columns" else None
+        self.managed_fields = managed_fields
         self.order = _Order(sort_by) if sort_by else None
         self.missing_ok = missing_ok
         self._everywhere = everywhere
@@ -91,7 +101,7 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            metavar="wide|json|yaml|name|jsonpath=TEMPLATE",
+            metavar="wide|json|yaml|name|jsonpath=TEMPLATE|custom-columns=HEADING:PATH,…",
             help="More columns, data, only names, or parts of the data.",
             autocompletion=complete_output,
         ),
@@ -119,6 +129,9 @@ def command(
     no_headers: Annotated[
         bool, typer.Option("--no-headers", help="Leave out the headings of tables.")
     ] = False,
+    show_managed_fields: Annotated[
+        bool, typer.Option("--show-managed-fields", help="In data, also who has set which field.")
+    ] = False,
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is not there is no error.")
     ] = False,
@@ -139,6 +152,8 @@ def command(
 
       podvisor get pods -o jsonpath='{.items[*].status.podIP}'
 
+      podvisor get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP
+
       podvisor get events -w -l app=web
     """
     watch = watch or watch_only
@@ -153,6 +168,7 @@ def command(
         label_columns=tuple(key for each in label_columns or () for key in each.split(",")),
         headers=not no_headers,
         missing_ok=ignore_not_found,
+        managed_fields=show_managed_fields,
     )
 
     def show(reader: Reader) -> list[StatusError]:
@@ -174,8 +190,8 @@ def _check(targets: list[Target], asked: _Asked, *, watch: bool) -> None:
             raise UsageError("cannot look for a name in all namespaces: say its own by -n")
     if watch and len({target.kind for target in targets}) > 1:
         raise UsageError("cannot watch more than one type at once: name one")
-    if watch and (asked.order is not None or asked.template is not None):
-        raise UsageError("cannot watch in an order, or by a JSONPath: leave out one of both")
+    if watch and asked.order is not None:
+        raise UsageError("cannot watch in an order: leave out --sort-by or -w")
     if watch and len(targets) > 1:
         raise UsageError("cannot watch several names at once: use a selector, or name one")
 
@@ -225,6 +241,11 @@ def _show_objects(reader: Reader, targets: list[Target], asked: _Asked) -> list[
     if asked.output == "name":
         _print_names(targets, found)
         return missing
+    if asked.columns is not None:
+        print(asked.table(PODS, prefixed=False).text(asked.columns.table(found)), end="")
+        return missing
+    if not asked.managed_fields:
+        _hide_managed_fields(found)
     meta = {"resourceVersion": ""}
     whole: Json = {"apiVersion": "v1", "items": found, "kind": "List", "metadata": meta}
     if len(targets) == 1 and targets[0].name:
@@ -278,6 +299,12 @@ def _print_names(targets: Iterable[Target], found: Iterable[Json]) -> None:
         print(kinds[each["apiVersion"], each["kind"]].named(each["metadata"]["name"]))
 
 
+def _hide_managed_fields(objects: Iterable[Json]) -> None:
+    """Who reads an object seldom wants them, and they are half of it."""
+    for each in objects:
+        each["metadata"].pop("managedFields", None)
+
+
 class _Order:
     """By a field of each object; what has none comes first."""
 
@@ -303,33 +330,89 @@ class _Order:
 
 
 class _Template:
-    """Text with paths in braces, and text in braces and quotes, as kubectl's -o jsonpath."""
+    """Text with paths in braces, and text in braces and quotes, as kubectl's -o jsonpath; what
+    stands between {range PATH} and {end} is said of each of its values."""
+
+    def __init__(self, text: str) -> None:
+        left = list(filter(None, _PIECE.split(text)))
+        self._pieces = _pieces(left, inside=False)
+
+    def text(self, object: Json) -> str:
+        return "".join(_said(self._pieces, object))
+
+
+class _Range(NamedTuple):
+    path: JSONPath
+    pieces: list[str | JSONPath | _Range]
+
+
+def _pieces(left: list[str], *, inside: bool) -> list[str | JSONPath | _Range]:
+    """Up to the end of a range, or of all. Raises UsageError."""
+    from supervisor.cli.jsonpath import JSONPath
+
+    pieces: list[str | JSONPath | _Range] = []
+    while left:
+        piece = left.pop(0)
+        words = piece[1:-1].split(maxsplit=1) if piece.startswith("{") else []
+        if words == ["end"] and inside:
+            return pieces
+        if words and words[0][0] in "\"'" and piece[-2:-1] == words[0][0]:
+            quoted = piece[2:-2].encode("latin-1", "backslashreplace")
+            pieces.append(quoted.decode("unicode_escape"))
+        elif words[:1] == ["range"] and len(words) > 1:
+            pieces.append(_Range(JSONPath(f"{{{words[1]}}}"), _pieces(left, inside=True)))
+        elif piece.startswith("{"):
+            pieces.append(JSONPath(piece))
+        else:
+            pieces.append(piece)
+    if inside:
+        raise UsageError("cannot read the JSONPath: a {range …} has no {end}")
+    return pieces
+
+
+def _said(pieces: list[str | JSONPath | _Range], object: Any) -> Iterator[str]:
+    from supervisor.cli import jsonpath
+
+    for piece in pieces:
+        if isinstance(piece, str):
+            yield piece
+        elif isinstance(piece, _Range):
+            for each in piece.path.find(object):
+                yield from _said(piece.pieces, each)
+        else:
+            yield " ".join(jsonpath.text(value) for value in piece.find(object))
+
+
+_PIECE = re.compile(r"""(\{(?:"[^"]*"|'[^']*'|[^}"'])*\})""")
+
+
+class _Columns:
+    """HEADING:PATH,…, as kubectl's -o custom-columns."""
 
     def __init__(self, text: str) -> None:
         from supervisor.cli.jsonpath import JSONPath
 
-        self._pieces: list[str | JSONPath] = []
-        for piece in filter(None, _PIECE.split(text)):
-            if piece.startswith('{"') and piece.endswith('"}'):
-                quoted = piece[2:-2].encode("latin-1", "backslashreplace")
-                self._pieces.append(quoted.decode("unicode_escape"))
-            elif piece.startswith("{"):
-                self._pieces.append(JSONPath(piece))
-            else:
-                self._pieces.append(piece)
+        self._columns: list[tuple[str, JSONPath]] = []
+        for word in text.split(","):
+            heading, colon, path = word.partition(":")
+            if not colon or not path:
+                raise UsageError(
+                    f"cannot read the column {word!r}: say HEADING:PATH, as in NAME:.metadata.name"
+                )
+            self._columns.append((heading, JSONPath(path)))
 
-    def text(self, object: Json) -> str:
+    def table(self, objects: Iterable[Json]) -> Json:
         from supervisor.cli import jsonpath
 
-        return "".join(
-            piece
-            if isinstance(piece, str)
-            else " ".join(jsonpath.text(value) for value in piece.find(object))
-            for piece in self._pieces
-        )
+        def cell(object: Json, path: JSONPath) -> str:
+            return ",".join(map(jsonpath.text, path.find(object))) or "<none>"
 
-
-_PIECE = re.compile(r"(\{[^}]*\})")
+        return {
+            "columnDefinitions": [{"heading": heading} for heading, _ in self._columns],
+            "rows": [
+                {"cells": [cell(each, path) for _, path in self._columns]} for each in objects
+            ],
+        }
 
 
 # --- as it changes -----------------------------------------------------------------------------
@@ -395,9 +478,17 @@ def _shower(kind: Kind, table: Table, asked: _Asked) -> Any:
     from supervisor.api import codec
 
     def show(answer: Json) -> None:
-        for each in _items(kind, answer, named="items" not in answer):
+        found = _items(kind, answer, named="items" not in answer)
+        if asked.columns is not None:
+            print(table.text(asked.columns.table(found)), end="", flush=True)
+            return
+        if not asked.managed_fields:
+            _hide_managed_fields(found)
+        for each in found:
             if asked.output == "name":
                 print(kind.named(each["metadata"]["name"]), flush=True)
+            elif asked.template is not None:
+                print(asked.template.text(each), end="", flush=True)
             else:
                 separator = "---\n" if asked.output == "yaml" else ""
                 print(separator + codec.dump(each, asked.output), end="", flush=True)

@@ -4,24 +4,29 @@ an object are meant.
     {.status.phase}    {.status.conditions[?(@.type=="Ready")].status}    {.spec.containers[*].name}
 
 A path begins at the object. After it come names (`.name`, `['a.b']`, `.a\\.b`), places (`[0]`,
-`[-1]`, `[*]`) and filters (`[?(@.name=="value")]`). What is beyond that is refused.
+`[-1]`, `[*]`, `[1:3]`) and filters (`[?(@.path=="value")]`, also with != < <= > >=, or with a path
+alone for what has it). What is beyond that is refused.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import re
 from typing import Any, NamedTuple
 
 from supervisor.errors import UsageError
 
 _STEP = re.compile(
-    r"""\.(?P<name>(?:[^.\[\]\\'"{}\s]|\\.)+)
+    r"""\.(?P<every>\*)
+    |\.(?P<name>(?:[^.\[\]\\'"{}\s]|\\.)+)
     |\[(?P<index>-?[0-9]+)\]
     |\[(?P<all>\*)\]
+    |\[(?P<first>-?[0-9]*):(?P<end>-?[0-9]*)\]
     |\['(?P<single>[^']*)'\]
     |\["(?P<double>[^"]*)"\]
-    |\[\?\(@\.(?P<key>(?:[^.\[\]\\'"{}=!]|\\.)+?)\s*(?P<how>==|!=)\s*(?P<value>"[^"]*"|'[^']*'|[^\s()]+)\)\]
+    |\[\?\(\s*@(?P<key>[.\[](?:[^\\'"{}=!<>()\s]|\\.|'[^']*'|"[^"]*")+)
+        (?:\s*(?P<how>[=!<>]=|[<>])\s*(?P<value>"[^"]*"|'[^']*'|[^\s()]+))?\s*\)\]
     """,
     re.VERBOSE,
 )
@@ -29,10 +34,11 @@ _STEP = re.compile(
 
 class _Step(NamedTuple):
     name: str | None = None
-    place: int | None = None  # neither of the two: all items
-    key: str | None = None  # of a filter
+    place: int | None = None
+    places: slice | None = None  # none of the three: all items
+    key: JSONPath | None = None  # of a filter
+    how: str = ""  # empty: those that have it
     value: str = ""
-    equal: bool = True
 
 
 class JSONPath:
@@ -40,7 +46,7 @@ class JSONPath:
 
     def __init__(self, text: str) -> None:
         path = text.removeprefix("{").removesuffix("}")
-        path = path.removeprefix("$")
+        path = path.removeprefix("$").removeprefix("@")
         if path and path[0] not in ".[":
             path = f".{path}"
         self._steps: list[_Step] = []
@@ -78,9 +84,11 @@ def _step(found: re.Match[str]) -> _Step:
     if found["index"] is not None:
         return _Step(place=int(found["index"]))
     if found["key"] is not None:
-        value = found["value"].strip("\"'")
-        key = re.sub(r"\\(.)", r"\1", found["key"])
-        return _Step(key=key, value=value, equal=found["how"] == "==")
+        value = (found["value"] or "").strip("\"'")
+        return _Step(key=JSONPath(found["key"]), how=found["how"] or "", value=value)
+    if found["first"] is not None:
+        ends = (int(text) if text else None for text in (found["first"], found["end"]))
+        return _Step(places=slice(*ends))
     return _Step()
 
 
@@ -90,7 +98,31 @@ def _take(step: _Step, value: Any) -> list[Any]:
     items = value if isinstance(value, list) else []
     if step.place is not None:
         return [items[step.place]] if -len(items) <= step.place < len(items) else []
+    if step.places is not None:
+        return items[step.places]
     if step.key is not None:
-        objects = [item for item in items if isinstance(item, dict) and step.key in item]
-        return [item for item in objects if (text(item[step.key]) == step.value) is step.equal]
+        return [item for item in items if any(_fits(step, each) for each in step.key.find(item))]
     return list(value.values()) if isinstance(value, dict) else items
+
+
+def _fits(step: _Step, found: Any) -> bool:
+    if not step.how:
+        return True
+    here: Any = text(found)
+    there: Any = step.value
+    if step.how not in ("==", "!="):
+        try:
+            here, there = float(here), float(there)
+        except ValueError:
+            pass  # then as texts
+    return bool(_HOW[step.how](here, there))
+
+
+_HOW = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}

@@ -66,11 +66,11 @@ def command(
         str, typer.Option(metavar="TIME", help="Only what is newer than that, in RFC 3339.")
     ] = "",
     tail: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=-1, metavar="LINES", help="Only the last lines; -1: all.", show_default=False
+            min=-1, metavar="LINES", help="Only the last lines; -1: all (default; with -l: 10)."
         ),
-    ] = -1,
+    ] = None,
     timestamps: options.Timestamps = False,
     limit_bytes: Annotated[
         int, typer.Option(min=0, metavar="BYTES", help="No more than that; 0: all.")
@@ -81,6 +81,9 @@ def command(
     prefix: Annotated[
         bool, typer.Option("--prefix", help="Pod and container before each line.")
     ] = False,
+    max_log_requests: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="With -f: of how many containers at most.")
+    ] = 5,
     selector: options.Selector = "",
     namespace: options.Namespace = asking.DEFAULT,
     state_dir: options.StateDir = None,
@@ -112,7 +115,7 @@ def command(
         "follow": follow,
         "previous": previous,
         "timestamps": timestamps,
-        "tailLines": tail if tail >= 0 else _OF_MANY if selector and not follow else None,
+        "tailLines": None if tail == -1 else _OF_MANY if tail is None and selector else tail,
         "sinceSeconds": _seconds(since) if since else None,
         "sinceTime": since_time,
         "limitBytes": limit_bytes or None,
@@ -130,6 +133,11 @@ def command(
         ]
         if not logs:
             asking.nothing_found(namespace)
+        if follow and len(logs) > max_log_requests:
+            raise UsageError(
+                f"you are attempting to follow {len(logs)} log streams, but maximum allowed "
+                f"concurrency is {max_log_requests}, use --max-log-requests to increase the limit"
+            )
         with asking.once_begun():
             if follow and len(logs) > 1:
                 _follow(logs)

@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 _DATA, _ERROR = 0, 1  # channels
 _PIECE = 1 << 16
+_SERVICES = ("svc", "service", "services")
 _PAUSE = 1.0  # seconds after a connection that could not be taken: it waits, and is tried again
 _HOSTS = {"localhost": ("127.0.0.1", "::1")}
 
@@ -68,7 +69,8 @@ def command(
     """
     client = asking.client(state_dir)
     found, targets = find(client, namespace, pod)
-    forwards = [parse(text, targets) for text in ports]
+    only = "/" in pod and pod.partition("/")[0] in _SERVICES
+    forwards = [parse(text, targets, only_named=only) for text in ports]
     with contextlib.ExitStack() as stack:
         listeners = {
             stack.enter_context(listener): forward.remote
@@ -82,7 +84,7 @@ def command(
 def find(client: Client, namespace: str, word: str) -> tuple[Json, dict[str, int]]:
     """The pod, and the numbers of ports by what they are called."""
     kind, _, name = word.rpartition("/")
-    if kind not in ("svc", "service", "services"):
+    if kind not in _SERVICES:
         pod = client.get(PODS, namespace, asking.pod(word))
         return pod, _named_ports(pod)
     spec = client.get(client.kind("services"), namespace, name)["spec"]
@@ -109,9 +111,14 @@ def _named_ports(pod: Json) -> dict[str, int]:
     }
 
 
-def parse(text: str, named: dict[str, int]) -> Forward:
-    """LOCAL:REMOTE, :REMOTE or REMOTE. Raises UsageError."""
+def parse(text: str, named: dict[str, int], *, only_named: bool = False) -> Forward:
+    """LOCAL:REMOTE, :REMOTE or REMOTE. A Service has no ports but its own. Raises UsageError."""
     local, colon, remote = text.rpartition(":")
+    if only_named and remote not in named:
+        raise UsageError(
+            f"cannot forward {text}: the Service has no port {remote}; it has "
+            f"{', '.join(sorted(named)) or 'none'}"
+        )
     there = named.get(remote) or (int(remote) if remote.isdecimal() else 0)
     here = (local or "0") if colon else remote if remote.isdecimal() else str(there)
     if not (here.isdecimal() and int(here) < 65536 and 0 < there < 65536):

@@ -1,7 +1,8 @@
 """`podvisor status`: what a durable node has stored, whether it runs or not.
 
 It reads the database and asks nobody, so it also tells about a node that is dead. What such a node
-says of pods that had not ended is then shown as Unknown, a phase that no node ever writes.
+says of pods that had not ended is then shown as Unknown, a phase that no node ever writes, and as
+not ready.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def command(
     Of a node that runs it also says for how long, and where its API is.
 
     Exit code 0 when the node runs; 4 when none does: then pods that had not ended are shown as
-    Unknown, with the command that starts the node again.
+    Unknown and not ready, with the command that starts the node again.
 
     Examples:
 
@@ -44,12 +45,10 @@ def command(
 
       podvisor status --state-dir /var/lib/web -o json
     """
-    from msgspec.structs import replace
-
     from supervisor import narration
     from supervisor.api import codec
+    from supervisor.cli import stored
     from supervisor.kubelet import statedir
-    from supervisor.lifecycle import reasons
     from supervisor.store import sqlite
 
     place = find_state_dir(os.getcwd(), state_dir)
@@ -61,15 +60,10 @@ def command(
     except OSError as error:
         raise NodeError(f"cannot read {place}: {error.strerror}") from error
     snapshot = sqlite.read(os.path.join(place, statedir.DATABASE))
-    shown = [stored for stored in snapshot.pods if not stored.record.is_hidden]
-    pods = [stored.pod for stored in shown]
+    shown = [each for each in snapshot.pods if not each.record.is_hidden]
+    pods = [each.pod for each in shown]
     if pid is None:
-        pods = [
-            pod
-            if pod.status.phase in reasons.TERMINAL_PHASES
-            else replace(pod, status=replace(pod.status, phase=reasons.UNKNOWN))
-            for pod in pods
-        ]
+        pods = [stored.unsure(pod) for pod in pods]
     if output is not None:
         print(codec.encode_pods(pods, output.value), end="")
     else:
@@ -77,8 +71,8 @@ def command(
         rows: list[tuple[str, ...]] = [
             ("POD", "PHASE", "CONTAINER", "STATE", "RESTARTS", "READY", "OWED")
         ]
-        for pod, stored in zip(pods, shown, strict=True):
-            rows += _rows(pod, stored.record)
+        for pod, each in zip(pods, shown, strict=True):
+            rows += _rows(pod, each.record)
         # Before what follows on stderr, also where both go into one pipe.
         print(narration.table(rows), end="", flush=True)
     if pid is None:

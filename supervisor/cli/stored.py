@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import anyio
+from msgspec.structs import replace
 
-from supervisor.api import codec
+from supervisor.api import codec, v1
 from supervisor.apiserver import logs, records, selectors, tables
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import ApiError, Resource, not_found
@@ -53,7 +54,7 @@ class Stored:
             for pod in pods
         }
         self._objects: dict[str, list[Json]] = {
-            "pods": [_unsure(codec.to_plain(pod.pod)) for pod in pods],
+            "pods": [codec.to_plain(unsure(pod.pod)) for pod in pods],
             "events": [codec.to_plain(event) for event in snapshot.events],
         }
         for each in snapshot.objects:
@@ -186,20 +187,34 @@ def _table(resource: Resource, objects: Iterable[Json], meta: Json) -> Json:
     return made
 
 
-def _unsure(pod: Json) -> Json:
-    """A pod of which nobody knows how it is."""
-    status = pod["status"]
-    if status["phase"] in reasons.TERMINAL_PHASES:
+def unsure(pod: v1.Pod) -> v1.Pod:
+    """As it is shown when nobody knows how it is: with a phase that no node ever writes."""
+    status = pod.status
+    if status.phase in reasons.TERMINAL_PHASES:
         return pod
-    status |= {"phase": reasons.UNKNOWN}
-    for group in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-        for each in status.get(group, ()):
-            each["ready"] = False
-    _doubt(status)
-    return pod
+
+    def idle(statuses: tuple[v1.ContainerStatus, ...]) -> tuple[v1.ContainerStatus, ...]:
+        return tuple(replace(each, ready=False) for each in statuses)
+
+    doubted = replace(
+        status,
+        phase=reasons.UNKNOWN,
+        init_container_statuses=idle(status.init_container_statuses),
+        container_statuses=idle(status.container_statuses),
+        ephemeral_container_statuses=idle(status.ephemeral_container_statuses),
+        conditions=tuple(
+            replace(each, status=reasons.UNKNOWN) if each.type in _DOUBTFUL else each
+            for each in status.conditions
+        ),
+    )
+    return replace(pod, status=doubted)
 
 
 def _doubt(status: Json) -> None:
+    """Of a node."""
     for condition in status.get("conditions", ()):
-        if condition["type"] in (reasons.READY, reasons.CONTAINERS_READY):
+        if condition["type"] == reasons.READY:
             condition["status"] = reasons.UNKNOWN
+
+
+_DOUBTFUL = (reasons.READY, reasons.CONTAINERS_READY)

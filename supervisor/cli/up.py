@@ -6,7 +6,6 @@ This module reads the command line; background.py starts the node, bringing.py h
 from __future__ import annotations
 
 import gc
-import os
 from typing import Annotated
 
 import typer
@@ -43,6 +42,10 @@ def command(
     strict: options.Strict = False,
 ) -> None:
     """Have the pods of manifests run on the project's node, which is started if none runs.
+
+    It is the node of the folder that we are in, as for all commands: the nearest .podvisor upwards,
+    but not out of a project (podvisor.toml). Files of another project come to it, too, with what
+    their own podvisor.toml says.
 
     Pods that are there and unchanged stay, others are created; what has changed or has ended is
     deleted gracefully and created again. Then the containers' lines are shown until all pods have
@@ -85,17 +88,17 @@ def command(
         loaded = None
         if files:
             loaded = bringing.checked(manifests.load(files, maps=parsed, strict=strict))
-        place = state_dir
-        if place is None:
-            found = loaded is not None and loaded.project.found
-            root = loaded.project.root if loaded is not None and found else os.getcwd()
-            place = find_state_dir(root)
-            if place != find_state_dir(os.getcwd()):
+        # Found as every other command finds it from here, wherever the files are: else what is
+        # brought up here would not be seen here.
+        node = client(state_dir)
+        if state_dir is None and loaded is not None and loaded.project.found:
+            other = find_state_dir(loaded.project.root)
+            if other != node.state_dir:
                 complain(
-                    f"podvisor: note: these files belong to the project in {root}: their pods are "
-                    f"on its node, which is found from there, or by --state-dir {place}"
+                    f"podvisor: note: these files are of the project in {loaded.project.root}, and "
+                    f"their pods come to the node of this folder, {node.state_dir}; "
+                    f"--state-dir {other} is that project's own"
                 )
-        node = client(place)
         try:
             started = background.ensure(node, words, signals)
         except background.InterruptedStartError:

@@ -304,6 +304,13 @@ class ConditionSet(Struct, frozen=True, tag_field="fact"):
     message: str = ""
 
 
+class ConditionRemoved(Struct, frozen=True, tag_field="fact"):
+    """A condition that the node does not own is taken away from outside."""
+
+    at: Instant
+    type: str
+
+
 class PodUpdated(Struct, frozen=True, tag_field="fact"):
     """The object was changed from outside. What may change of a pod is taken over from `pod`."""
 
@@ -367,6 +374,7 @@ Fact = (
     | DeletionRequested
     | NodeStopping
     | ConditionSet
+    | ConditionRemoved
     | PodUpdated
     | ConfigurationChanged
     | ActionFailed

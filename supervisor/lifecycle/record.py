@@ -48,6 +48,7 @@ from supervisor.lifecycle.facts import (
     Action,
     ActionFailed,
     Adopted,
+    ConditionRemoved,
     ConditionSet,
     ConfigurationChanged,
     ContainerExited,
@@ -457,6 +458,9 @@ def _folded(record: PodRecord, fact: Fact | Committed) -> PodRecord:
             return _node_stopping(record, fact)
         case ConditionSet():
             return _condition_set(record, fact)
+        case ConditionRemoved():
+            others = tuple(c for c in record.conditions if c.type != fact.type)
+            return replace(record, conditions=others)
         case PodUpdated():
             return _updated(record, fact)
         case ConfigurationChanged():

@@ -35,12 +35,9 @@ FALLBACK_BYTES = 2048
 
 _PATIENCE = 3  # times that a log is looked at which is being rotated
 
-# One expression over a whole block is several times faster than splitting line by line; lines
-# that do not fit it are passed over by the search itself.
-_RECORD = re.compile(
-    rb"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d))"
-    rb" (stdout|stderr) ([^ \n:]*)(?::[^ \n]*)? (.*)",
-    re.MULTILINE,
+_HEAD = re.compile(
+    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d))"
+    rb" (stdout|stderr) ([^ \n:]*)(?::[^ \n]*)? "
 )
 
 
@@ -55,10 +52,20 @@ class Record(Struct, frozen=True, gc=False):
 
 def parse(block: bytes) -> list[Record]:
     """All records in a block of whole lines; whatever is no record is skipped."""
-    return [
-        Record(time, stream, tag == b"P", content)
-        for time, stream, tag, content in _RECORD.findall(block)
-    ]
+    records: list[Record] = []
+    head, size = b"\0", 0
+    time, stream, partial = b"", b"", False
+    for line in block.split(b"\n"):
+        # The logger stamps what it has read at once, so most records begin as the one before: to
+        # see that is several times faster than to take each apart.
+        if not line.startswith(head):
+            found = _HEAD.match(line)
+            if found is None:
+                continue
+            head, size = found[0], found.end()
+            time, stream, partial = found[1], found[2], found[3] == b"P"
+        records.append(Record(time, stream, partial, line[size:]))
+    return records
 
 
 class Joiner:
@@ -189,7 +196,8 @@ class Follower:
     `read()` returns what is new and never waits; the caller decides when to look again. The file
     need not exist yet. While a file is moved aside, its open descriptor is read to the end, then
     every newer rotated file in order, then the new one: nothing is lost or given twice, as long
-    as a file is still there when its turn comes. `lost` counts how often one was not.
+    as a file is still there when its turn comes. `lost` counts how often one was not: where a call
+    of `read` adds to it, lines may be missing before all that it returns.
     """
 
     def __init__(self, path: str, limit: int = 0) -> None:
@@ -209,7 +217,7 @@ class Follower:
         list is empty) a last record without its newline is given out too. Raises OSError where
         the file cannot be read.
         """
-        if self._fd < 0 and not self._open_next():
+        if self._fd < 0 and not self._open_next(over_a_gap=False):
             return []
         records: list[Record] = []
         budget = limit = self._limit or READ_LIMIT
@@ -229,7 +237,9 @@ class Follower:
                 budget = max(budget - grown, 1)
                 continue
             self._end_of_file(records)
-            if not self._open_next():
+            # What was there before files were removed and what comes after are not given out at
+            # once, so that whoever looks at `lost` knows where the gap is.
+            if not self._open_next(over_a_gap=not records):
                 break
         if final:
             self._end_of_file(records)
@@ -312,8 +322,9 @@ class Follower:
             return bool(files) and files[-1][0] != here.st_ino
         return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
 
-    def _open_next(self) -> bool:
-        """Open the file that follows the open one, or the oldest if none is open."""
+    def _open_next(self, *, over_a_gap: bool) -> bool:
+        """Open the file that follows the open one, or the oldest if none is open; where others may
+        have been removed between the two, only if that is wanted."""
         # A rotation between listing and opening puts another file under a listed name: the inode
         # tells, and the list is made again. Whoever loses three times in a row tries again with
         # the next read.
@@ -329,6 +340,8 @@ class Follower:
                 # Removal begins with the oldest: if ours is gone, all that is left is newer. How
                 # many went with it cannot be known.
                 removed = inode not in known
+                if removed and not over_a_gap:
+                    return False
                 following = 0 if removed else known.index(inode) + 1
             if following == len(files):
                 return False

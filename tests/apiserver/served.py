@@ -84,8 +84,15 @@ class FakeRegistry:
         return Answer(object=entry.object)
 
     async def post(
-        self, resource: Resource, namespace: str, name: str, subresource: str, body: Json
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: Json,
+        options: WriteOptions,
     ) -> Answer:
+        self._asked(options)
         return Answer(object=body | {"asked": [namespace, name, subresource]}, created=True)
 
     def _asked(self, options: WriteOptions | DeleteOptions) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from supervisor.apiserver import logs
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.spec import log_path
 from tests.apiserver.served import Served, edit, served
@@ -187,6 +188,37 @@ async def test_following_goes_on_across_rotations_and_ends_with_the_instance(api
         write(api, "01 stdout F of the next", attempt=1)
         await pod(api, running(attempt=1))
         assert await response.content.read() == b"last"
+
+
+@pytest.mark.parametrize(
+    ("query", "cut"),
+    [
+        ("", "cut"),
+        ("&timestamps=true", "2026-01-02T03:04:02.123456789Z cut"),
+        ("&stream=Stdout", "cut"),
+    ],
+)
+async def test_who_reads_slower_than_files_are_rotated_away_is_told_of_the_gap(
+    api: Served, query: str, cut: str
+) -> None:
+    """In its place: behind what was still read, of which the last line is cut off."""
+    await pod(api, running())
+    write(api, "01 stdout F one")
+    path = log_path(api.folder, "default", "web", ContainerId("uid-web", "app", 0))
+    async with api.client.get(f"{api.base}{LOG}?follow=true{query}") as response:
+        assert (await response.content.readline()).endswith(b"one\n")
+        # Nobody else has a turn in between.
+        write(api, "02 stdout P cut")
+        os.rename(path, f"{path}.20260102-030401")
+        write(api, "03 stdout F lost", rotated=".20260102-030402")
+        for stamp in ("01", "02"):
+            os.remove(f"{path}.20260102-0304{stamp}")
+        write(api, "04 stdout F four")
+        assert await response.content.readline() == f"{cut}\n".encode()
+        told = (await response.content.readline()).decode()
+        assert told.endswith(logs.GAP.decode())
+        assert bool(re.match(r"\d{4}-\d\d-\d\dT\S+Z podvisor: ", told)) == ("timestamps" in query)
+        assert (await response.content.readline()).endswith(b"four\n")
 
 
 async def test_following_ends_with_its_pod_and_with_its_client(api: Served) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
-from supervisor.apiserver import aside
+from supervisor.apiserver import apply, aside, resources
 from supervisor.apiserver.contract import Json, WriteOptions
 from supervisor.kubelet.clock import Clock
 from supervisor.store.contract import Edit
@@ -92,7 +92,9 @@ async def test_a_stale_change_is_a_conflict_and_one_without_a_version_is_not(
         assert error.message.startswith(
             'Operation cannot be fulfilled on configmaps "settings": the object has been modified'
         )
-        await a.replace("configmaps", "settings", config_map())
+        unconditional = config_map()
+        unconditional["metadata"]["resourceVersion"] = "0"
+        await a.replace("configmaps", "settings", unconditional)
         found = a.get("configmaps", "settings")
         assert found is not None
         assert found["data"] == {"key": "value"}
@@ -129,6 +131,7 @@ async def test_a_dry_run_says_what_would_be_and_stores_nothing(fake_clock: Clock
         assert a.cache.version == before
 
 
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1", "controller": True}
 BAD: dict[str, tuple[Json, int, str]] = {
     "another kind": ({"kind": "Secret"}, 400, "cannot be handled as a ConfigMap"),
     "another version": ({"apiVersion": "v2"}, 400, "does not match the expected API version (v1)"),
@@ -157,6 +160,17 @@ BAD: dict[str, tuple[Json, int, str]] = {
         {"metadata": {"name": "x", "labels": {"a b": ""}}},
         422,
         "metadata.labels: Invalid value",
+    ),
+    "an owner without a uid": (
+        {"metadata": {"name": "x", "ownerReferences": [OWNER | {"uid": ""}]}},
+        422,
+        'metadata.ownerReferences[0].uid: Invalid value: "": uid must not be empty',
+    ),
+    "two controllers": (
+        {"metadata": {"name": "x", "ownerReferences": [OWNER, OWNER | {"name": "b"}]}},
+        422,
+        'Only one reference can have Controller set to true. Found "true" in references for '
+        "ConfigMap/a and ConfigMap/b",
     ),
     "a wrong key": ({"data": {"a b": ""}}, 422, "data[a b]: Invalid value"),
     "too much": ({"data": {"a": "x" * (1024 * 1024 + 1)}}, 422, "Too long"),
@@ -191,6 +205,27 @@ async def test_unknown_fields_are_refused_told_or_dropped(fake_clock: Clock) -> 
         assert not (await a.create("configmaps", body | config_map("b"), options=quiet)).warnings
 
 
+async def test_fields_that_are_set_twice_are_refused_told_or_overlooked(fake_clock: Clock) -> None:
+    twice = ("data.key",)
+    strict = WriteOptions(validation="Strict", repeated=twice)
+    async with api(fake_clock) as a:
+        error = await refusal(a.create("configmaps", config_map() | {"x": 1}, options=strict))
+        assert error.message == (
+            'strict decoding error: duplicate field "data.key", unknown field "x"'
+        )
+        told = WriteOptions(repeated=twice)
+        for plural, body in (("configmaps", config_map()), ("pods", pod())):
+            made = await a.create(plural, body, options=told)
+            assert 'duplicate field "data.key"' in made.warnings
+            name = body["metadata"]["name"]
+            changed = await a.change(plural, name, {}, options=told)
+            assert 'duplicate field "data.key"' in changed.warnings
+            error = await refusal(a.change(plural, name, {}, options=strict))
+            assert error.code == 400
+        quiet = WriteOptions(validation="Ignore", repeated=twice)
+        assert not (await a.create("configmaps", config_map("b"), options=quiet)).warnings
+
+
 async def test_names_are_made_up_where_only_their_beginning_is_given(fake_clock: Clock) -> None:
     async with api(fake_clock) as a:
         body = {"metadata": {"generateName": "web-"}}
@@ -213,6 +248,14 @@ async def test_nothing_comes_into_a_namespace_that_is_not_there_or_is_going(
         assert gone["status"]["phase"] == "Terminating"
         error = await refusal(a.create("configmaps", config_map(), "going"))
         assert (error.code, error.reason) == (403, "Forbidden")
+        # Controllers look for this one, and do not try again.
+        assert error.details["causes"] == [
+            {
+                "reason": "NamespaceTerminating",
+                "message": "namespace going is being terminated",
+                "field": "metadata.namespace",
+            }
+        ]
         assert "because it is being terminated" in error.message
 
 
@@ -273,15 +316,19 @@ async def test_a_pod_of_a_file_has_its_name_before_it_is_stored(fake_clock: Cloc
 async def test_an_apply_makes_what_is_not_there(fake_clock: Clock) -> None:
     async with api(fake_clock) as a:
 
-        async def apply(body: Json) -> bool:
+        async def applied(body: Json) -> bool:
             resource = _resource("configmaps")
             answer = await a.registry.update(
                 resource, "default", "settings", lambda _: body, PLAIN, upsert=True
             )
             return answer.created
 
-        assert await apply(config_map())
-        assert not await apply(config_map(data={"a": "b"}))
+        of_another = {"metadata": {"name": "settings", "uid": "1"}}
+        error = await refusal(applied(config_map() | of_another))
+        assert error.code == 409
+        assert "uid mismatch: the provided object specified uid 1, and no existing" in error.message
+        assert await applied(config_map())
+        assert not await applied(config_map(data={"a": "b"}))
 
 
 async def test_a_deleted_object_is_gone_and_its_preconditions_are_kept(fake_clock: Clock) -> None:
@@ -311,8 +358,19 @@ async def test_finalizers_keep_an_object_until_they_are_removed(fake_clock: Cloc
         assert going["metadata"]["deletionTimestamp"]
         again = await a.delete("configmaps", "settings")
         assert again["metadata"]["resourceVersion"] == going["metadata"]["resourceVersion"]
+        more = ["example.com/wait", "example.com/more"]
+        error = await refusal(
+            a.change("configmaps", "settings", {"metadata": {"finalizers": more}})
+        )
+        assert (error.code, error.message) == (422, f'ConfigMap "settings" is invalid: {NO_MORE}')
         await a.change("configmaps", "settings", {"metadata": {"finalizers": None}})
         assert a.get("configmaps", "settings") is None
+
+
+NO_MORE = (
+    "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being "
+    'deleted, found new finalizers []string{"example.com/more"}'
+)
 
 
 IMMUTABLE: dict[str, tuple[str, Json, Json, str]] = {
@@ -396,7 +454,7 @@ async def test_status_is_changed_only_by_itself(fake_clock: Clock) -> None:
         labels: Json = {"metadata": {"labels": {"a": "c"}}, "spec": {"type": "NodePort"}}
         changed = await a.change("services", "x", labels | {"status": status}, subresource="status")
         assert changed.object["status"] == status
-        assert changed.object["metadata"]["labels"] == {"a": "b"}
+        assert changed.object["metadata"]["labels"] == {"a": "c"}
         assert changed.object["spec"]["type"] == "ClusterIP"
 
 
@@ -446,13 +504,12 @@ async def test_who_applies_a_status_is_noted(fake_clock: Clock) -> None:
         await a.create("services", {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}})
         entry = {"manager": "me", "operation": "Apply", "subresource": "status", "fieldsV1": {}}
         changes: Json = {
-            "metadata": {"managedFields": [entry], "labels": {"a": "b"}},
+            "metadata": {"managedFields": [entry]},
             "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
         }
         applied = WriteOptions(field_manager="me", applied=True)
         changed = await a.change("services", "x", changes, options=applied, subresource="status")
         assert changed.object["metadata"]["managedFields"] == [entry]
-        assert "labels" not in changed.object["metadata"]
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -578,7 +635,7 @@ async def test_what_was_asked_of_a_pod_that_goes_meanwhile_is_refused(fake_clock
             a.registry._of_pods,
             merged(entry.object, {"metadata": {"labels": {"a": "b"}}}),
         )
-        gate = {"status": {"conditions": [{"type": "x.org/a", "status": "True"}]}}
+        gate = entry.object | {"status": {"conditions": [{"type": "x.org/a", "status": "True"}]}}
         resource = _resource("pods")
         for asked in (
             pods.update(resource, entry, labelled, PLAIN, ""),
@@ -624,6 +681,23 @@ async def test_an_eviction_is_a_deletion_with_its_options(fake_clock: Clock) -> 
         assert error.code == 404
 
 
+@pytest.mark.parametrize("place", ["of the request", "of its delete options"])
+async def test_an_eviction_that_is_a_dry_run_evicts_nothing(fake_clock: Clock, place: str) -> None:
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        body = {"metadata": {"name": "web"}}
+        options = DRY
+        if place == "of its delete options":
+            body["deleteOptions"] = {"dryRun": ["All"]}  # type: ignore[dict-item]
+            options = PLAIN
+        status = await a.post("pods", "web", "eviction", body, options=options)
+        assert status["status"] == "Success"
+        found = a.get("pods", "web")
+        assert found is not None
+        assert "deletionTimestamp" not in found["metadata"]
+
+
 async def test_a_pod_is_bound_already(fake_clock: Clock) -> None:
     async with api(fake_clock) as a:
         await a.create("pods", pod())
@@ -657,7 +731,7 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         found = a.get("pods", "web")
         assert found is not None
         assert "message" not in found["status"]
-        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        own = {"status": {"conditions": [{"type": "Ready", "status": "False"}, gate]}}
         answer = await a.change("pods", "web", own, subresource="status")
         assert answer.object["status"]["conditions"][0]["status"] == "False"
         assert answer.warnings == (
@@ -668,10 +742,72 @@ async def test_readiness_gates_are_set_by_status_and_the_nodes_own_conditions_ar
         twice = {"status": {"conditions": [gate | {"status": "False"}, gate | {"reason": "Again"}]}}
         await a.change("pods", "web", twice, subresource="status")
         assert ready() == "True"
+        # It is gone as it is answered, and what is the node's is not.
+        answer = await a.change("pods", "web", {"status": None}, subresource="status")
+        assert not answer.object["status"].get("conditions")
+        assert ready() == "False"
+        found = a.get("pods", "web")
+        assert found is not None
+        types = [each["type"] for each in found["status"]["conditions"]]
+        assert "example.com/one" not in types
+        assert "PodScheduled" in types
+        meta = {"labels": {"via": "status"}, "ownerReferences": [OWNER]}
+        await a.change("pods", "web", {"metadata": meta}, subresource="status")
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["labels"] == {"via": "status"}
+        assert "ownerReferences" not in found["metadata"]
+        bad = {"metadata": {"labels": {"a b": ""}}}
+        assert (await refusal(a.change("pods", "web", bad, subresource="status"))).code == 422
         wrong = {"status": {"conditions": [{"type": "x", "status": "Maybe"}]}}
         error = await refusal(a.change("pods", "web", wrong, subresource="status"))
         assert error.code == 422
         assert "status.conditions[0].status: Unsupported value" in error.message
+
+
+async def test_who_applies_a_condition_of_a_pod_is_noted_and_takes_it_away_again(
+    fake_clock: Clock,
+) -> None:
+    async with api(fake_clock) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+
+        async def applied(manager: str, *conditions: Json) -> Json:
+            config = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}}
+            config |= {"status": {"conditions": [*conditions]}}
+            resource = _resource("pods")
+            now = "2026-01-31T12:00:00Z"
+
+            def change(live: Json | None) -> Json:
+                return apply.apply(
+                    live,
+                    config,
+                    manager,
+                    force=False,
+                    resource=resource,
+                    now=now,
+                    subresource="status",
+                )
+
+            options = WriteOptions(applied=True)
+            await a.registry.update(
+                resource, "default", "web", change, options, subresource="status"
+            )
+            found = a.get("pods", "web")
+            assert found is not None
+            return found
+
+        gate = {"type": "example.com/gate", "status": "True"}
+        set_ = await applied("gatekeeper", gate)
+        assert gate["type"] in [each["type"] for each in set_["status"]["conditions"]]
+        managers = {m["manager"]: m for m in set_["metadata"]["managedFields"]}
+        assert managers["gatekeeper"]["subresource"] == "status"
+        assert managers["gatekeeper"]["operation"] == "Apply"
+        assert await applied("gatekeeper", gate) == set_
+        error = await refusal(applied("other", gate | {"status": "False"}))
+        assert 'conflict with "gatekeeper" with subresource "status"' in error.message
+        without = await applied("gatekeeper")
+        assert gate["type"] not in [each["type"] for each in without["status"]["conditions"]]
 
 
 async def test_labels_of_a_pod_change_and_it_runs_on(fake_clock: Clock) -> None:
@@ -756,6 +892,9 @@ async def test_a_finalizer_keeps_a_pod_that_has_ended(fake_clock: Clock) -> None
         assert held is not None
         assert held["status"]["phase"] in ("Failed", "Succeeded")
         assert a.world.runtime.running == {}
+        more = ["example.com/wait", "example.com/more"]
+        error = await refusal(a.change("pods", "web", {"metadata": {"finalizers": more}}))
+        assert (error.code, error.message) == (422, f'Pod "web" is invalid: {NO_MORE}')
         await a.change("pods", "web", {"metadata": {"finalizers": None}})
         assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
 
@@ -854,3 +993,14 @@ async def test_reviews_are_answered(fake_clock: Clock, plural: str) -> None:
         if plural.startswith("tokenreviews"):
             mine = await a.post(plural, "", "", {"spec": {"token": "mine"}})
             assert mine["status"]["authenticated"] is True
+
+
+@pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
+async def test_older_clients_are_told_who_they_are(fake_clock: Clock, version: str) -> None:
+    resource = resources.find("authentication.k8s.io", version, "selfsubjectreviews")
+    assert resource is not None
+    async with api(fake_clock) as a:
+        body = {"apiVersion": resource.api_version, "kind": resource.kind}
+        answer = (await a.registry.post(resource, "", "", "", body, WriteOptions())).object
+        assert answer["apiVersion"] == f"authentication.k8s.io/{version}"
+        assert answer["status"]["userInfo"]["username"] == "me"

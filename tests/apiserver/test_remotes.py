@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 
 BASE = "/api/v1/namespaces/default/pods"
 CAT = f"{BASE}/web/exec?container=app&command=cat&stdin=1&stdout=1&stderr=1"
+TTY = f"{CAT}&tty=1"
 
 
 @pytest.fixture
@@ -320,6 +321,32 @@ async def test_a_pod_that_says_no_more_is_still_spoken_to(world: World) -> None:
     assert client.heard[3] == b"bye"
 
 
+async def test_a_connection_that_its_server_does_not_read_holds_up_no_other(world: World) -> None:
+    async with (
+        listening() as port,
+        deaf() as other,
+        upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client,
+    ):
+        frames = Frames()
+        client.writer.writelines(connection(frames, 1, other, b""))
+        client.writer.writelines(connection(frames, 5, other, b"x" * (1 << 20))[:-1])
+        for _ in range(7):
+            client.writer.write(frames.data(7, bytes(1 << 20)))
+        client.writer.writelines(connection(frames, 9, port, b"hello"))
+        await client.hear(lambda: {9, 11} <= client.ended)
+    assert client.heard[11] == b"hello"
+
+
+@contextlib.asynccontextmanager
+async def deaf() -> AsyncIterator[int]:
+    """A server that nobody calls to the connections that come: the kernel takes little of them."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
 async def test_a_port_where_nobody_listens_is_said_on_the_error_stream(world: World) -> None:
     async with upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client:
         client.writer.writelines(connection(Frames(), 1, 1, b"hello"))
@@ -480,7 +507,7 @@ async def test_a_client_that_goes_while_nobody_takes_its_input_ends_the_program(
         frames = Frames()
         client.writer.write(announced(frames))
         # More than anybody on the way holds: its end does not reach who does not read.
-        for _ in range(200):
+        for _ in range(600):
             client.writer.write(frames.data(3, bytes(1 << 16)))
         await until(lambda: world.runtime.running, "the program")
         left = [-1, client.writer.transport.get_write_buffer_size()]
@@ -489,6 +516,32 @@ async def test_a_client_that_goes_while_nobody_takes_its_input_ends_the_program(
             left.append(client.writer.transport.get_write_buffer_size())
         assert left[-1] > 0, "it is full"
     await until(lambda: not world.runtime.running, "its end")
+
+
+async def test_a_client_that_does_not_read_is_heard(world: World) -> None:
+    """What it says may be what ends the flood that it does not read."""
+    world.runtime.deaf = True
+    async with upgraded(world, TTY, "v4.channel.k8s.io") as client:
+        frames = Frames()
+        for number, kind in ((1, "error"), (3, "stdin"), (5, "stdout"), (7, "resize")):
+            client.writer.write(frames.open(number, streamtype=kind))
+        await until(lambda: world.runtime.running, "the program")
+        (program,) = world.runtime.begun
+        while await _flooded(program.said):
+            pass
+        for columns in (70, 80, 90):
+            size = json.dumps({"Width": columns, "Height": 25}).encode()
+            client.writer.write(frames.data(7, size))
+            await until(lambda columns=columns: (columns, 25) in program.sizes, "its being heard")
+
+
+async def _flooded(fd: int) -> bool:
+    """Whether more is taken of what is written, however long one waits."""
+    for _ in range(50):
+        with contextlib.suppress(BlockingIOError):
+            return bool(os.write(fd, bytes(1 << 16)))
+        await anyio.sleep(0.01)
+    return False
 
 
 class Silent:

@@ -47,6 +47,16 @@ def test_kinds_of_controllers_can_only_be_read() -> None:
             assert resource.verbs == ("get", "list", "watch")
 
 
+def test_all_kinds_of_apps_are_there_for_those_who_count_them() -> None:
+    assert [resource.plural for resource in RESOURCES if resource.group == "apps"] == [
+        "controllerrevisions",
+        "daemonsets",
+        "deployments",
+        "replicasets",
+        "statefulsets",
+    ]
+
+
 def test_get_all_asks_for_what_a_cluster_would_show() -> None:
     everything = {resource.plural for resource in RESOURCES if "all" in resource.categories}
     assert everything == {

@@ -240,6 +240,48 @@ async def test_initial_events_end_with_a_bookmark(api: Served) -> None:
     assert meta["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("", "ConfigMap"), ("PartialObjectMetadata", "PartialObjectMetadata"), ("Table", "Table")],
+)
+async def test_a_bookmark_has_the_form_of_all_else(api: Served, accept: str, kind: str) -> None:
+    version = await api.config_map("a")
+    query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    headers = {"Accept": f"application/json;as={accept};v=v1;g=meta.k8s.io"} if accept else {}
+    async with api.watch(f"{MAPS}?watch=1&{query}", headers=headers) as watch:
+        await watch.told(1)
+        event = await watch.next()
+    assert (event["type"], event["object"]["kind"]) == ("BOOKMARK", kind)
+    told = event["object"]["rows"][0]["object"] if kind == "Table" else event["object"]
+    assert told["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert event["object"]["metadata"]["resourceVersion"] == str(version)
+
+
+CONTRADICTIONS = {
+    "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0": (
+        "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"
+    ),
+    "resourceVersionMatch=Exact": "forbidden unless resourceVersion is provided",
+    "resourceVersionMatch=Exact&resourceVersion=0": 'forbidden for resourceVersion "0"',
+    "resourceVersionMatch=New&resourceVersion=1": 'values: "Exact", "NotOlderThan"',
+    "watch=1&sendInitialEvents=true": "requires setting resourceVersionMatch to NotOlderThan",
+    "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=0": (
+        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    ),
+    "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact": 'values: "NotOlderThan"',
+}
+
+
+@pytest.mark.parametrize("query", CONTRADICTIONS)
+async def test_options_that_do_not_go_together_are_refused(api: Served, query: str) -> None:
+    reply = await api.ask(f"{MAPS}?{query}")
+    assert reply.refusal[:2] == (422, "Invalid")
+    assert reply.refusal[2].startswith('ListOptions.meta.k8s.io "" is invalid: ')
+    assert CONTRADICTIONS[query] in reply.refusal[2]
+    details = reply.json["details"]
+    assert (details["group"], details["kind"]) == ("meta.k8s.io", "ListOptions")
+
+
 async def test_a_watch_without_initial_events_begins_now(api: Served) -> None:
     await api.config_map("a")
     query = "sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
@@ -389,7 +431,12 @@ async def test_objects_are_patched(api: Served, media: str, patch: object) -> No
     assert (reply.code, reply.json["data"]) == (200, {"key": "1", "b": "2"})
     assert (await api.ask(f"{MAPS}/zz", "PATCH", **options)).refusal[:2] == (404, "NotFound")
     reply = await api.ask(f"{MAPS}/a?force=true", "PATCH", **options)
-    assert reply.refusal[:2] == (400, "BadRequest")
+    assert reply.refusal == (
+        422,
+        "Invalid",
+        'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for '
+        "non-apply patch",
+    )
     options["headers"] = JSON
     assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
 
@@ -441,8 +488,25 @@ async def test_the_documents_of_the_api_can_be_kept_by_who_names_them(api: Serve
     etag = {"If-None-Match": found.headers["ETag"]}
     assert (await api.ask("/openapi/v3/api/v1", headers=etag)).code == 304
     proto = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
-    kind = (await api.ask("/openapi/v2", headers=proto)).headers["Content-Type"]
-    assert kind == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    old = await api.ask("/openapi/v2", headers=proto)
+    kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert old.headers["Content-Type"] == kind
+    again = proto | {"If-None-Match": old.headers["ETag"]}
+    assert (await api.ask("/openapi/v2", headers=again)).code == 304
+
+
+@pytest.mark.parametrize("asked", ["gzip", "br;q=1, gzip;q=0.5", "deflate, gzip; q=1.0"])
+async def test_the_documents_of_the_api_come_packed_to_who_can_unpack_them(
+    api: Served, asked: str
+) -> None:
+    plain = await api.ask("/openapi/v2", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert "Accept-Encoding" in plain.headers["Vary"]
+    packed = await api.ask("/openapi/v2", headers={"Accept-Encoding": asked})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.json == plain.json
+    never = await api.ask("/openapi/v2", headers={"Accept-Encoding": "gzip;q=0.0"})
+    assert "Content-Encoding" not in never.headers
 
 
 async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the_body(
@@ -459,8 +523,40 @@ async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the
     body = {"gracePeriodSeconds": 0, "dryRun": ["All"], "preconditions": {"uid": "u"}}
     await api.ask(f"{MAPS}/b", "DELETE", json=body)
     assert api.registry.options == DeleteOptions(grace=0, uid="u", dry_run=True)
-    reply = await api.ask(f"{MAPS}?dryRun=Some", "POST", json=config())
-    assert reply.refusal[:2] == (422, "Invalid")
+    for method, kind in (
+        ("POST", "CreateOptions"),
+        ("PUT", "UpdateOptions"),
+        ("PATCH", "PatchOptions"),
+        ("DELETE", "DeleteOptions"),
+    ):
+        path = MAPS if method == "POST" else f"{MAPS}/a"
+        reply = await api.ask(f"{path}?dryRun=Some", method, json=config())
+        if method == "DELETE":
+            reply = await api.ask(f"{path}?dryRun=Some", method)
+        assert reply.refusal == (
+            422,
+            "Invalid",
+            f'{kind}.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported '
+            'values: "All"',
+        )
+    reply = await api.ask(f"{MAPS}/a", "DELETE", json=config())
+    assert reply.refusal == (400, "BadRequest", "a ConfigMap cannot be handled as DeleteOptions")
+
+
+@pytest.mark.parametrize(
+    ("manager", "says"),
+    [
+        ("x" * 129, "Too long: may not be more than 128 bytes"),
+        ("a%0Ab", "Invalid value: should only contain printable characters"),
+    ],
+)
+async def test_a_manager_has_a_name_that_can_be_shown(api: Served, manager: str, says: str) -> None:
+    reply = await api.ask(f"{MAPS}?fieldManager={manager}", "POST", json=config())
+    assert reply.refusal[2] == f'CreateOptions.meta.k8s.io "" is invalid: fieldManager: {says}'
+    reply = await api.ask(MAPS, "POST", json=config(), headers={"User-Agent": f"{'x' * 200}/1"})
+    assert reply.code == 201
+    assert isinstance(api.registry.options, WriteOptions)
+    assert api.registry.options.field_manager == "x" * 128
 
 
 async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) -> None:
@@ -478,16 +574,23 @@ async def test_bodies_are_read_as_json_and_yaml_and_nothing_else(api: Served) ->
 JSON = {"Content-Type": "application/json"}
 
 
-async def test_a_key_that_is_there_twice_is_refused_told_or_overlooked(api: Served) -> None:
+async def test_the_last_one_of_two_keys_counts_and_the_registry_is_told(api: Served) -> None:
     text = b'{"metadata":{"name":"a"},"data":{"key":"1","key":"2"}}'
-    strict = await api.ask(f"{MAPS}?fieldValidation=Strict", "POST", data=text, headers=JSON)
-    assert strict.refusal[2] == 'strict decoding error: duplicate field "data.key"'
-    told = await api.ask(MAPS, "POST", data=text, headers=JSON)
-    assert told.headers.getall("Warning") == ['299 - "duplicate field \\"data.key\\""']
-    await api.ask(f"{MAPS}/a", "DELETE")
-    ignored = await api.ask(f"{MAPS}?fieldValidation=Ignore", "POST", data=text, headers=JSON)
-    assert "Warning" not in ignored.headers
-    assert ignored.json["data"] == {"key": "2"}
+    for method, path, kind in (
+        ("POST", MAPS, "application/json"),
+        ("PUT", f"{MAPS}/a", "application/json"),
+        ("PATCH", f"{MAPS}/a", "application/merge-patch+json"),
+        ("PATCH", f"{MAPS}/a", "application/strategic-merge-patch+json"),
+        ("PATCH", f"{MAPS}/a?fieldManager=me", "application/apply-patch+yaml"),
+    ):
+        reply = await api.ask(path, method, data=text, headers={"Content-Type": kind})
+        assert reply.json["data"] == {"key": "2"}
+        assert isinstance(api.registry.options, WriteOptions)
+        assert api.registry.options.repeated == ("data.key",)
+    steps = b'[{"op":"add","path":"/data/b","value":"1","value":"2"}]'
+    patch = {"Content-Type": "application/json-patch+json"}
+    await api.ask(f"{MAPS}/a", "PATCH", data=steps, headers=patch)
+    assert api.registry.options.repeated == ("[0].value",)
 
 
 async def test_warnings_of_the_registry_are_passed_on(api: Served) -> None:
@@ -607,6 +710,36 @@ async def test_a_write_that_cannot_end_does_not_outlive_the_server(
     await api.server.close()
     assert ended.is_set()
     await asyncio.gather(asking, return_exceptions=True)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_what_cannot_be_answered_as_it_is_wanted_is_not_done(
+    api: Served, method: str
+) -> None:
+    await api.config_map("a")
+    headers = {"Accept": "application/yaml", "Content-Type": "application/json"}
+    if method == "PATCH":
+        headers["Content-Type"] = "application/merge-patch+json"
+    for path in (MAPS, f"{MAPS}/a"):
+        body = b"" if method == "DELETE" else json.dumps(config("a", key="2")).encode()
+        reply = await api.ask(path, method, data=body, headers=headers)
+        assert reply.code in (405, 406)
+    assert [each.name for each in api.cache.list("configmaps")] == ["a"]
+    assert (await api.ask(f"{MAPS}/a")).json["data"] == {"key": "1"}
+
+
+async def test_what_is_only_asked_has_no_columns(api: Served) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    reply = await api.ask(path, "POST", json={"spec": {}}, headers={"Accept": TABLE})
+    assert (reply.code, reply.json["asked"]) == (201, ["", "", ""])
+    only = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    assert (await api.ask(path, "POST", json={"spec": {}}, headers=only)).code == 406
+
+
+async def test_a_collection_that_is_deleted_is_shown_as_it_is_wanted(api: Served) -> None:
+    await api.config_map("a")
+    only = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    assert (await api.ask(MAPS, "DELETE", headers=only)).json["kind"] == "Table"
 
 
 async def test_what_is_only_asked_is_not_stored(api: Served) -> None:

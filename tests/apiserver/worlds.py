@@ -99,10 +99,17 @@ class Api:
         return answer.object
 
     async def post(
-        self, plural: str, name: str, subresource: str, body: Json, namespace: str = "default"
+        self,
+        plural: str,
+        name: str,
+        subresource: str,
+        body: Json,
+        namespace: str = "default",
+        options: WriteOptions = PLAIN,
     ) -> Json:
         resource = _resource(plural)
-        return (await self.registry.post(resource, namespace, name, subresource, body)).object
+        answer = await self.registry.post(resource, namespace, name, subresource, body, options)
+        return answer.object
 
     def get(self, plural: str, name: str, namespace: str = "default") -> Json | None:
         resource = _resource(plural)

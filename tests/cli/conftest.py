@@ -11,14 +11,8 @@ from tests.runtime.conftest import _warm_loops, nothing_left  # noqa: F401  (fix
 from tests.support import Durable, Place, Way
 
 
-@pytest.fixture(scope="session")
-def _copies() -> Iterator[None]:
-    yield
-    support.remove_copies()
-
-
 @pytest.fixture(scope="session", params=support.WAYS, ids=str)
-def way(request: pytest.FixtureRequest, _copies: None) -> Way:
+def way(request: pytest.FixtureRequest) -> Way:
     way: Way = request.param
     obstacle = support.obstacle(way)
     if obstacle is not None:

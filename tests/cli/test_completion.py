@@ -43,9 +43,9 @@ def complete(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Complet
     ("words", "offered"),
     [
         ("port", ["port-forward"]),
-        ("get --show", ["--show-labels"]),
+        ("get --show-l", ["--show-labels"]),
         ("get p", ["pods"]),
-        ("get -o ", ["wide", "json", "yaml", "name", "jsonpath="]),
+        ("get -o ", ["wide", "json", "yaml", "name", "jsonpath=", "custom-columns="]),
         ("get pods w", ["web", "worker"]),
         ("get pods web w", ["worker"]),
         ("describe pod/w", ["pod/web", "pod/worker"]),

@@ -27,7 +27,7 @@ from aiohttp import WSMsgType, web
 from supervisor.cli import port_forward
 from supervisor.cli.websocket import WebSocket
 from supervisor.client import Client, Upgraded
-from supervisor.errors import NodeError
+from supervisor.errors import NodeError, UsageError
 from tests.cli.asked import Json, podvisor
 from tests.cli.fake_streams import FakeStreams, Handler, status
 from tests.fake_api import FakeApi, answer
@@ -95,7 +95,9 @@ def test_output_and_exit_code_are_those_of_the_command(
     process = start(tmp_path, "exec", "web", "--", "sh", "-c", "", "a b")
     code, out, err = ended(process)
     assert (code, out) == (7, b"out\n")
-    assert err == b'Defaulted container "app" out of: app, shell\nerr\n'
+    first, *rest = err.decode().splitlines()
+    assert first == 'Defaulted container "app" out of: app, shell'
+    assert rest == ["err", "command terminated with exit code 7"]
     query = api.asked[0].query
     assert query.getall("command") == ["sh", "-c", "", "a b"]
     assert [query.get(key) for key in ("container", "stdin", "stdout", "stderr", "tty")] == [
@@ -429,5 +431,7 @@ def test_a_service_leads_to_a_pod_of_its_that_runs(tmp_path: pathlib.Path) -> No
         assert port_forward.parse(":web", named) == port_forward.Forward(0, 80)
         assert port_forward.parse("8080", named) == port_forward.Forward(8080, 80)
         assert port_forward.parse("9:443", named) == port_forward.Forward(9, 443)
+        with pytest.raises(UsageError, match="the Service has no port 81; it has 443, 8080, web"):
+            port_forward.parse("81", named, only_named=True)
         with pytest.raises(NodeError, match="none of its pods runs"):
             port_forward.find(Client(str(tmp_path)), "default", "svc/none")

@@ -134,6 +134,15 @@ def test_one_object_is_printed_as_itself_and_several_as_a_list(api: FakeApi, get
         ("pod/web -o jsonpath={.metadata.name}", "web"),
         ("pods -o jsonpath={.items[*].metadata.name}", "b a"),
         ('pods -o jsonpath=first:{"\\t"}{.items[0].metadata.name}{"\\n"}', "first:\tb\n"),
+        (
+            "pods -o jsonpath={range|.items[*]}{.metadata.name}{'\\t'}{.n}{'\\n'}{end}.",
+            "b\t2\na\t10\n.",
+        ),
+        (
+            "pods -o custom-columns=N:.metadata.name,X:.x[*],Nr:.n",
+            "N     X        Nr\nb     <none>   2\na     1,z      10\n",
+        ),
+        ("pods -o custom-columns=N:.metadata.name --no-headers", "b\na\n"),
         ("pods -o name --sort-by .metadata.name", "pod/a\npod/b\n"),
         ("pods -o name --sort-by {.n}", "pod/b\npod/a\n"),
     ],
@@ -141,9 +150,37 @@ def test_one_object_is_printed_as_itself_and_several_as_a_list(api: FakeApi, get
 def test_parts_of_objects_are_printed_and_their_order_is_chosen(
     api: FakeApi, get: Get, words: str, printed: str
 ) -> None:
-    items = [{"metadata": {"name": "b"}, "n": 2}, {"metadata": {"name": "a"}, "n": 10}]
+    items = [
+        {"metadata": {"name": "b"}, "n": 2},
+        {"metadata": {"name": "a"}, "n": 10, "x": [1, "z"]},
+    ]
     api.answers[f"GET {PODS}"] = answer({"items": items})
-    assert get(*words.split()) == Said(0, printed, "")
+    assert get(*(word.replace("|", " ") for word in words.split())) == Said(0, printed, "")
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_who_has_set_which_field_is_shown_only_if_asked_for(
+    api: FakeApi, get: Get, form: str
+) -> None:
+    meta = {"name": "web", "managedFields": [{"manager": "me"}]}
+    api.answers[f"GET {PODS}/web"] = answer(POD | {"metadata": meta})
+    assert yaml.safe_load(get("pod", "web", "-o", form).out) == POD
+    shown = yaml.safe_load(get("pod", "web", "-o", form, "--show-managed-fields").out)
+    assert shown["metadata"] == meta
+
+
+def test_data_is_printed_in_kubectls_order_and_quotes(api: FakeApi, get: Get) -> None:
+    data = {"b": "2026-01-02T03:04:05Z", "a": "", "on": "yes", "d": "1e3", "c": "a: b"}
+    api.answers[f"GET {PODS}/web"] = answer({"metadata": data, "kind": "Pod"})
+    assert get("pod", "web", "-o", "yaml").lines == [
+        "kind: Pod",
+        "metadata:",
+        '  a: ""',
+        '  b: "2026-01-02T03:04:05Z"',
+        "  c: 'a: b'",
+        '  d: "1e3"',
+        '  "on": "yes"',
+    ]
 
 
 def test_a_table_is_sorted_by_its_objects(api: FakeApi, get: Get) -> None:
@@ -171,7 +208,7 @@ def test_asking_for_pods_loads_nothing_heavy(api: FakeApi, tmp_path: pathlib.Pat
         f"sys.argv = ['podvisor', 'get', 'pods', '--state-dir', {str(tmp_path)!r}]\n"
         "assert vars(cli)['_guarded']() == 0\n"
         "heavy = {'asyncio', 'anyio', 'aiohttp', 'sqlite3', 'ssl', 'yaml', 'http.client'}\n"
-        "heavy |= {'supervisor.api.v1', 'supervisor.lifecycle.record'}\n"
+        "heavy |= {'supervisor.api.v1', 'supervisor.lifecycle.record', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run(
@@ -213,6 +250,9 @@ def test_a_watch_goes_on_where_the_list_ended_and_again_when_that_is_too_old(
         ("pods web -l app=web", "cannot select by labels or fields what is named already"),
         ("pods web db -w", "cannot watch several names at once"),
         ("pods -o xml", "cannot use -o xml: there is wide, json, yaml, name, jsonpath=TEMPLATE"),
+        ("pods -o wide=1", "cannot use -o wide=1"),
+        ("pods -o custom-columns=a", "cannot read the column 'a': say HEADING:PATH"),
+        ("pods -o jsonpath={range|.items[*]}x", "a {range …} has no {end}"),
         ("pods -o jsonpath={.a", "cannot read the JSONPath"),
         ("pods -w --sort-by .a", "cannot watch in an order"),
     ],
@@ -220,7 +260,7 @@ def test_a_watch_goes_on_where_the_list_ended_and_again_when_that_is_too_old(
 def test_what_does_not_go_together_is_refused(
     api: FakeApi, get: Get, words: str, message: str
 ) -> None:
-    said = get(*words.split())
+    said = get(*(word.replace("|", " ") for word in words.split()))
     assert said.code == 2
     assert message in said.err
     assert api.asked == []

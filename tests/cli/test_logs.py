@@ -59,7 +59,7 @@ def test_the_first_container_is_shown_and_that_is_said_where_there_are_more(
     assert run("logs", "one") == Said(0, "first of c\nsecond of c\n", "")
     said = run("logs", "pod/web")
     assert said.out == "first of app\nsecond of app\n"
-    assert said.err == 'Defaulted container "app" out of: i, app, side\n'
+    assert said.err == 'Defaulted container "app" out of: app, side, i (init)\n'
     assert run("logs", "web", "side").out == run("logs", "web", "-c", "side").out
 
 
@@ -89,13 +89,19 @@ def test_several_that_are_followed_never_tear_each_others_lines(api: FakeApi, ru
         f"{which} of {name}" for name in ("i", "app", "side", "c") for which in ("first", "second")
     )
     assert "follow=true" in api.asked[-1].target
-    assert "tailLines" not in api.asked[-1].target
 
 
-def test_of_several_pods_only_the_last_lines_are_shown(api: FakeApi, run: Run) -> None:
-    run("logs", "-l", "app=web")
+@pytest.mark.parametrize("follow", [(), ("-f",)])
+def test_of_several_pods_only_the_last_lines_are_shown(
+    api: FakeApi, run: Run, follow: tuple[str, ...]
+) -> None:
+    run("logs", "-l", "app=web", *follow)
     assert "labelSelector=app%3Dweb" in api.asked[0].target
     assert "tailLines=10" in api.asked[-1].target
+    run("logs", "-l", "app=web", "--tail=-1", *follow)
+    assert "tailLines" not in api.asked[-1].target
+    run("logs", "one", *follow)
+    assert "tailLines" not in api.asked[-1].target
 
 
 def test_one_log_that_cannot_be_followed_does_not_end_the_others(api: FakeApi, run: Run) -> None:
@@ -115,6 +121,7 @@ def test_one_log_that_cannot_be_followed_does_not_end_the_others(api: FakeApi, r
         ("logs web app --all-containers", "cannot show one container and all of them"),
         ("logs web --since 1m --since-time 2026-01-01T00:00:00Z", "--since and --since-time"),
         ("logs web --since soon", "cannot use --since 'soon'"),
+        ("logs -l a=b -f --max-log-requests 1", "follow 2 log streams"),
         ("logs svc/web", "cannot tell which pod svc/web is"),
         ("events --for web", "cannot tell which object web is"),
         ("events --types Bad", "there are Normal and Warning"),

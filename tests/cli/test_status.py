@@ -108,7 +108,7 @@ def test_of_a_dead_node_what_had_not_ended_is_unknown(
     assert [re.split("  +", line) for line in table] == [
         ["POD", "PHASE", "CONTAINER", "STATE", "RESTARTS", "READY", "OWED"],
         ["default/web", "Unknown", "init", "Error (3)", "0", "no", "-"],
-        ["", "app", "running", "1", "yes", "preStop"],
+        ["", "app", "running", "1", "no", "preStop"],
         ["", "other", "CrashLoopBackOff", "0", "no", "-"],
         ["default/job", "Failed", "init", "Error (3)", "0", "no", "-"],
         ["", "app", "running", "1", "yes", "-"],
@@ -117,7 +117,7 @@ def test_of_a_dead_node_what_had_not_ended_is_unknown(
 
 
 @pytest.mark.parametrize("output", list(Output))
-def test_objects_are_printed_as_stored_but_for_the_unknown_phase(
+def test_objects_are_printed_as_stored_but_unknown_and_not_ready(
     dead: str, capsys: pytest.CaptureFixture[str], output: Output
 ) -> None:
     text = say(dead, capsys, output)
@@ -126,7 +126,8 @@ def test_objects_are_printed_as_stored_but_for_the_unknown_phase(
     phases = {o["metadata"]["name"]: o["status"]["phase"] for o in printed["items"]}
     assert phases == {"web": "Unknown", "job": "Failed"}
     assert printed["items"][0]["metadata"]["resourceVersion"]
-    assert printed["items"][0]["status"]["containerStatuses"][0]["ready"] is True
+    ready = [o["status"]["containerStatuses"][0]["ready"] for o in printed["items"]]
+    assert ready == [False, True]
 
 
 def test_where_no_node_has_ever_been_that_is_said(tmp_path: pathlib.Path) -> None:

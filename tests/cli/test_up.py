@@ -99,19 +99,26 @@ def test_ctrl_c_while_the_node_starts_ends_the_node(project: Background) -> None
 
 
 @one_way
-def test_up_says_where_the_node_is_when_the_files_are_of_another_project(
+def test_files_of_another_project_come_to_the_node_of_this_folder_and_not_to_that_ones(
     project: Background,
 ) -> None:
-    project.place.write("shop/podvisor.toml", "")
-    file = project.place.write("shop/pod.json", server("web"))
+    """What is brought up here is seen from here, with what the files' own project says."""
+    project.place.write("shop/podvisor.toml", '[images.web]\nentrypoint = ["./serve"]\n')
+    script = project.place.write("shop/serve", f"#!/bin/sh\necho of the shop; {LISTENS}")
+    os.chmod(script, 0o755)
+    web = server("web")
+    web["spec"]["containers"] = [{"name": "app", "image": "web"}]
+    file = project.place.write("shop/pod.json", web)
     up = project.run("up", "-d", file)
-    place = f"{project.place.folder}/shop/.podvisor"
-    assert "note: these files belong to the project in" in up.err
-    assert f"--state-dir {place}\n" in up.err
-    assert "web " in project.run("get", "pods", "--state-dir", place).out
-    assert "note" not in project.run("up", "-d", file, "--state-dir", place).err
+    there = f"{project.place.folder}/shop/.podvisor"
+    assert f"note: these files are of the project in {project.place.folder}/shop" in up.err
+    assert f"--state-dir {there} is that project's own\n" in up.err
+    assert "web " in project.run("get", "pods").out
+    assert project.run("logs", "web").out.startswith("of the shop\n")
+    missing = project.run("get", "pods", "--state-dir", there, code=4)
+    assert "none has ever run" in missing.err
     down = project.run("down", file, keeps=False)
-    assert down.out.splitlines() == ['pod "web" deleted', "node on shop/.podvisor ended"]
+    assert down.out.splitlines() == ['pod "web" deleted', "node on .podvisor ended"]
 
 
 @one_way

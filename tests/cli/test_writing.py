@@ -337,6 +337,7 @@ def test_wait_refuses_what_is_no_condition(place: str, condition: str) -> None:
 OBJECT = {
     "a": {"b.c": 1, "list": [{"n": "x", "v": True}, {"n": "y", "v": [1, 2]}]},
     "text": "t",
+    "sizes": [{"of": {"web": size}} for size in (9, 10, 9000)],
 }
 PATHS = {
     "{.text}": ["t"],
@@ -349,6 +350,12 @@ PATHS = {
     '{.a.list[?(@.n=="y")].v}': [[1, 2]],
     "{.a.list[?(@.n!='y')].v}": [True],
     "{.a.list[7]}": [],
+    "{.a.list[1:].n}": ["y"],
+    "{.a.list[:-1].n}": ["x"],
+    "{.a.list[?(@.v)].n}": ["x", "y"],
+    '{.a.list[?(@.v[0]==1)]["n"]}': ["y"],
+    "{.sizes[?(@.of.web >= 10)].of.web}": [10, 9000],
+    "{.sizes.*.of.web}": [9, 10, 9000],
     "{.nothing.at.all}": [],
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -31,3 +33,10 @@ def make(way: Way, folder: str, monkeypatch: pytest.MonkeyPatch) -> Make:  # noq
         return Supervisor(isolation=way.isolation.value, **options)  # type: ignore[arg-type]
 
     return make
+
+
+def loop_policy() -> object:
+    """Deprecated since Python 3.14, but a program around us may still have set one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return asyncio.get_event_loop_policy()

@@ -25,7 +25,7 @@ from supervisor import (
     UsageError,
 )
 from supervisor.api import v1
-from tests.embed.conftest import Make
+from tests.embed.conftest import Make, loop_policy
 from tests.runtime.conftest import Way, children, on_both_loops, until
 from tests.support import BEST
 
@@ -492,7 +492,7 @@ async def test_the_program_around_it_keeps_its_loop_as_it_was(make: Make, way: W
         return (
             handlers,
             signal.pthread_sigmask(signal.SIG_BLOCK, []),
-            type(asyncio.get_event_loop_policy()),
+            type(loop_policy()),
             loop.get_exception_handler(),
             loop.get_task_factory(),
             len(asyncio.all_tasks()),

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from supervisor import NodeError, PodFailed, PodTimeout, UsageError, embed, sync, testing
+from tests.embed.conftest import loop_policy
 from tests.runtime.conftest import (  # noqa: F401  (fixtures)
     _warm_loops,
     nothing_left,
@@ -177,14 +178,14 @@ def test_what_would_wait_for_itself_is_refused(node: sync.Supervisor) -> None:
 
 
 def test_the_event_loop_around_it_is_left_alone(node: sync.Supervisor) -> None:
-    policy = asyncio.get_event_loop_policy()
+    policy = loop_policy()
 
     async def main() -> sync.PodHandle:
         return node.run(["true"])
 
     pod = asyncio.run(main())
     assert pod.wait().phase == "Succeeded"
-    assert asyncio.get_event_loop_policy() is policy
+    assert loop_policy() is policy
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

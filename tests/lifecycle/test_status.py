@@ -10,7 +10,12 @@ from msgspec.structs import replace
 from supervisor.api import v1
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.decide import decide
-from supervisor.lifecycle.facts import ConditionSet, DeletionRequested, StartContainer
+from supervisor.lifecycle.facts import (
+    ConditionRemoved,
+    ConditionSet,
+    DeletionRequested,
+    StartContainer,
+)
 from supervisor.lifecycle.qos import qos_class
 from supervisor.lifecycle.record import Cause, Refusal, Sandbox, observe
 from tests.lifecycle.lives import BOOT, at, container, container_status, pod, shown, sidecar
@@ -191,6 +196,15 @@ def test_init_containers_before_the_last_one_started_end_unknown(states, expecte
 
 def conditions(known: Any) -> dict[str, v1.PodCondition]:
     return {c.type: c for c in decide(known, NOW).status.conditions}
+
+
+def test_a_condition_of_others_goes_when_they_take_it_away_and_one_of_the_nodes_does_not():
+    known = observe(plain(a=running(), b=running()), ConditionSet(at(50), "x.io/gate", "True"))
+    assert "x.io/gate" in conditions(known)
+    for name in ("x.io/gate", "Ready", "x.io/other"):
+        known = observe(known, ConditionRemoved(at(51), name))
+    assert "x.io/gate" not in conditions(known)
+    assert "Ready" in conditions(known)
 
 
 def test_the_order_of_conditions_with_those_of_others_first():

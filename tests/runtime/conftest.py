@@ -11,6 +11,7 @@ import ctypes
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -20,7 +21,9 @@ import anyio
 import pytest
 from msgspec import Struct
 
+from supervisor import runtime
 from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime import launch
 from supervisor.runtime.cri import Exit, Isolation, LaunchSpec, LogDrop, Mount, SandboxGone
 from supervisor.runtime.launch import ProcessRuntime, Trial, diagnose, spawn_launcher
 
@@ -55,21 +58,44 @@ _trials: dict[int, dict[Isolation, Trial]] = {}
 
 
 @contextmanager
+def readable_by(uid: int) -> Iterator[None]:
+    """Start Pythons that find what they need as this user, also where only root reads the checkout.
+
+    Root's own home is such a place.
+    """
+    from tests.support import CannotRunError, command  # which imports this module
+
+    try:
+        found = command(uid)
+    except CannotRunError as error:
+        pytest.skip(f"this machine cannot: {error}")
+    with pytest.MonkeyPatch.context() as patch:
+        if copy := dict(found.env).get("PYTHONPATH"):
+            patch.setattr(sys, "executable", found.argv[0])
+            patch.setattr(launch, "_PROGRAM", f"{copy}/supervisor/runtime/launcher.py")
+            patch.setenv("PYTHONPATH", copy)
+            # What we import ourselves only when it is needed, as that user.
+            patch.setattr(runtime, "__path__", [f"{copy}/supervisor/runtime"])
+        yield
+
+
+@contextmanager
 def acting_as(uid: int) -> Iterator[None]:
     """Be another user, as far as everything that we start is concerned."""
     if uid == os.geteuid():
         yield
         return
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setresgid(uid, uid, 0)
-    os.setresuid(uid, uid, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-        os.setresgid(0, 0, 0)
-        os.setgroups(groups)
+    with readable_by(uid):
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setresgid(uid, uid, 0)
+        os.setresuid(uid, uid, 0)
+        try:
+            yield
+        finally:
+            os.setresuid(0, 0, 0)
+            os.setresgid(0, 0, 0)
+            os.setgroups(groups)
 
 
 @pytest.fixture(params=_ways, ids=str)

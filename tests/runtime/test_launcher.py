@@ -13,10 +13,10 @@ import pytest
 
 from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
-from supervisor.runtime import survivors
+from supervisor.runtime import launch, survivors
 from supervisor.runtime.cri import StartError
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
-from tests.runtime.conftest import NOBODY, Node, Way, on_both_loops, open_node
+from tests.runtime.conftest import NOBODY, Node, Way, on_both_loops, open_node, readable_by
 
 pytestmark = pytest.mark.anyio
 PYTHON = "/usr/bin/python3"
@@ -487,7 +487,8 @@ NO_ADMIN = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
 
 
 def test_masked_parts_of_proc_leave_mode_group_to_users(nothing_left: None) -> None:
-    said = try_under(*MASKED, *AS_NOBODY)
+    with readable_by(NOBODY):
+        said = try_under(*MASKED, *AS_NOBODY)
     assert said[1] == "pidns-rootless: cannot mount /proc: Operation not permitted"
     assert said[-1] == "group 7"
 
@@ -615,7 +616,7 @@ async def test_seccomp_may_refuse_clone3(way: Way) -> None:
         "import launcher as l\nl._clone3_refused = True\n"
         "print(l.attempt('group'), l.attempt('pidns-rootless'), l.attempt('pidns'))"
     )
-    here = os.path.dirname(os.path.abspath(sys.modules[ProcessRuntime.__module__].__file__ or ""))
+    here = os.path.dirname(launch._PROGRAM)
     done = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {here!r})\n{code}"],
         capture_output=True,
