@@ -11,7 +11,8 @@ copied kubeconfig goes on working. The CA's own key is never written: nobody can
 with it.
 
 A page in a browser is a client, too. It can reach loopback ports, under a name of its own
-(DNS rebinding) or openly, so the Host of every request must be ours, and so must its Origin.
+(DNS rebinding) or openly, so the Host of every request must be this machine's own name for itself,
+and its Origin must be ours.
 
 The token and the keys are nowhere but in these files: not in a log, an argument or a variable.
 """
@@ -25,6 +26,7 @@ import errno
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -48,6 +50,7 @@ _YEARS = 10
 _RENEWED = 30 * 86400.0  # seconds before the end of a certificate
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_LOCAL = re.compile(rf"({'|'.join(map(re.escape, _LOOPBACK))})(:[0-9]{{1,5}})?")
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
@@ -89,7 +92,8 @@ class Gate(Struct, frozen=True, kw_only=True):
         port = "" if self.port == (443 if self.secure else 80) else f":{self.port}"
         ours = {f"{name}:{self.port}" for name in _LOOPBACK} | {f"{n}{port}" for n in _LOOPBACK}
         host = headers.get("Host", "").lower()
-        if host not in ours:
+        # The port is that of a tunnel or of `kubectl proxy`, where one stands between.
+        if not _LOCAL.fullmatch(host):
             text = f"the host {host!r} is not this server: it is called {self.host}:{self.port}"
             raise ApiError(403, "Forbidden", text)
         origin = headers.get("Origin")

@@ -38,7 +38,7 @@ from msgspec import Struct
 
 from supervisor.api import workloads
 from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
-from supervisor.apiserver.aside import Aside
+from supervisor.apiserver.aside import LARGE, Aside
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
@@ -237,7 +237,9 @@ class Server:
             return _health(request, parts)
         accept = _accept(request)
         if parts[0] == "openapi":
-            return _openapi(request, "/".join(parts[1:]), accept)
+            path = "/".join(parts[1:])
+            found = await self._aside.run(LARGE, partial(openapi.document, path, accept))
+            return _openapi(request, found)
         document, media = self._document(parts, accept, _header(request, "Host"))
         if document is None:
             raise _no_such_path()
@@ -655,6 +657,14 @@ def _accept(request: web.BaseRequest) -> str:
     return ",".join(request.headers.getall("Accept", ()))
 
 
+def _takes_gzip(request: web.BaseRequest) -> bool:
+    for each in ",".join(request.headers.getall("Accept-Encoding", ())).split(","):
+        coding, _, quality = each.replace(" ", "").partition(";q=")
+        if coding == "gzip":
+            return not quality or bool(quality.strip("0."))
+    return False
+
+
 def _media(request: web.BaseRequest) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
@@ -669,17 +679,19 @@ def _json(request: web.BaseRequest, raw: bytes, status: int = 200) -> web.Respon
     return web.Response(body=raw, status=status, headers=headers)
 
 
-def _openapi(request: web.BaseRequest, path: str, accept: str) -> web.Response:
-    found = openapi.document(path, accept)
+def _openapi(request: web.BaseRequest, found: openapi.Document | None) -> web.Response:
     if found is None:
         raise _no_such_path()
     headers = {"Content-Type": found.content_type, "ETag": found.etag}
+    headers["Vary"] = "Accept, Accept-Encoding"
     if request.rel_url.query.get("hash") == found.hash:
         # Whoever names what he wants to see need not ask again: that is what kubectl keeps.
         headers["Cache-Control"] = "public, immutable"
         headers["Expires"] = formatdate(time.time() + _YEAR, usegmt=True)
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return web.Response(status=304, headers=headers)
+    if _takes_gzip(request):
+        return web.Response(body=found.packed, headers=headers | {"Content-Encoding": "gzip"})
     return web.Response(body=found.body, headers=headers)
 
 

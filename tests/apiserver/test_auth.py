@@ -76,13 +76,26 @@ async def test_https_lets_in_who_has_the_token_and_calls_it_by_its_name(folder: 
         for token in (None, "", "Bearer", "Bearer x", f"Basic {doors.token}", "Bearer \xff"):
             reply = await ask(f"{url}/version", doors, token)
             assert reply.refusal == (401, "Unauthorized", "Unauthorized"), token
-        for host in ("evil.example", f"evil.example:{doors.port}", "127.0.0.1:1", ""):
+        for host in ("evil.example", f"evil.example:{doors.port}", "127.0.0.1.evil.example", ""):
             reply = await ask(f"{url}/version", doors, bearer, Host=host)
             assert reply.refusal[:2] == (403, "Forbidden"), host
         page = await ask(f"{url}/version", doors, bearer, Origin="https://evil.example")
         assert page.refusal[:2] == (403, "Forbidden")
         own = await ask(f"{url}/version", doors, bearer, Origin=url)
         assert own.code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:8443", "127.0.0.1:8001", "[::1]:443", "LOCALHOST"])
+async def test_a_tunnel_may_have_a_port_of_its_own(folder: str, host: str) -> None:
+    """`ssh -L 8443:…` and the proxy of an old kubectl leave the Host as it was."""
+    async with opened(folder, DoorOptions()) as (_, doors):
+        bearer = f"Bearer {doors.token}"
+        assert (await ask(f"{doors.url}/version", doors, bearer, Host=host)).code == 200
+        for wrong in (f"{host}.evil.example", f"evil.{host}", f"{host}x", f"{host}@evil.example"):
+            reply = await ask(f"{doors.url}/version", doors, bearer, Host=wrong)
+            assert reply.refusal[:2] == (403, "Forbidden"), wrong
+        page = await ask(f"{doors.url}/version", doors, bearer, Host=host, Origin=f"http://{host}")
+        assert page.refusal[:2] == (403, "Forbidden")
 
 
 async def test_a_kubeconfig_holds_all_that_kubectl_needs(folder: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
-from supervisor.apiserver import apply, aside
+from supervisor.apiserver import apply, aside, resources
 from supervisor.apiserver.contract import Json, WriteOptions
 from supervisor.kubelet.clock import Clock
 from supervisor.store.contract import Edit
@@ -993,3 +993,14 @@ async def test_reviews_are_answered(fake_clock: Clock, plural: str) -> None:
         if plural.startswith("tokenreviews"):
             mine = await a.post(plural, "", "", {"spec": {"token": "mine"}})
             assert mine["status"]["authenticated"] is True
+
+
+@pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
+async def test_older_clients_are_told_who_they_are(fake_clock: Clock, version: str) -> None:
+    resource = resources.find("authentication.k8s.io", version, "selfsubjectreviews")
+    assert resource is not None
+    async with api(fake_clock) as a:
+        body = {"apiVersion": resource.api_version, "kind": resource.kind}
+        answer = (await a.registry.post(resource, "", "", "", body, WriteOptions())).object
+        assert answer["apiVersion"] == f"authentication.k8s.io/{version}"
+        assert answer["status"]["userInfo"]["username"] == "me"

@@ -507,8 +507,25 @@ async def test_the_documents_of_the_api_can_be_kept_by_who_names_them(api: Serve
     etag = {"If-None-Match": found.headers["ETag"]}
     assert (await api.ask("/openapi/v3/api/v1", headers=etag)).code == 304
     proto = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
-    kind = (await api.ask("/openapi/v2", headers=proto)).headers["Content-Type"]
-    assert kind == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    old = await api.ask("/openapi/v2", headers=proto)
+    kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert old.headers["Content-Type"] == kind
+    again = proto | {"If-None-Match": old.headers["ETag"]}
+    assert (await api.ask("/openapi/v2", headers=again)).code == 304
+
+
+@pytest.mark.parametrize("asked", ["gzip", "br;q=1, gzip;q=0.5", "deflate, gzip; q=1.0"])
+async def test_the_documents_of_the_api_come_packed_to_who_can_unpack_them(
+    api: Served, asked: str
+) -> None:
+    plain = await api.ask("/openapi/v2", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert "Accept-Encoding" in plain.headers["Vary"]
+    packed = await api.ask("/openapi/v2", headers={"Accept-Encoding": asked})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.json == plain.json
+    never = await api.ask("/openapi/v2", headers={"Accept-Encoding": "gzip;q=0.0"})
+    assert "Content-Encoding" not in never.headers
 
 
 async def test_options_come_from_the_query_and_those_of_a_deletion_also_from_the_body(

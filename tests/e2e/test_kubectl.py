@@ -123,6 +123,27 @@ def test_every_kubectl_applies_reads_execs_forwards_and_deletes(each_kubectl: Ku
     assert "(NotFound)" in kubectl("get", "pod", "web", fails=True)
 
 
+def test_every_kubectl_explains_compares_and_finds_mistakes(each_kubectl: Kubectl) -> None:
+    """By documents of one form or the other; some find mistakes themselves, others ask."""
+    kubectl = each_kubectl
+    every = kubectl("explain", "pods.spec.containers", "--recursive")
+    assert re.search(r"periodSeconds\s+<integer>", every)
+    assert "Ignored" in kubectl("explain", "pods.spec.priority")
+    wrong = pod("web")
+    wrong["spec"]["containers"][0]["comand"] = ["true"]
+    told = kubectl("apply", "-f", "-", input=wrong, fails=True)
+    assert re.search(r'unknown field "(spec\.containers\[0\]\.)?comand"', told)
+    wanted = pod("web", {"name": "main", "command": GOOD, "ports": [{"containerPort": 80}]})
+    assert "created" in kubectl("apply", "-f", "-", input=wanted)
+    wanted["metadata"]["labels"]["new"] = "label"
+    assert "dry run" in kubectl("apply", "--dry-run=server", "-f", "-", input=wanted)
+    done = kubectl.run("diff", "-f", "-", input=wanted)
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"^\+ +new: label", done.stdout, re.MULTILINE)
+    if kubectl.version >= (1, 27):
+        assert "Username" in kubectl("auth", "whoami")
+
+
 def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
@@ -567,8 +588,6 @@ def test_top_shows_what_processes_use(kubectl: Kubectl) -> None:
 def test_questions_about_rights_are_answered(kubectl: Kubectl) -> None:
     assert kubectl("auth", "can-i", "create", "pods").strip() == "yes"
     assert "*.*" in kubectl("auth", "can-i", "--list")
-    if kubectl.version >= (1, 28):
-        assert "Username" in kubectl("auth", "whoami")
 
 
 def test_a_node_is_drained_and_comes_back(kubectl: Kubectl) -> None:
