@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from supervisor._version import __version__
 from supervisor.api import objects
+from supervisor.apiserver import quota
 from supervisor.apiserver.contract import Json, as_map
 from supervisor.apiserver.discovery import architecture
 from supervisor.lifecycle.facts import Instant, rfc3339
@@ -23,7 +24,6 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 ISOLATION_LABEL = "podvisor/isolation"
 
-_PODS = 1000  # nothing counts them; clients want a number
 _CONDITIONS = (
     (
         "MemoryPressure",
@@ -103,7 +103,7 @@ def _status(
         "cpu": str(info.cpu_millis // 1000),
         "ephemeral-storage": f"{info.ephemeral_storage // 1024}Ki",
         "memory": f"{info.memory // 1024}Ki",
-        "pods": str(_PODS),
+        "pods": str(quota.PODS),
     }
     status: Json = {
         "addresses": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from supervisor.runtime.cri import Isolation
 from supervisor.runtime.spec import NodeInfo
 from supervisor.store.contract import Change, Edit
 from supervisor.store.memory import MemoryStore
-from tests.apiserver.worlds import Api, api, config_map, pod, refusal
+from tests.apiserver.worlds import Api, api, config_map, pod, refusal, until
 from tests.kubelet.conftest import Program, anyio_backend, fake_clock
 
 __all__ = ["anyio_backend", "fake_clock"]
@@ -49,16 +49,6 @@ async def cluster(
         tasks.start_soon(kept.run)
         yield a
         tasks.cancel_scope.cancel()
-
-
-async def until(a: Api, test: Callable[[], object]) -> Any:
-    """Wait until something is so, a minute at most of the clock that jumps."""
-    for _ in range(600):
-        found = test()
-        if found:
-            return found
-        await a.clock.sleep(0.1)
-    raise AssertionError("it never was so")
 
 
 async def test_the_namespaces_of_a_cluster_are_there_and_stay(fake_clock: Clock) -> None:

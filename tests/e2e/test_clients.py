@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_kubectl import free_port, pod, sh
-from tests.support import Durable, wait_for
+from tests.e2e.test_kubectl import pod, sh
+from tests.support import Durable, free_port, wait_for
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_left"),
@@ -62,7 +62,7 @@ def test_kubernetes_goes_through_the_life_of_a_pod(api: Any, namespace: str) -> 
     watch = kubernetes.watch.Watch()
 
     def follow() -> None:
-        for event in watch.stream(core.list_namespaced_pod, namespace, timeout_seconds=30):
+        for event in watch.stream(core.list_namespaced_pod, namespace, timeout_seconds=60):
             seen.append((event["type"], event["object"].metadata.name))
             if event["type"] == "DELETED":
                 return
@@ -211,7 +211,7 @@ spec = {
 body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "k"}, "spec": spec}
 pod = kr8s.objects.Pod(body, namespace=namespace, api=api)
 pod.create()
-pod.wait("condition=Ready", timeout=30)
+pod.wait("condition=Ready", timeout=90)
 assert pod.ready()
 assert pod.exec(["echo", "hello"]).stdout == b"hello\\n"
 pod.label({"x": "y"})
@@ -219,7 +219,7 @@ assert [found.name for found in api.get("pods", label_selector={"x": "y"})] == [
 while "Serving" not in "\\n".join(pod.logs()):
     time.sleep(0.05)
 with pod.portforward(remote_port=int(port), local_port="auto") as local:
-    with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=60) as answer:
         assert b"Directory listing" in answer.read()
 pod.delete()
 while pod.exists():
