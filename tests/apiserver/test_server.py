@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from supervisor.apiserver import cache as caches
 from supervisor.apiserver import listing
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
@@ -200,6 +201,24 @@ async def test_a_list_can_be_of_an_earlier_version(api: Served) -> None:
     assert [o["data"]["key"] for o in newer.json["items"]] == ["2"]
     anything = await api.ask(f"{MAPS}?resourceVersion=0")
     assert [o["data"]["key"] for o in anything.json["items"]] == ["2"]
+
+
+async def test_what_is_not_remembered_any_more_cannot_be_listed(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        await api.config_map(name)
+    first = (await api.ask(f"{MAPS}?limit=2")).json["metadata"]
+    then, token = first["resourceVersion"], first["continue"]
+    monkeypatch.setattr(caches, "REMEMBERED", 1)
+    for value in "23":
+        await api.config_map("a", value)
+    exact = await api.ask(f"{MAPS}?resourceVersion={then}&resourceVersionMatch=Exact")
+    text = "The resourceVersion for the provided list is too old."
+    assert exact.refusal == (410, "Expired", text)
+    page = await api.ask(f"{MAPS}?limit=2&continue={token}")
+    assert page.refusal[:2] == (410, "Expired")
+    assert page.refusal[2].startswith("The provided continue parameter is too old")
 
 
 # --- watches --------------------------------------------------------------------------------------
