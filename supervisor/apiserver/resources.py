@@ -11,6 +11,8 @@ empty: a client that counts them gets a number, not an error.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from supervisor.apiserver.contract import Resource
 
 _READ = ("get", "list", "watch")
@@ -208,6 +210,11 @@ RESOURCES: tuple[Resource, ...] = (
 
 _by_name = {(r.group, r.version, r.plural): r for r in RESOURCES}
 _by_key = {r.key: r for r in RESOURCES}
+# What kubectl 1.26 and 1.27 ask who they are by. Announced nowhere, as everybody else asks v1.
+_REVIEW = _by_key["selfsubjectreviews.authentication.k8s.io"]
+for _version in ("v1alpha1", "v1beta1"):
+    _old = replace(_REVIEW, version=_version)
+    _by_name[_old.group, _old.version, _old.plural] = _old
 
 
 def find(group: str, version: str, plural: str) -> Resource | None:

@@ -7,6 +7,7 @@ annotations; it returns, or raises `typer.Exit` or a `PodvisorError`.
 
 from __future__ import annotations
 
+import enum
 import gc
 import importlib
 import io
@@ -14,6 +15,7 @@ import os
 import signal
 import sys
 import traceback
+import typing
 from typing import Any, NoReturn
 
 import typer
@@ -56,8 +58,62 @@ COMMANDS = {
 }
 
 
+class _Reader:
+    """Makes values of the words for a parameter, where that needs no judgement.
+
+    typer has pydantic do it, whose import alone takes as long as all else of a short command. What
+    is not plain is left to typer, and so is every refusal.
+    """
+
+    def __init__(self, param: Any) -> None:
+        self._kind, self._info = (
+            param.type_descriptor.annotation,
+            param.type_descriptor.parameter_info,
+        )
+        self._theirs = param.get_runtime_param
+
+    def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
+        """What typer's own would give."""
+        several = param.multiple or param.nargs == -1
+        if value is None:
+            return () if several else None
+        kind = typing.get_args(self._kind)[0] if several else self._kind
+        found = [self._plain(kind, word) for word in (value if several else [value])]
+        if self._info.parser is not None or None in found:
+            return self._theirs().coerce(value, param=param, ctx=ctx)
+        return found if several else found[0]
+
+    def _plain(self, kind: Any, word: Any) -> Any:
+        """None for what typer has to judge."""
+        if type(word) is kind:
+            return word if kind not in (int, float) or self._in_bounds(word) else None
+        if not isinstance(word, str):
+            return None
+        if issubclass(kind, enum.Enum):
+            return next((choice for choice in kind if choice.value == word), None)
+        if kind is int and word.isascii() and word.isdigit() and len(word) < 10:
+            return int(word) if self._in_bounds(int(word)) else None
+        return None
+
+    def _in_bounds(self, number: float) -> bool:
+        low, high = self._info.min, self._info.max
+        return (low is None or low <= number) and (high is None or number <= high)
+
+
+def _read_plainly(params: list[Any]) -> list[Any]:
+    """Have these parameters read by readers of ours; a typer without pydantic needs none."""
+    for param in params:
+        if hasattr(param, "get_runtime_param") and "get_runtime_param" not in vars(param):
+            reader = _Reader(param)
+            param.get_runtime_param = lambda reader=reader: reader
+    return params
+
+
 class Command(TyperCommand):
     """Reads options as kubectl does, too: `-o=yaml`, `--watch=true`, `--wait=false`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _read_plainly(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         at = args.index("--") if "--" in args else len(args)
@@ -78,6 +134,9 @@ def _as_typer_has_it(arg: str, known: dict[str, Any]) -> list[str]:
 
 class _LazyGroup(TyperGroup):
     """A group whose commands are imported when they are looked up."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _read_plainly(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)

@@ -11,9 +11,8 @@ import enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from supervisor.cli import fail_with, options
+from supervisor.cli import Command, fail_with, options
 from supervisor.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ NO_ARGS_IS_HELP = True
 _ARGV = "podvisor.argv"  # of the command after `--`
 
 
-class Parser(TyperCommand):
+class Parser(Command):
     """Takes what follows `--` for a command, which typer would take for more files."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

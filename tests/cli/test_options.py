@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from supervisor.cli import COMMANDS, app
+from supervisor.cli import COMMANDS, Command, app
 from supervisor.cli.options import IsolationChoice
 from supervisor.runtime.cri import Isolation
 
@@ -44,3 +44,30 @@ def test_the_help_of_every_command_has_examples(name: str) -> None:
 
 def test_every_mode_of_isolation_can_be_chosen() -> None:
     assert [choice.value for choice in IsolationChoice] == ["auto", *Isolation]
+
+
+WORDS = ["", "a", "0", "5", "200", "65536", "2147483648", "9999999999", "-1", "+5", " 5 ", "1_0"]
+WORDS += ["٣", "0.5", "1e3", "inf", "true", "none", "json", "JSON", "group", "Never", "bash"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_words_mean_what_typer_makes_of_them(name: str) -> None:
+    group: Any = typer.main.get_command(app)
+    command = group.get_command(None, name)
+    context = command.context_class(command)
+    assert isinstance(command, Command)
+
+    def read(reader: Any, value: Any) -> tuple[type, object]:
+        try:
+            found = reader.coerce(value, param=param, ctx=context)
+        except Exception as error:
+            found = error
+        return type(found), str(found) if isinstance(found, Exception) else found
+
+    for param in command.get_params(context):
+        ours, theirs = param.get_runtime_param(), type(param).get_runtime_param(param)
+        assert type(ours) is not type(theirs)
+        several = param.multiple or param.nargs == -1
+        for word in (None, True, 5, 0.5, -1, param.default, *WORDS):
+            for value in ([word], [word, "5"], None) if several else (word,):
+                assert read(ours, value) == read(theirs, value), (param.name, value)

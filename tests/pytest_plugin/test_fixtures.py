@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.pytest_plugin.conftest import run
+from tests.pytest_plugin.conftest import ASYNCHRONOUS, run
 from tests.runtime.conftest import wait_for
 
 pytest_plugins = ["pytester"]
@@ -66,7 +66,7 @@ ASYNC = """
 
 
 def test_synchronous_tests_have_a_blocking_node(project: pytest.Pytester) -> None:
-    run(project, "-Werror", "-pno:asyncio", test_it=SYNC).assert_outcomes(passed=2)
+    run(project, "-Werror", test_it=SYNC).assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_asynchronous_tests_have_one_in_their_own_loop(
     )
     source = ASYNC.format(mark=mark, fixture=fixture)
     # The last test is none of theirs, and a mark on it would only be warned of.
-    result = run(project, *words, conftest=backend, test_it=source)
+    result = run(project, *ASYNCHRONOUS, *words, conftest=backend, test_it=source)
     result.assert_outcomes(passed=3, warnings="asyncio" in mark)
 
 
@@ -109,12 +109,12 @@ def test_uvloop_runs_it_as_well(project: pytest.Pytester) -> None:
             return "asyncio", {"use_uvloop": True}
     """
     source = ASYNC.format(mark="pytestmark = pytest.mark.anyio", fixture="pytest.fixture")
-    run(project, conftest=backend, test_it=source).assert_outcomes(passed=3)
+    run(project, *ASYNCHRONOUS, conftest=backend, test_it=source).assert_outcomes(passed=3)
 
 
 def test_who_has_no_plugin_for_asynchronous_tests_is_told(project: pytest.Pytester) -> None:
     source = "async def test_it(podvisor): pass"
-    result = run(project, "-pno:asyncio", test_it=source)
+    result = run(project, "-panyio", test_it=source)
     result.stdout.fnmatch_lines(["*cannot tell who runs this asynchronous test: *"])
 
 
@@ -125,7 +125,7 @@ def test_trio_is_refused(project: pytest.Pytester) -> None:
         @pytest.mark.parametrize("anyio_backend", ["trio"])
         async def test_it(podvisor): pass
     """
-    result = run(project, test_it=source)
+    result = run(project, *ASYNCHRONOUS, test_it=source)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*cannot embed podvisor here: it needs asyncio*"])
 
@@ -172,7 +172,7 @@ def test_parallel_runs_have_nodes_and_ports_of_their_own(project: pytest.Pyteste
             assert pod.wait().phase == "Succeeded"
             assert pod.host_port == podvisor.port("web")
     """
-    run(project, "-n2", test_it=source).assert_outcomes(passed=8)
+    run(project, "-pxdist", "-n2", test_it=source).assert_outcomes(passed=8)
 
 
 _MODULES = """
@@ -188,9 +188,8 @@ pytest.main(sys.argv[1:], plugins=[Look()])
 
 
 def test_a_run_that_uses_no_fixture_imports_nothing_of_others(
-    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    project: pytest.Pytester,
 ) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     project.makepyfile(test_it="def test_it(): pass")
 
     def modules(*words: str) -> set[str]:
@@ -222,8 +221,9 @@ def test_pytest_that_is_killed_takes_its_pods_with_it(project: pytest.Pytester) 
             time.sleep(1000)
     """
     project.makepyfile(test_it=source)
+    command = [sys.executable, "-m", "pytest", "-q", "-ppodvisor"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, "-m", "pytest", "-q"], cwd=project.path, **quiet) as run:
+    with subprocess.Popen(command, cwd=project.path, **quiet) as run:
         wait_for(pids.exists, "the test to run")
         of_node = [int(word) for word in pids.read_text().split()]
         assert len(of_node) >= 3  # launcher, logger, container

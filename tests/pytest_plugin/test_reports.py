@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.pytest_plugin.conftest import run
+from tests.pytest_plugin.conftest import ASYNCHRONOUS, run
 
 pytest_plugins = ["pytester"]
 
@@ -70,7 +70,7 @@ def test_an_asynchronous_failure_shows_the_same(mark: str, project: pytest.Pytes
             async for line in pod.logs(follow=True):
                 assert line.text == "nothing"
     """
-    result = run(project, test_it=source)
+    result = run(project, *ASYNCHRONOUS, test_it=source)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(SEEN)
 
