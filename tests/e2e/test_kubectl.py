@@ -191,8 +191,10 @@ def test_pods_are_shown_in_every_form(kubectl: Kubectl) -> None:
 
 
 def test_a_watch_shows_every_change(kubectl: Kubectl) -> None:
+    applied(kubectl, pod("before"))
     with in_background(kubectl, "get", "pods", "-w", "--no-headers") as watch:
         assert watch.stdout is not None
+        assert watch.stdout.readline().startswith("before ")  # it looks, from here on
         kubectl("apply", "-f", "-", input=pod("w"))
         ready(kubectl, "w")
         kubectl("delete", "pod", "w")
