@@ -441,6 +441,17 @@ async def test_objects_are_patched(api: Served, media: str, patch: object) -> No
     assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
 
 
+async def test_an_apply_in_a_form_that_is_not_known_is_told_so_before_its_options(
+    api: Served,
+) -> None:
+    """Go's clients send CBOR, and YAML only after a 415."""
+    cbor = {"data": b"\xa0", "headers": {"Content-Type": "application/apply-patch+cbor"}}
+    path = f"{MAPS}/a?fieldManager=me&force=true"
+    reply = await api.ask(path, "PATCH", **cbor)
+    assert reply.refusal[:2] == (415, "UnsupportedMediaType")
+    assert "application/apply-patch+yaml" in reply.refusal[2]
+
+
 async def test_an_apply_creates_and_changes_and_says_who_set_what(api: Served) -> None:
     kind = {"Content-Type": "application/apply-patch+yaml"}
     text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {key: '1'}\n"
