@@ -282,6 +282,12 @@ class Server:
         # One object can be watched, too.
         watches = verb == "get" and call.query.flag("watch")
         if (verb := "watch" if watches else verb) not in call.resource.verbs:
+            if (
+                verb == "delete"
+                and "get" in call.resource.verbs
+                and call.resource.key not in self._made
+            ):
+                self._entry(call)  # 404 first: for who takes things down, that is as good as done
             raise _not_allowed(call.resource)
         match verb:
             case "get":
