@@ -37,7 +37,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from supervisor.api import workloads
-from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
+from supervisor.apiserver import bodies, discovery, listing, logs, negotiation, openapi, records
 from supervisor.apiserver.aside import LARGE, Aside
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
@@ -65,7 +65,6 @@ from supervisor.apiserver.negotiation import (
     indented,
     invalid_options,
     view,
-    warning,
     write_options,
 )
 from supervisor.apiserver.resources import find, groups, named
@@ -428,6 +427,8 @@ class Server:
                 sending = asyncio.ensure_future(_send(response, blocks, as_text=as_text))
                 try:
                     await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
+                    if sending.done():
+                        sending.result()
                 finally:
                     for task in (listening, sending):
                         task.cancel()
@@ -546,8 +547,8 @@ class Server:
         else:
             raw = listing.shown(call.resource, answer.object, shows)
         response = _json(call.request, raw, 201 if answer.created else 200)
-        for text in dict.fromkeys(answer.warnings):
-            response.headers.add("Warning", warning(text))
+        for value in negotiation.warnings(answer.warnings):
+            response.headers.add("Warning", value)
         return response
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
