@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -28,11 +29,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_configure() -> None:
-    """Start programs with the signals of a terminal, also under nohup or in a background job.
+    """Examples as Hypothesis makes them, and the signals that programs are started with: those of a
+    terminal, also under nohup or in a background job.
 
     What is ignored stays ignored over exec, and podvisor respects it: the tests of signals would
     wait in vain.
     """
+    # The same examples each time, whatever else the machine does: a failure belongs to a change.
+    # Others: pytest --hypothesis-profile=default.
+    settings.register_profile(
+        "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("same")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)

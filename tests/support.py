@@ -29,6 +29,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from supervisor import ports
 from supervisor.kubelet.statedir import is_tmpfs
 from supervisor.lifecycle.record import ContainerRecord, PodRecord
 from supervisor.runtime.cri import Isolation
@@ -41,7 +42,7 @@ IS_ROOT = os.getuid() == 0
 USER = NOBODY if IS_ROOT else os.getuid()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON = "python3" if shutil.which("python3", path=PATH) else os.path.realpath(sys.executable)
-PATIENCE = 30.0
+PATIENCE = 60.0  # of a busy machine; what is waited for comes in far less
 
 Manifest = dict[str, Any]
 
@@ -72,6 +73,13 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE)
         assert time.monotonic() < deadline, f"waited in vain for: {what}"
         time.sleep(0.01)
     return found
+
+
+def free_port() -> int:
+    """A port that nobody listens at, and that the kernel hands out to nobody: one that it gave to
+    us, and got back, is anybody's the next moment. Others who look seldom come to the same one.
+    """
+    return next(port for port in ports._candidates() if ports._is_free(port))
 
 
 # --- the command, as a user ----------------------------------------------------------------------

@@ -15,7 +15,7 @@ schema calls atomic is one leaf. Paths are written as in a FieldsV1: `f:` a fiel
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from supervisor.api import quantity, schema
 from supervisor.apiserver.contract import ApiError, Cause, Json, Resource, bad_request
 from supervisor.apiserver.negotiation import invalid_options
-from supervisor.apiserver.patch import arranged, bounded, child, identity, item, root
+from supervisor.apiserver.patch import bounded, child, identity, item, root
 
 Path = tuple[str, ...]
 
@@ -379,7 +379,8 @@ def _merged(live: Any, wanted: Any, field: schema.Field | None) -> Any:
     if isinstance(live, list) and isinstance(wanted, list) and field is not None:
         if field.list_type == "set":
             values = {_member(each): each for each in [*live, *wanted]}
-            return arranged(values, map(_member, wanted), map(_member, live))
+            order = _ordered(list(map(_member, live)), list(map(_member, wanted)))
+            return [values[member] for member in order]
         if field.list_type == "map":
             found, asked = _items(live, field), _items(wanted, field)
             if found is not None and asked is not None:
@@ -387,8 +388,28 @@ def _merged(live: Any, wanted: Any, field: schema.Field | None) -> Any:
                 items = found | {
                     key: _merged(found.get(key), each, below) for key, each in asked.items()
                 }
-                return arranged(items, asked, found)
+                return [items[key] for key in _ordered(list(found), list(asked))]
     return wanted
+
+
+def _ordered(live: list[str], wanted: list[str]) -> list[str]:
+    """The members of both lists: the wanted ones in their order, and before each of them what is
+    not wanted and was before it, or what comes next, so far."""
+    rest, asked = deque(dict.fromkeys(live)), dict.fromkeys(wanted)
+    there = set(rest)
+    shared = deque(each for each in asked if each in there)
+    order: list[str] = []
+    for each in asked:
+        while rest and not (shared and rest[0] == shared[0]):
+            other = rest.popleft()
+            if other not in asked:
+                order.append(other)
+        if rest and rest[0] == each:
+            rest.popleft()
+        if shared and each == shared[0]:
+            shared.popleft()
+        order.append(each)
+    return [*order, *(other for other in rest if other not in asked)]
 
 
 def _pruned(

@@ -29,6 +29,7 @@ _VIEWS = {
     "PartialObjectMetadataList": "PartialObjectMetadata",
 }
 _TRUE = {"1", "t", "T", "TRUE", "true", "True", ""}  # `?watch` alone asks for it, too
+_WARNINGS, _WARNINGS_MAX = 50, 4096  # headers, and characters in all of them
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 
@@ -39,8 +40,11 @@ class View(Struct, frozen=True):
     version: str = "v1"  # of meta.k8s.io
 
 
-def view(accept: str) -> View:
-    """The first of what a client takes that there is. Raises ApiError 406."""
+def view(accept: str, *, whole: bool = False) -> View:
+    """The first of what a client takes that there is. Raises ApiError 406.
+
+    `whole`: only as they are; what is asked and not stored has no columns and no metadata.
+    """
     if not accept or accept == JSON:
         return View()
     for media, parameters in media_ranges(accept):
@@ -50,7 +54,8 @@ def view(accept: str) -> View:
         if not wanted:
             return View()
         version = parameters.get("v", "v1")
-        if wanted in _VIEWS and parameters.get("g") == _META and version in ("v1", "v1beta1"):
+        is_known = parameters.get("g") == _META and version in ("v1", "v1beta1")
+        if wanted in _VIEWS and is_known and not whole:
             return View(_VIEWS[wanted], version)
     raise not_acceptable()
 
@@ -225,8 +230,13 @@ def indented(raw: bytes) -> bytes:
     return msgspec.json.format(raw, indent=2) + b"\n"
 
 
-def warning(text: str) -> str:
-    """The value of a Warning header."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{quoted}"'
+def warnings(texts: Iterable[str]) -> list[str]:
+    """The values of Warning headers: each once, and no more than clients read of headers."""
+    told, room = [], _WARNINGS_MAX
+    for text in list(dict.fromkeys(texts))[:_WARNINGS]:
+        plain = "".join(c if c.isprintable() else " " for c in text[:room])
+        room -= len(plain)
+        if plain:
+            quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
+            told.append(f'299 - "{quoted}"')
+    return told

@@ -29,7 +29,8 @@ def answer(
     """The review with its status. `is_token`: whether a token is the user's. Raises ApiError
     (BadRequest)."""
     body = metadata.addressed(resource, "", "", body)
-    model = schema.MODELS[resource.api_version, resource.kind]
+    # Older versions of a review have the same fields.
+    model = schema.MODELS[f"{resource.group}/v1", resource.kind]
     _, warnings = reading.typed(model, body, options.validation, options.repeated)
     spec = body.get("spec") or {}
     who = {"username": user, "groups": ["system:masters", "system:authenticated"]}

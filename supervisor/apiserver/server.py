@@ -37,14 +37,15 @@ from aiohttp import web
 from msgspec import Struct
 
 from supervisor.api import workloads
-from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
-from supervisor.apiserver.aside import Aside
+from supervisor.apiserver import bodies, discovery, listing, logs, negotiation, openapi, records
+from supervisor.apiserver.aside import LARGE, Aside
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     Answer,
     ApiError,
+    Cause,
     DeleteOptions,
     Json,
     Registry,
@@ -62,8 +63,8 @@ from supervisor.apiserver.negotiation import (
     View,
     delete_options,
     indented,
+    invalid_options,
     view,
-    warning,
     write_options,
 )
 from supervisor.apiserver.resources import find, groups, named
@@ -235,7 +236,9 @@ class Server:
             return _health(request, parts)
         accept = _accept(request)
         if parts[0] == "openapi":
-            return _openapi(request, "/".join(parts[1:]), accept)
+            path = "/".join(parts[1:])
+            found = await self._aside.run(LARGE, partial(openapi.document, path, accept))
+            return _openapi(request, found)
         document, media = self._document(parts, accept, _header(request, "Host"))
         if document is None:
             raise _no_such_path()
@@ -278,13 +281,19 @@ class Server:
         # One object can be watched, too.
         watches = verb == "get" and call.query.flag("watch")
         if (verb := "watch" if watches else verb) not in call.resource.verbs:
+            if (
+                verb == "delete"
+                and "get" in call.resource.verbs
+                and call.resource.key not in self._made
+            ):
+                self._entry(call)  # 404 first: for who takes things down, that is as good as done
             raise _not_allowed(call.resource)
         match verb:
             case "get":
                 return await self._get(call)
             case "list":
                 asked = listing.options(call.resource, call.query)
-                return _json(request, await self._list(call, asked, view(_accept(request))))
+                return _json(request, await self._list(call, asked, _shows(call)))
             case "watch":
                 return await self._watch(call)
             case "create":
@@ -324,7 +333,7 @@ class Server:
     # --- reading --------------------------------------------------------------------------------
 
     async def _get(self, call: Call) -> web.StreamResponse:
-        shows = view(_accept(call.request))
+        shows = _shows(call)
         listing.check_version(self._cache, call.query.version())
         make = self._made.get(call.resource.key)
         if make is not None:
@@ -365,9 +374,7 @@ class Server:
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         asked = listing.options(call.resource, call.query, name=call.name)
-        watching = Watching(
-            self._cache, call.resource, call.namespace, asked, view(_accept(call.request))
-        )
+        watching = Watching(self._cache, call.resource, call.namespace, asked, _shows(call))
         return await self._streamed(call.request, JSON, watching.blocks(), asked.timeout)
 
     async def _log(self, call: Call) -> web.StreamResponse:
@@ -420,6 +427,8 @@ class Server:
                 sending = asyncio.ensure_future(_send(response, blocks, as_text=as_text))
                 try:
                     await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
+                    if sending.done():
+                        sending.result()
                 finally:
                     for task in (listening, sending):
                         task.cancel()
@@ -437,12 +446,13 @@ class Server:
     # --- writing --------------------------------------------------------------------------------
 
     async def _create(self, call: Call) -> web.StreamResponse:
+        shows = _shows(call)
         body, options = await self._body_and_options(call)
         if call.resource.verbs == ("create",):  # it is asked, and not stored
             work = self._registry.post(call.resource, call.namespace, "", "", body, options)
         else:
             work = self._registry.create(call.resource, call.namespace, body, options)
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     def _writer(self, call: Call, manager: str) -> Writer:
         return Writer(
@@ -454,14 +464,15 @@ class Server:
         )
 
     async def _post(self, call: Call) -> web.StreamResponse:
+        shows = _shows(call)
         body, options = await self._body_and_options(call)
         work = self._registry.post(
             call.resource, call.namespace, call.name, call.subresource, body, options
         )
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     async def _change(self, call: Call) -> web.StreamResponse:
-        media, applies = _media(call.request), False
+        shows, media, applies = _shows(call), _media(call.request), False
         options = _write_options(call)
         writer = self._writer(call, options.field_manager)
         if call.request.method == "PUT":
@@ -474,11 +485,13 @@ class Server:
             options = msgspec.structs.replace(options, applied=True)
             change = writer.applied(body, force=options.force)
         else:
-            if "force" in call.query:
-                raise bad_request("PatchOptions: force: Forbidden: may only be set for an apply")
             raw = await call.request.read()
             read = partial(writer.patched, media, raw)
             change, repeated = await self._aside.run(len(raw), read)
+            # After the media type: who is told 415 for an apply in CBOR sends it again as YAML.
+            if "force" in call.query:
+                text = "Forbidden: may not be specified for non-apply patch"
+                raise invalid_options("PatchOptions", [Cause("FieldValueForbidden", text, "force")])
             options = msgspec.structs.replace(options, size=len(raw), repeated=repeated)
         work = self._registry.update(
             call.resource,
@@ -489,15 +502,15 @@ class Server:
             subresource=call.subresource,
             upsert=applies,
         )
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     async def _delete(self, call: Call) -> web.StreamResponse:
-        options = await self._delete_options(call)
+        shows, options = _shows(call), await self._delete_options(call)
         work = self._registry.delete(call.resource, call.namespace, call.name, options)
-        return self._answered(call, await self._to_its_end(work))
+        return self._answered(call, shows, await self._to_its_end(work))
 
     async def _delete_collection(self, call: Call) -> web.StreamResponse:
-        options = await self._delete_options(call)
+        shows, options = _shows(call), await self._delete_options(call)
         asked = listing.options(call.resource, call.query)
         entries = self._cache.list(call.resource.key, call.namespace)
         chosen = [each for each in entries if asked.selector.matches(each.object)]
@@ -512,7 +525,7 @@ class Server:
 
         await self._to_its_end(delete_all())
         metadata = {"resourceVersion": str(self._cache.version)}
-        shown = listing.shown_list(call.resource, chosen, metadata, asked, View())
+        shown = listing.shown_list(call.resource, chosen, metadata, asked, shows)
         return _json(call.request, shown)
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
@@ -528,15 +541,14 @@ class Server:
         repeated = decoded.duplicates
         return decoded.body, msgspec.structs.replace(options, size=len(raw), repeated=repeated)
 
-    def _answered(self, call: Call, answer: Answer) -> web.StreamResponse:
-        shows = view(_accept(call.request))
+    def _answered(self, call: Call, shows: View, answer: Answer) -> web.StreamResponse:
         if answer.object.get("kind") == "Status" or call.subresource in ("eviction", "binding"):
             raw = _encode(answer.object)
         else:
             raw = listing.shown(call.resource, answer.object, shows)
         response = _json(call.request, raw, 201 if answer.created else 200)
-        for text in dict.fromkeys(answer.warnings):
-            response.headers.add("Warning", warning(text))
+        for value in negotiation.warnings(answer.warnings):
+            response.headers.add("Warning", value)
         return response
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
@@ -629,6 +641,11 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
     return call
 
 
+def _shows(call: Call) -> View:
+    """How the answer is wanted: known before anything is done. Raises ApiError 406."""
+    return view(_accept(call.request), whole=call.resource.verbs == ("create",))
+
+
 def _write_options(call: Call) -> WriteOptions:
     agent = _header(call.request, "User-Agent")
     return write_options(call.request.method, call.query, agent)
@@ -648,6 +665,14 @@ def _accept(request: web.BaseRequest) -> str:
     return ",".join(request.headers.getall("Accept", ()))
 
 
+def _takes_gzip(request: web.BaseRequest) -> bool:
+    for each in ",".join(request.headers.getall("Accept-Encoding", ())).split(","):
+        coding, _, quality = each.replace(" ", "").partition(";q=")
+        if coding == "gzip":
+            return not quality or bool(quality.strip("0."))
+    return False
+
+
 def _media(request: web.BaseRequest) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
@@ -662,17 +687,19 @@ def _json(request: web.BaseRequest, raw: bytes, status: int = 200) -> web.Respon
     return web.Response(body=raw, status=status, headers=headers)
 
 
-def _openapi(request: web.BaseRequest, path: str, accept: str) -> web.Response:
-    found = openapi.document(path, accept)
+def _openapi(request: web.BaseRequest, found: openapi.Document | None) -> web.Response:
     if found is None:
         raise _no_such_path()
     headers = {"Content-Type": found.content_type, "ETag": found.etag}
+    headers["Vary"] = "Accept, Accept-Encoding"
     if request.rel_url.query.get("hash") == found.hash:
         # Whoever names what he wants to see need not ask again: that is what kubectl keeps.
         headers["Cache-Control"] = "public, immutable"
         headers["Expires"] = formatdate(time.time() + _YEAR, usegmt=True)
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return web.Response(status=304, headers=headers)
+    if _takes_gzip(request):
+        return web.Response(body=found.packed, headers=headers | {"Content-Encoding": "gzip"})
     return web.Response(body=found.body, headers=headers)
 
 

@@ -55,8 +55,9 @@ _TICK = 0.005  # real seconds, of that haste
 # goes on, it is given up after the last one.
 _LOOKS, _PAUSE, _PATIENCE = 3, 0.001, 10.0
 # Real seconds for which is waited: for a program or a probe that was begun, for processes that do
-# not sleep, for the news of an end that can be seen, for the end of who was sent a signal.
-_CALL, _ACTIVE, _END, _TOLD = 0.5, 2.0, 4.0, 0.1
+# not sleep, for the news of an end that can be seen, for the end of who was sent a signal, from
+# when it was last seen at work.
+_CALL, _ACTIVE, _END, _TOLD = 2.0, 4.0, 4.0, 0.2
 
 
 class FakeClock(Clock):
@@ -184,13 +185,18 @@ class _Main:
         if process is None or process.exiting:
             return self._lasts("over", _END)
         if processes.is_active((self._pid,)):
+            if self._is_told():
+                self.tell()  # maybe it only begins to hear of it: machines are busy
             return self._lasts("active", _ACTIVE)
         self._since.pop("active", None)
-        return self._told + _TOLD > time.monotonic()
+        return self._is_told()
 
     def tell(self) -> None:
         """It was sent a signal."""
         self._told = time.monotonic()
+
+    def _is_told(self) -> bool:
+        return self._told + _TOLD > time.monotonic()
 
     def _lasts(self, what: str, at_most: float) -> bool:
         now = time.monotonic()

@@ -43,8 +43,8 @@ from supervisor.testing.fakeclock import FakeClock
 
 _PROBLEMS = 10_000  # requests that are remembered one by one
 _LONGEST_HEAD = 64 * 1024
-# A socket is closed a little before the end of its process can be seen.
-_EXIT_MARGIN = 0.05
+# A socket is closed a little before the end of its process is seen, longer on a busy machine.
+_EXIT_MARGIN = 0.25
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 

@@ -559,9 +559,9 @@ MIB = 1024**2
     ],
 )  # fmt: skip
 def test_time_is_bounded_for_any_text(text: str, problem: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()  # what others do on this machine does not count
     assert problems_of(text)[-1].endswith(problem)
-    assert time.monotonic() - started < 20  # an attack took minutes; it takes less than two
+    assert time.thread_time() - started < 20  # an attack took minutes; it takes less than two
 
 
 def test_reading_ends_at_so_many_mistakes() -> None:

@@ -34,7 +34,7 @@ from supervisor.store.contract import Edit
 from supervisor.store.memory import MemoryStore
 from tests.lifecycle.lives import at
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class FakeRegistry:

@@ -147,11 +147,27 @@ def test_what_others_have_set_stays() -> None:
     }
 
 
-def test_new_items_come_in_the_order_of_who_applies_them() -> None:
-    live = updated(None, pod(A, B), "kubectl-create")
-    names = [{"name": name} for name in ("c", "b", "d")]
-    result = applied(live, pod(*names))
-    assert [each["name"] for each in result["spec"]["containers"]] == ["c", "a", "b", "d"]
+@pytest.mark.parametrize(
+    ("there", "wanted", "then"),
+    [
+        ("", "ba", "ba"),
+        ("ab", "x", "abx"),
+        ("ab", "cbd", "acbd"),
+        ("abc", "cxa", "bcxa"),
+        ("caz", "ac", "azc"),
+        ("abc", "ba", "bca"),
+        ("abc", "abc", "abc"),
+    ],
+)
+def test_new_items_come_in_the_order_of_who_applies_them(
+    there: str, wanted: str, then: str
+) -> None:
+    live = updated(None, pod(*({"name": name} for name in there)), "kubectl-create")
+    result = applied(live, pod(*({"name": name} for name in wanted)))
+    assert "".join(each["name"] for each in result["spec"]["containers"]) == then
+    live = updated(None, {"metadata": {"finalizers": [*there]}}, "kubectl-create")
+    result = applied(live, {"metadata": {"finalizers": [*wanted]}})
+    assert "".join(result["metadata"]["finalizers"]) == then
 
 
 def test_what_is_no_longer_applied_goes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -105,17 +106,156 @@ def test_kubectl_finds_what_a_patch_of_a_pod_can_be_asked(name: str) -> None:
     assert name in [one["name"] for one in patch["parameters"] if one["in"] == "query"]
 
 
-def test_the_old_form_is_small_and_has_a_type_that_go_can_parse() -> None:
-    accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-    found = openapi.document("v2", accept)
-    assert found is not None
-    assert found.body.hex() == "0a03322e3012150a0a4b756265726e65746573120776312e33332e3042004a00"
-    assert "@" not in found.content_type
-    definitions = load("v2")["definitions"]
-    assert "io.k8s.api.core.v1.Pod" in definitions
-    assert {ref.removeprefix("#/definitions/") for ref in references(definitions)} <= set(
-        definitions
+# --- the old form --------------------------------------------------------------------------------
+
+V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+
+
+def test_the_old_form_has_every_path_and_kind_of_the_new_one() -> None:
+    old = load("v2")
+    assert old["swagger"] == "2.0"
+    for root in ROOTS:
+        new = load(f"v3/{root}")
+        for path, method, operation in operations(new):
+            assert old["paths"][path][method]["operationId"] == operation["operationId"]
+        assert set(new["components"]["schemas"]) <= set(old["definitions"])
+    assert {ref.removeprefix("#/definitions/") for ref in references(old)} <= set(
+        old["definitions"]
     )
+
+
+def test_the_old_form_holds_together() -> None:
+    found = schemathesis.openapi.from_dict(load("v2"))
+    assert len(list(found.get_all_operations())) > 100
+
+
+def test_a_field_of_the_old_form_has_its_words_beside_its_reference() -> None:
+    """A reader of that time knows no allOf, and takes a number where a text is expected."""
+    definitions = load("v2")["definitions"]
+    spec = definitions["io.k8s.api.core.v1.Pod"]["properties"]["spec"]
+    assert spec["$ref"] == "#/definitions/io.k8s.api.core.v1.PodSpec"
+    assert definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["securityContext"]["description"]
+    port = definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]
+    assert port == {"type": "string", "format": "int-or-string"}
+    told = json.dumps(definitions)
+    assert "allOf" not in told
+    assert "oneOf" not in told
+
+
+@pytest.mark.parametrize("name", ["dryRun", "fieldValidation"])
+def test_an_older_kubectl_finds_what_a_patch_of_a_pod_can_be_asked(name: str) -> None:
+    patch = load("v2")["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"]
+    assert patch["x-kubernetes-group-version-kind"]["kind"] == "Pod"
+    assert name in [one["name"] for one in patch["parameters"] if one["in"] == "query"]
+    assert "application/strategic-merge-patch+json" in patch["consumes"]
+
+
+def test_the_old_form_says_as_protobuf_what_it_says_as_json() -> None:
+    found = openapi.document("v2", V2)
+    assert found is not None
+    assert "@" not in found.content_type  # Go could not parse it
+    assert gzip.decompress(found.packed) == found.body
+    assert _message("Document", found.body) == load("v2")
+
+
+# Of gnostic's OpenAPIv2.proto: number, name and type of each field. `[]` repeats; `{}` is a message
+# of pairs of a name and a value; `first` is a message of one item. What has no name stands for the
+# message that it is in.
+_GNOSTIC = {
+    "Document": "1:swagger:text 2:info:Info 8:paths:{}PathItem 9:definitions:{}Schema "
+    "12:security:[]Requirement 13:securityDefinitions:{}SecurityDefinition",
+    "Info": "1:title:text 2:version:text",
+    "Requirement": "1::pair-list",
+    "SecurityDefinition": "2::ApiKey",
+    "ApiKey": "1:type:text 2:name:text 3:in:text",
+    "PathItem": "2:get:Operation 3:put:Operation 4:post:Operation 5:delete:Operation "
+    "8:patch:Operation 9:parameters:[]ParametersItem",
+    "Operation": "1:tags:[]text 5:operationId:text 6:produces:[]text 7:consumes:[]text "
+    "8:parameters:[]ParametersItem 9:responses:{}ResponseValue 13::pair-any",
+    "ParametersItem": "1::Parameter",
+    "Parameter": "1::Body 2::NonBody",
+    "Body": "2:name:text 3:in:text 4:required:bool 5:schema:Schema",
+    "NonBody": "3::Query 4::Path",
+    "Path": "1:required:bool 2:in:text 4:name:text 5:type:text",
+    "Query": "2:in:text 4:name:text 6:type:text 8:items:Items 21:enum:[]any",
+    "Items": "1:type:text",
+    "ResponseValue": "1::Response",
+    "Response": "1:description:text 2:schema:SchemaItem",
+    "SchemaItem": "1::Schema",
+    "Schema": "1:$ref:text 2:format:text 4:description:text 19:required:[]text 20:enum:[]any "
+    "21:additionalProperties:SchemaItem 22:type:first 23:items:SchemaItem "
+    "25:properties:{}Schema 31::pair-any",
+}
+
+
+def _message(name: str, data: bytes) -> Json:
+    fields = {}
+    for entry in _GNOSTIC[name].split():
+        number, key, type_ = entry.split(":")
+        fields[int(number)] = (key, type_)
+    out: Json = {}
+    for number, value in _wire(data):
+        key, type_ = fields[number]
+        if type_.startswith("[]"):
+            out.setdefault(key, []).append(_value(type_[2:], value))
+        elif type_.startswith("{}"):
+            out[key] = dict(_pair(type_[2:], pair) for _, pair in _wire(value))
+        elif type_.startswith("pair-"):
+            out |= [_pair(type_[5:], value)]
+        elif key:
+            out[key] = _value(type_, value)
+        else:
+            out |= _message(type_, value)
+    return out
+
+
+def _pair(type_: str, data: bytes) -> tuple[str, Any]:
+    (_, name), (_, value) = _wire(data)
+    return name.decode(), _value(type_, value)
+
+
+def _value(type_: str, value: Any) -> Any:
+    match type_:
+        case "text":
+            return value.decode()
+        case "bool":
+            return value == 1
+        case "any":
+            ((_, told),) = _wire(value)
+            return json.loads(told)
+        case "first":
+            ((_, told),) = _wire(value)
+            return told.decode()
+        case "list":
+            return [told.decode() for _, told in _wire(value)]
+        case _:
+            return _message(type_, value)
+
+
+def _wire(data: bytes) -> Iterator[tuple[int, Any]]:
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        key = varint()
+        value = varint()
+        if key & 7:
+            assert key & 7 == 2
+            yield key >> 3, data[at : at + value]
+            at += value
+            assert at <= len(data)
+        else:
+            yield key >> 3, value
 
 
 def test_a_pod_that_the_node_would_show_fits_its_schema() -> None:

@@ -33,6 +33,7 @@ from tests.runtime.conftest import (
     open_node,
     until,
 )
+from tests.support import free_port
 
 __all__ = ["_warm_loops", "anyio_backend", "nothing_left"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
@@ -432,12 +433,6 @@ async def shouting() -> AsyncIterator[int]:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @on_both_loops

@@ -81,9 +81,9 @@ def test_without_a_node_types_are_offered_and_no_names(complete: Complete) -> No
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_is_one_that_the_shell_can_read(tmp_path: pathlib.Path, shell: str) -> None:
     command = [sys.executable, "-m", "supervisor", "completion", shell]
-    script = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    script = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
     assert "_PODVISOR_COMPLETE=complete_" in script
     program = shutil.which(shell)
     if program is not None:
         (tmp_path / "script").write_text(script)
-        subprocess.run([program, "-n", tmp_path / "script"], check=True, timeout=30)
+        subprocess.run([program, "-n", tmp_path / "script"], check=True, timeout=90)

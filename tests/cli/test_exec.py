@@ -43,7 +43,7 @@ POD: Json = {
         ]
     },
 }
-PATIENCE = 20
+PATIENCE = 60
 
 Serve = Callable[[Handler], FakeStreams]
 

@@ -212,7 +212,7 @@ def test_asking_for_pods_loads_nothing_heavy(api: FakeApi, tmp_path: pathlib.Pat
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True
     )
     assert done.stderr == "[]\n"
 

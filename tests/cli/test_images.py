@@ -325,7 +325,7 @@ def test_the_table_comes_before_the_advice_where_both_go_into_one_pipe() -> None
         stderr=subprocess.STDOUT,
         env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
         text=True,
-        timeout=50,
+        timeout=90,
         check=False,
     )
     assert ran.stdout.startswith("CONTAINER"), ran.stdout

@@ -74,7 +74,7 @@ def test_a_running_pod_and_its_end_can_be_read(node: Durable) -> None:
     session.until(lambda: run("get", "pod", "web").code == 1, "the end of web")
     assert "FailedPreStopHook" in run("events", "--types", "Warning").out
     session.signal(signal.SIGTERM)
-    ends = watch.communicate(timeout=20)[0]
+    ends = watch.communicate(timeout=60)[0]
     session.wait(143)
     assert "Terminating" in ends
     assert watch.returncode == 4
@@ -154,7 +154,7 @@ def test_processes_and_ports_of_a_pod_are_reached(node: Durable) -> None:
         assert process.wait(20) == 0
 
     with forwarding(state, f":{port}") as (local, _):
-        with socket.create_connection(("127.0.0.1", local), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", local), timeout=60) as connection:
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             got = b""

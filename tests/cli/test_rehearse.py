@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import pathlib
 import signal
-import socket
 import subprocess
 from typing import Any
 
 import pytest
 
-from tests.support import PYTHON, Place, one_way, pod, sh
+from tests.support import PYTHON, Place, free_port, one_way, pod, sh
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -21,13 +20,10 @@ STOPS = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        found: int = s.getsockname()[1]
-        return found
+    return free_port()
 
 
-def web(place: Place, port: int, mode: str, name: str = "web", **more: Any) -> dict[str, Any]:
+def web(place: Place, port: int, mode: str, grace: int = 60) -> dict[str, Any]:
     script = place.write("server.py", SERVER.read_text())
     probe = {"tcpSocket": {"port": port}, "periodSeconds": 1}
     container = {
@@ -36,7 +32,7 @@ def web(place: Place, port: int, mode: str, name: str = "web", **more: Any) -> d
         "ports": [{"containerPort": port}],
         "readinessProbe": probe,
     }
-    return pod(name, container | more, terminationGracePeriodSeconds=2)
+    return pod("web", container, terminationGracePeriodSeconds=grace)
 
 
 def rehearse(place: Place, *manifests: dict[str, Any], words: tuple[str, ...] = ()) -> Any:
@@ -176,7 +172,7 @@ def test_what_is_refused_starts_nothing(place: Place) -> None:
 def test_a_signal_at_any_moment_leaves_nothing(
     place: Place, port: int, moment: str, signum: int
 ) -> None:
-    session = rehearse(place, web(place, port, "good"))
+    session = rehearse(place, web(place, port, "good", grace=2))
     session.until_said(moment)
     session.signal(signum)
     session.wait({signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}[signum])

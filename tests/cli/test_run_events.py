@@ -51,7 +51,7 @@ async def events_of(manifest: Manifest, way: Way, folder: str) -> list[tuple[str
         policy = NodePolicy(node_name="here")
         async with Node(runtime, make_spec, policy=policy, volumes=volumes) as node:
             node.run_pod(admitted)
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 await node.wait()
             events = node.events()
     return [(e.reason, e.involved_object.field_path, e.message) for e in events]

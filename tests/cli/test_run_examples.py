@@ -115,13 +115,13 @@ def test_without_namespaces_the_pid1_example_hides_what_a_cluster_would_show(
 
 @one_way
 def test_the_crash_loop_example_waits_longer_and_longer(place: Place):
-    session = place.podvisor("run", copied(place, "crashloop"), "--backoff-initial", "100ms")
-    session.until_said("back-off 200ms restarting")
+    session = place.podvisor("run", copied(place, "crashloop"), "--backoff-initial", "500ms")
+    session.until_said("back-off 1s restarting")
     session.signal(signal.SIGTERM)
     finished = session.wait(143)
 
     waits = re.findall(r"CrashLoopBackOff: back-off (\w+) restarting", finished.err)
-    assert waits[:2] == ["100ms", "200ms"]
+    assert waits[:2] == ["500ms", "1s"]
     assert "crashloop/app | cannot reach the database" in finished.out
     assert re.search(r"exited with code 1 after 1\.\d s: .*cannot reach the database", finished.err)
 

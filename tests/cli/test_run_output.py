@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
+from supervisor.cli.output import Labels
 from tests.support import (
     FOREVER,
     PYTHON,
@@ -104,6 +105,11 @@ def test_a_plain_output_has_no_colours_and_no_control_characters(place: Place):
     finished = place.run(pod("web", ECHO, **NEVER), code=0, env={"TERM": "xterm"})
 
     assert "\x1b" not in finished.out + finished.err
+
+
+def test_what_others_say_cannot_take_over_a_terminal():
+    """Events and errors have words of containers, of paths and of clients of the API."""
+    assert Labels().ours("web", "a\x1b[2Jb\r\n\tc") == "web * a^[[2Jb^M\n\tc"
 
 
 @one_way
@@ -302,18 +308,18 @@ def test_warnings_do_not_keep_a_pod_from_running(place: Place):
 
 @one_way
 def test_the_back_off_of_podvisor_toml_holds_and_the_command_line_wins(place: Place):
-    place.write("podvisor.toml", 'backoff-initial = "150ms"\nbackoff-max = "250ms"\n')
+    place.write("podvisor.toml", 'backoff-initial = "600ms"\nbackoff-max = "900ms"\n')
     crash = pod("web", step("app", 0, 1))
     session = place.start(crash)
     session.until(lambda: session.err.count("CrashLoopBackOff") >= 3, "three waits")
     session.signal(signal.SIGTERM)
     waits = re.findall(r"back-off (\S+) restarting", session.wait(143).err)
-    assert waits[:3] == ["150ms", "250ms", "250ms"]
+    assert waits[:3] == ["600ms", "900ms", "900ms"]
 
-    session = place.start(crash, "--backoff-initial", "50ms")
+    session = place.start(crash, "--backoff-initial", "400ms")
     session.until(lambda: session.err.count("CrashLoopBackOff") >= 2, "two waits")
     session.signal(signal.SIGTERM)
-    assert re.findall(r"back-off (\S+) restarting", session.wait(143).err)[:2] == ["50ms", "100ms"]
+    assert re.findall(r"back-off (\S+) restarting", session.wait(143).err)[:2] == ["400ms", "800ms"]
 
 
 # --- asked to end --------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ WAITS = "trap 'exit 0' TERM; echo begun; while :; do sleep 0.1; done"
 
 class _Local(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=60)
         self._path = path
 
     def connect(self) -> None:
@@ -206,7 +206,7 @@ def test_kubectl_gets_in_by_the_kubeconfig_and_the_token_is_told_nowhere(node: D
         context = ssl.create_default_context(cadata=file.read())
     host = url.removeprefix("https://")
     for header, code in (({"Authorization": f"Bearer {token}"}, 200), ({}, 401)):
-        connection = http.client.HTTPSConnection(host, context=context, timeout=20)
+        connection = http.client.HTTPSConnection(host, context=context, timeout=60)
         connection.request("GET", PODS, headers=header)
         assert connection.getresponse().status == code
         connection.close()
@@ -254,7 +254,7 @@ def reached(node: Durable, uid: int) -> set[str]:
     python = os.path.realpath(sys.executable)
     argv = [python, "-I", "-S", "-c", _REACH, node.state]
     done = subprocess.run(
-        argv, capture_output=True, text=True, check=True, timeout=20, cwd="/", **identity(uid)
+        argv, capture_output=True, text=True, check=True, timeout=60, cwd="/", **identity(uid)
     )
     return set(done.stdout.split())
 

@@ -123,7 +123,9 @@ def test_ctrl_c_ends_it_while_it_waits_for_a_manifest_on_stdin():
 
 def test_a_ctrl_c_at_its_birth_does_not_end_the_launcher():
     """Until it has a session of its own, the terminal reaches it too."""
-    subprocess.run([sys.executable, "-c", HAMMERED], start_new_session=True, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", HAMMERED], start_new_session=True, check=True, timeout=110
+    )
 
 
 class start:  # noqa: N801

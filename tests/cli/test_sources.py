@@ -434,7 +434,7 @@ class Slow:
         return self._load(*given, **more)
 
     async def until_it_began(self) -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not self.began.is_set():
                 await anyio.sleep(0.01)
 

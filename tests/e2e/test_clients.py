@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_kubectl import free_port, pod, sh
-from tests.support import Durable, wait_for
+from tests.e2e.test_kubectl import pod, sh
+from tests.support import Durable, free_port, wait_for
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_left"),
@@ -62,7 +62,7 @@ def test_kubernetes_goes_through_the_life_of_a_pod(api: Any, namespace: str) -> 
     watch = kubernetes.watch.Watch()
 
     def follow() -> None:
-        for event in watch.stream(core.list_namespaced_pod, namespace, timeout_seconds=30):
+        for event in watch.stream(core.list_namespaced_pod, namespace, timeout_seconds=60):
             seen.append((event["type"], event["object"].metadata.name))
             if event["type"] == "DELETED":
                 return
@@ -92,12 +92,17 @@ def test_kubernetes_goes_through_the_life_of_a_pod(api: Any, namespace: str) -> 
 def test_kubernetes_deletes_a_collection(api: Any, namespace: str) -> None:
     """E05"""
     core = kubernetes.client.CoreV1Api(api)
-    for name in ("a", "b", "c"):
-        core.create_namespaced_pod(namespace, pod(name, labels={"set": "all"}))
+    for name, which in (("a", "some"), ("b", "some"), ("c", "other")):
+        core.create_namespaced_pod(namespace, pod(name, labels={"set": which}))
     core.delete_collection_namespaced_pod(
-        namespace, label_selector="set=all", grace_period_seconds=1
+        namespace, label_selector="set=some", grace_period_seconds=1
     )
-    wait_for(lambda: not core.list_namespaced_pod(namespace).items, "the end of all")
+    wait_for(lambda: _names(core, namespace) == ["c"], "the end of those")
+    assert core.read_namespaced_pod("c", namespace).metadata.deletion_timestamp is None
+
+
+def _names(core: Any, namespace: str) -> list[str]:
+    return [item.metadata.name for item in core.list_namespaced_pod(namespace).items]
 
 
 def test_kubernetes_streams(api: Any, namespace: str) -> None:
@@ -211,7 +216,7 @@ spec = {
 body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "k"}, "spec": spec}
 pod = kr8s.objects.Pod(body, namespace=namespace, api=api)
 pod.create()
-pod.wait("condition=Ready", timeout=30)
+pod.wait("condition=Ready", timeout=90)
 assert pod.ready()
 assert pod.exec(["echo", "hello"]).stdout == b"hello\\n"
 pod.label({"x": "y"})
@@ -219,7 +224,7 @@ assert [found.name for found in api.get("pods", label_selector={"x": "y"})] == [
 while "Serving" not in "\\n".join(pod.logs()):
     time.sleep(0.05)
 with pod.portforward(remote_port=int(port), local_port="auto") as local:
-    with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=60) as answer:
         assert b"Directory listing" in answer.read()
 pod.delete()
 while pod.exists():

@@ -191,7 +191,7 @@ def test_a_forked_child_that_leaves_the_block_takes_nothing_from_its_parent(
     command = [sys.executable, "-W", "ignore", "-c", FORKING, way.isolation.value]
     environ = os.environ | {"TMPDIR": folder, "XDG_RUNTIME_DIR": ""}
     done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=50, check=False
+        command, env=environ, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.stdout == "1 True\n", done.stderr
 

@@ -182,7 +182,7 @@ def test_a_forked_process_neither_has_the_ports_nor_gives_them_back(own: Ports) 
     code = f"from supervisor import ports; ports._candidates = lambda: [{port}]; {_TAKE}"
     done = subprocess.run(
         [sys.executable, "-c", code, "1"],
-        input="\n\n", capture_output=True, text=True, cwd=ROOT, timeout=30, check=False,
+        input="\n\n", capture_output=True, text=True, cwd=ROOT, timeout=90, check=False,
     )  # fmt: skip
     assert "cannot find a free port" in done.stderr
 

@@ -48,7 +48,7 @@ def node(
     before = set(threading.enumerate())
     with sync.Supervisor() as node:
         yield node
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     assert os.listdir(tmp_path) == []
 
 
@@ -83,6 +83,7 @@ def test_every_name_takes_the_same_arguments_as_the_asynchronous_one(name: str) 
         assert not inspect.iscoroutinefunction(mine), each
 
 
+@pytest.mark.timeout(300)  # it reads all there is, and a busy machine takes its time
 def test_a_strict_type_checker_sees_no_any(tmp_path: pathlib.Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
@@ -100,7 +101,7 @@ def test_a_strict_type_checker_sees_no_any(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--disallow-any-expr", "--no-incremental",
          "--config-file=", str(program)],
-        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     revealed = re.findall(r'type is "([^"]*)"', done.stdout)
     assert done.returncode == 0, done.stdout
@@ -223,7 +224,7 @@ def test_a_node_that_cannot_start_leaves_no_thread(monkeypatch: pytest.MonkeyPat
     before = set(threading.enumerate())
     with pytest.raises(NodeError), sync.Supervisor():
         pass
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 _INTERRUPTED = """
@@ -263,10 +264,11 @@ def test_an_interruption_stops_the_pods_gracefully(what: str) -> None:
 def test_an_interruption_of_the_leaving_kills(tmp_path: pathlib.Path) -> None:
     told = tmp_path / "told"
     deaf = TALKER.replace("echo bye; exit 0", f"touch {told}").replace("wait", "wait; sleep 1000")
+    deaf = deaf.replace("spec:", "spec:\n  terminationGracePeriodSeconds: 600")
     program, _ = start("break", deaf)
     wait_for(told.exists, "SIGTERM to the container")
     program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=25)  # its grace is longer
+    out, err = program.communicate(timeout=90)  # its grace is longer
     assert "left ['MainThread'] 137" in out, (out, err)
     assert "KeyboardInterrupt" in err.splitlines()[-1]
 

@@ -113,16 +113,3 @@ def flood(head: bytes, piece: bytes, total: int = 1 << 30) -> Talk:
             await writer.drain()
 
     return talk
-
-
-def free_port() -> int:
-    """A port that nobody listens at, outside of the range that connections are given."""
-    for port in range(20_000, 32_000):
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")

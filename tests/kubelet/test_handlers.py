@@ -25,11 +25,12 @@ from supervisor.kubelet import handlers
 from supervisor.kubelet.handlers import Handlers, Observation
 from supervisor.lifecycle.facts import ProbeOutcome
 from supervisor.runtime.cri import ExecError, ExecResult
+from tests.runtime.conftest import until
+from tests.support import free_port
 
 from .servers import (
     Talk,
     answer,
-    free_port,
     request,
     reset_after,
     response,
@@ -160,7 +161,7 @@ async def test_the_tenth_redirect_is_one_too_many(probes: Handlers) -> None:
     [
         (silent, "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"),
         (
-            answer(response(200), after=5),
+            answer(response(200), after=60),
             "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
         ),
         (
@@ -206,10 +207,8 @@ async def test_the_tenth_redirect_is_one_too_many(probes: Handlers) -> None:
 )
 async def test_no_answer_in_time_is_a_failure(probes: Handlers, talk: Talk, why: str) -> None:
     """§5.4.2 — errors of the request itself are failures."""
-    begin = time.monotonic()
-    seen = await get(probes, talk, "/healthz", seconds=1)
+    seen = await get(probes, talk, "/healthz", seconds=1 if "deadline" in why else 20)
     assert seen == Observation(FAILURE, f'Get "http://127.0.0.1:PORT/healthz": {why}')
-    assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize(
@@ -243,12 +242,16 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"
 READING = "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
 
 
+TRICKLE = trickle(HEAD, b"x", 0.05)
+CUT_OFF = (silent, TRICKLE)
+
+
 @pytest.mark.parametrize(
     ("talks", "seen"),
     [
-        ([trickle(HEAD, b"x", 0.05)], Observation(ERROR, READING)),
+        ([TRICKLE], Observation(ERROR, READING)),
         ([answer(HEAD), silent], Observation(ERROR, "unexpected EOF")),
-        ([answer(HEAD), trickle(HEAD, b"x", 0.05)], Observation(ERROR, "unexpected EOF")),
+        ([answer(HEAD), TRICKLE], Observation(ERROR, "unexpected EOF")),
         ([answer(HEAD), answer(HEAD), answer(response(200, "hi"))], Observation(SUCCESS, "hi")),
         (
             [answer(HEAD), answer(response(500))],
@@ -268,10 +271,11 @@ async def test_errors_are_tried_again_within_the_one_timeout(
         met += 1
         await talks[met - 1](reader, writer)
 
+    cut_off = talks[-1] in CUT_OFF
     begin = time.monotonic()
-    assert await get(probes, next_one, seconds=2) == seen
+    assert await get(probes, next_one, seconds=3 if cut_off else 20) == seen
     assert met == len(talks)
-    assert time.monotonic() - begin < 5  # three times the timeout would be more
+    assert not cut_off or time.monotonic() - begin < 8  # three times the timeout would be more
 
 
 async def test_ten_kib_of_body_are_read_and_the_rest_is_left_alone(probes: Handlers) -> None:
@@ -303,10 +307,9 @@ async def test_headers_without_end_are_cut_off_early(probes: Handlers) -> None:
             await writer.drain()
             sent += 1005
 
-    begin = time.monotonic()
     seen = await get(probes, flood)
     assert seen.outcome is FAILURE
-    assert time.monotonic() - begin < 5
+    assert "deadline" not in seen.output
     assert sent < 8 << 20  # most of it is in the kernel's buffers
 
 
@@ -520,7 +523,7 @@ async def test_tcp_connects_and_closes_at_once(probes: Handlers) -> None:
 
     async with serve(talk) as port:
         assert await run(probes, tcp(port)) == Observation(SUCCESS, "")
-        await asyncio.wait_for(ended.wait(), 1)
+        await asyncio.wait_for(ended.wait(), 20)
         assert await run(probes, tcp(port, "localhost")) == Observation(SUCCESS, "")
     async with serve(talk, host="::1") as port:
         assert await run(probes, tcp(port, "::1")) == Observation(SUCCESS, "")
@@ -559,7 +562,7 @@ async def test_tcp_to_a_full_backlog_times_out(probes: Handlers) -> None:
             begin = time.monotonic()
             seen = await run(probes, tcp(port), seconds=1)
             assert seen == Observation(FAILURE, f"dial tcp 127.0.0.1:{port}: i/o timeout")
-            assert 0.9 < time.monotonic() - begin < 5
+            assert time.monotonic() - begin > 0.9
             http_seen = await run(probes, http(port), seconds=1)
             assert http_seen == Observation(
                 FAILURE,
@@ -806,10 +809,10 @@ async def test_a_grpc_check_that_is_cancelled_leaves_nothing(probes: Handlers) -
     async with serve(silent) as port:
         with anyio.move_on_after(0.1):
             await run(probes, grpc(port))
-        await anyio.sleep(0.2)
         loop = handlers._grpc_loop()
-        left = asyncio.run_coroutine_threadsafe(_tasks(), loop).result(1)
-        assert left == 1
+        with anyio.fail_after(60):
+            while asyncio.run_coroutine_threadsafe(_tasks(), loop).result(20) > 1:
+                await anyio.sleep(0.01)
 
 
 async def _tasks() -> int:
@@ -831,7 +834,9 @@ async def test_nothing_is_left_open(probes: Handlers) -> None:
         return len(os.listdir("/proc/self/fd"))
 
     before = await cut_off(2)
-    assert await cut_off(20) <= before + 3  # of the 40 attempts; the loop has some of its own
+    await cut_off(20)
+    # Of the 40 attempts; the loop has some of its own.
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 3, "their end")
     assert not probes._http._session.connector._acquired  # type: ignore[union-attr]
 
 
@@ -873,9 +878,9 @@ async def main():
     probes = Handlers()
     async with serve(answer(response(200))) as port:
         for probe in (
-            v1.Probe(timeout_seconds=1, exec=v1.ExecAction(command=("x",))),
-            v1.Probe(timeout_seconds=1, tcp_socket=v1.TCPSocketAction(port=port)),
-            v1.Probe(timeout_seconds=1, http_get=v1.HTTPGetAction(port=port, path="/")),
+            v1.Probe(timeout_seconds=9, exec=v1.ExecAction(command=("x",))),
+            v1.Probe(timeout_seconds=9, tcp_socket=v1.TCPSocketAction(port=port)),
+            v1.Probe(timeout_seconds=9, http_get=v1.HTTPGetAction(port=port, path="/")),
             v1.Probe(timeout_seconds=1, grpc=v1.GRPCAction(port=port)),
         ):
             await probes.run_probe(probe, v1.Container(), host="127.0.0.1", execute=execute)
@@ -918,7 +923,7 @@ builtins.__import__ = noting
 async def main():
     probes = Handlers()
     async with serve(answer(response(200))) as port, anyio.create_task_group() as tasks:
-        probe = v1.Probe(timeout_seconds=9, http_get=v1.HTTPGetAction(port=port, path="/"))
+        probe = v1.Probe(timeout_seconds=60, http_get=v1.HTTPGetAction(port=port, path="/"))
         async def one(after):
             await anyio.sleep(after)
             seen = await probes.run_probe(probe, v1.Container(), host="127.0.0.1", execute=None)

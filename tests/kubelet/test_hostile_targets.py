@@ -21,7 +21,8 @@ from supervisor.runtime.cri import ExecResult
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = 1
+SECONDS = 1  # where the timeout is to come
+PATIENCE = 30  # where something else is, on a machine that may be busy; all would go on for minutes
 MIB = 1 << 20
 TOO_LONG = (
     "net/http: HTTP/1.x transport connection broken: "
@@ -161,7 +162,7 @@ async def cost(probes: Handlers, probe: v1.Probe) -> Observation:
     finally:
         tracemalloc.stop()
     assert peak < MIB
-    assert time.monotonic() - begin < SECONDS + 3
+    assert time.monotonic() - begin < probe.timeout_seconds + 10
     return seen
 
 
@@ -171,9 +172,10 @@ async def test_an_http_target_costs_at_most_the_timeout_and_one_mib(
 ) -> None:
     """§5.4.1, §5.4.4, §5.2.9"""
     talk, outcome, ending = HTTP[does]
+    seconds = SECONDS if ending in (WAITING, READING) else PATIENCE
     with target(TALKS.format(talk=talk)) as port:
         action = v1.HTTPGetAction(port=port, path="/")
-        seen = await cost(probes, v1.Probe(http_get=action, timeout_seconds=SECONDS))
+        seen = await cost(probes, v1.Probe(http_get=action, timeout_seconds=seconds))
     assert seen.outcome == outcome
     assert seen.output.endswith(ending)
     assert len(seen.output) <= 20_000
@@ -219,7 +221,8 @@ async def test_a_grpc_target_costs_at_most_the_timeout_and_one_mib(
     probes: Handlers, program: str, text: str
 ) -> None:
     """§5.6.1, §5.6.3: of gRPC's own memory, below Python, only what reaches us is seen here."""
+    seconds = SECONDS if text.startswith("timeout") else PATIENCE
     with target(program) as port:
         action = v1.GRPCAction(port=port)
-        seen = await cost(probes, v1.Probe(grpc=action, timeout_seconds=SECONDS))
+        seen = await cost(probes, v1.Probe(grpc=action, timeout_seconds=seconds))
     assert seen == Observation(ProbeOutcome.FAILURE, text.format(address=f'"127.0.0.1:{port}"'))

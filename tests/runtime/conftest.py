@@ -29,7 +29,7 @@ from supervisor.runtime.launch import ProcessRuntime, Trial, diagnose, spawn_lau
 
 NOBODY = 65534
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PATIENCE = 15.0
+PATIENCE = 45.0  # of a busy machine; what is waited for comes in far less
 
 
 class Way(Struct, frozen=True):
@@ -335,6 +335,12 @@ class Node:
                 return text in file.read()
 
         await until(there, f"{text!r} in the log")
+
+
+def in_launchers(patch: pytest.MonkeyPatch, code: str) -> None:
+    """Run this in each launcher before its main; its module is `launcher` there."""
+    begin, call, end = launch._BOOT.rpartition("launcher.main")
+    patch.setattr(launch, "_BOOT", f"{begin}exec({code!r}); {call}{end}")
 
 
 @asynccontextmanager

@@ -474,7 +474,7 @@ def try_under(*command: str) -> list[str]:
         [*command, sys.executable, "-c", TRY.format(root=root)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -40,6 +41,13 @@ def marked(mark: str) -> list[int]:
             except (FileNotFoundError, ProcessLookupError):
                 pass
     return found
+
+
+def comm(pid: int) -> str:
+    """What it calls itself; "" when it is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+    return ""
 
 
 @pytest.fixture

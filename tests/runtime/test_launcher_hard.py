@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,7 +19,15 @@ from msgspec.structs import replace
 from supervisor.errors import NodeError
 from supervisor.runtime import launch, launcher, survivors
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
-from tests.runtime.conftest import Node, Way, on_both_loops, open_node, until
+from tests.runtime.conftest import (
+    PATIENCE,
+    Node,
+    Way,
+    in_launchers,
+    on_both_loops,
+    open_node,
+    until,
+)
 from tests.runtime.test_launcher_end import mark, marked
 
 pytestmark = pytest.mark.anyio
@@ -82,37 +89,54 @@ async def test_the_launchers_death_is_a_node_error_whoever_waits_for_its_descrip
             tasks.cancel_scope.cancel()
 
 
-async def test_leaving_the_context_of_a_stopped_launcher_is_quick(
-    way: Way, folder: str, mark: str
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The launchers that had to be killed, as they did not end in time."""
+    pids: list[int] = []
+    kill = launch.Launcher.kill
+
+    def note(self: launch.Launcher) -> None:
+        pids.append(self.pid)
+        kill(self)
+
+    monkeypatch.setattr(launch.Launcher, "kill", note)
+    return pids
+
+
+async def test_a_stopped_launcher_ends_when_the_context_is_left(
+    way: Way, folder: str, mark: str, killed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(launch, "_CLOSE_TIMEOUT", PATIENCE)
     async with open_node(way, folder) as node:
         await node.start(node.spec("sleep", "1000", mark))
         os.kill(node.launcher_pid, signal.SIGSTOP)
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 1
+    assert killed == []
     assert marked(mark) == []
 
 
 async def test_a_launcher_that_stays_stopped_is_killed_with_all_below_it(
-    way: Way, folder: str, mark: str, monkeypatch: pytest.MonkeyPatch
+    way: Way, folder: str, mark: str, killed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As by a debugger: it does not go on when it is told to.
     monkeypatch.setattr(launch.signals, "SIGCONT", 0)
+    monkeypatch.setattr(launch, "_CLOSE_TIMEOUT", 0.5)
+    monkeypatch.setattr(launch, "_KILL_TIMEOUT", PATIENCE)
     script = "trap '' TERM; (setsid sleep 1000 &); while :; do sleep 1000; done"
     async with open_node(way, folder) as node:
         for _ in range(3):
             await node.start(node.spec("/bin/sh", "-c", script, mark))
         os.kill(node.launcher_pid, signal.SIGSTOP)
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 4.5
+    assert killed == [node.launcher_pid]
     assert marked(mark) == []
 
 
 async def test_leaving_the_context_does_not_wait_for_stopped_reapers(
-    way: Way, folder: str, mark: str
+    way: Way, folder: str, mark: str, killed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way.namespaces:
         pytest.skip("about mode group")
+    monkeypatch.setattr(launch, "_CLOSE_TIMEOUT", PATIENCE)
+    in_launchers(monkeypatch, f"launcher.END_CAP = {10 * PATIENCE}")
     async with open_node(way, folder) as node:
         for _ in range(3):
             await node.start(node.spec("/bin/sh", "-c", "sleep 1000 & wait", mark))
@@ -123,8 +147,7 @@ async def test_leaving_the_context_does_not_wait_for_stopped_reapers(
                         os.kill(int(pid), signal.SIGSTOP)
             except (OSError, ValueError):
                 pass
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 2
+    assert killed == []
     assert marked(mark) == []
 
 
@@ -139,9 +162,7 @@ async def test_a_container_that_stops_its_reaper_still_ends(
         await node.start(spec)
         await node.logged(spec, b"done")
         node.runtime.signal(spec.id, signal.SIGKILL)
-        begin = time.monotonic()
         assert (await node.exit(spec)).exit_code in (3, 137)
-        assert time.monotonic() - begin < 2
 
 
 async def test_a_stopped_reaper_does_not_outlive_a_killed_launcher(
@@ -255,7 +276,7 @@ except NodeError as error:
     command = ["/bin/bash", "-c", f'{limits}; exec "$@"', "x", sys.executable, "-c", code]
     if uid is not None and uid != os.geteuid():
         command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
 def test_a_hard_limit_of_file_sizes_does_not_hinder_the_node(nothing_left: None) -> None:
@@ -433,9 +454,7 @@ async def test_a_child_that_cannot_be_watched_is_answered_and_ended(
     """fs.epoll.max_user_watches: registering fails after the clone."""
     if number > (2 if way.namespaces else 4):
         pytest.skip("nothing more is watched")
-    code = REFUSE.format(number=number)
-    begin, call, end = launch._BOOT.rpartition("launcher.main")
-    monkeypatch.setattr(launch, "_BOOT", f"{begin}exec({code!r}); {call}{end}")
+    in_launchers(monkeypatch, REFUSE.format(number=number))
     async with open_node(way, folder) as node:
         with pytest.raises(StartError) as caught:
             await node.start(node.spec("sleep", "1000", mark))

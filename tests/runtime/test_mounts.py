@@ -191,7 +191,7 @@ def test_read_only_keeps_the_flags_that_the_source_is_mounted_with(
             [*wrapper, sys.executable, "-c", code],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=90,
             check=False,
         )
     assert done.returncode == 0, done.stderr

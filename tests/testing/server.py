@@ -6,7 +6,7 @@ hasty          ends at once, with requests on their way
 early          finishes what it has, and ends before everybody knows that it is going
 errors         answers with 503 for a while
 breaks         sends half of each response
-idle           closes kept connections without requests on them
+idle           closes kept connections that have no request on them, also none that was not read yet
 drops          closes kept connections with requests on them
 hangs          does not answer any more, and does not end
 slow           answers late
@@ -14,33 +14,44 @@ chunked        as good, with chunked responses
 """
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 import ssl
 import sys
+import termios
 
 mode, port = sys.argv[1], int(sys.argv[2])
 ending = False
-writers: set[asyncio.StreamWriter] = set()
+writers: dict[asyncio.StreamWriter, asyncio.StreamReader] = {}
 busy: set[asyncio.StreamWriter] = set()
+served: set[asyncio.StreamWriter] = set()
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writers.add(writer)
+    writers[writer] = reader
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             busy.add(writer)
             goes_on = await respond(head, writer)
             busy.discard(writer)
+            served.add(writer)
             if not goes_on:
                 break
     except (OSError, EOFError):
         pass
     busy.discard(writer)
-    writers.discard(writer)
+    writers.pop(writer, None)
     writer.close()
+
+
+def is_idle(writer: asyncio.StreamWriter) -> bool:
+    if writer in busy or writer not in served or writers[writer]._buffer:
+        return False
+    unread = fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+    return unread == bytes(4)
 
 
 async def respond(head: bytes, writer: asyncio.StreamWriter) -> bool:
@@ -84,8 +95,9 @@ async def main() -> None:
         await asyncio.sleep(1000)
     if mode == "deaf":
         server.close()
+        await asyncio.sleep(2.5)
     if mode in ("drops", "idle"):
-        for writer in list(writers - busy if mode == "idle" else writers):
+        for writer in list(filter(is_idle, writers) if mode == "idle" else writers):
             sock: socket.socket = writer.get_extra_info("socket")
             sock.shutdown(socket.SHUT_RDWR)
     if mode != "early":

@@ -78,7 +78,7 @@ async def test_lines_that_meet_a_full_disk_are_dropped_and_that_is_told(
     async for line in pod.logs("other", follow=True):
         assert line.text == "up"
         break
-    await pod.wait_for(lambda _: any(e.reason == "LogsDropped" for e in pod.events()), 10)
+    await pod.wait_for(lambda _: any(e.reason == "LogsDropped" for e in pod.events()), 60)
     (event,) = [e for e in pod.events() if e.reason == "LogsDropped"]
     assert "no space left" in event.message.lower()
     assert pod.output("main") == ""

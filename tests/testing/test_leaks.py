@@ -136,7 +136,7 @@ async def test_what_a_storm_leaves_to_a_pid_1_that_does_not_wait_is_found(
     """Orphans of programs run in a container come to its pid 1."""
     pod = await leaky(node, "nothing")
     with pytest.raises(AssertionError, match="10 zombies more, not waited for by process"):
-        await exec_storm(pod, ["sh", "-c", "(sleep 0.05 &)"], 10, 5, settle=0.5)
+        await exec_storm(pod, ["sh", "-c", "(sleep 0.05 &)"], 10, 5, settle=2)
 
 
 async def test_a_storm_of_nothing_is_refused(node: Supervisor) -> None:

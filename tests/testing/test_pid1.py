@@ -23,7 +23,7 @@ async def _namespaces(anyio_backend: object, nothing_left: None) -> None:
 
 
 async def test_a_signal_without_a_handler_is_dropped_for_pid_1() -> None:
-    comparison = await compare_pid1(["sleep", "1000"], timeout=0.5, settle=0.1)
+    comparison = await compare_pid1(["sleep", "1000"], timeout=2, settle=0.1)
     assert comparison.as_pid1.exit_code is None
     assert comparison.as_child.exit_code == 143
     assert comparison.as_pid1.table.is_pid1
@@ -36,8 +36,9 @@ async def test_a_signal_without_a_handler_is_dropped_for_pid_1() -> None:
 
 
 async def test_a_shell_that_passes_nothing_on_is_told_apart() -> None:
-    script = ["sh", "-c", "sleep 1000; true"]
-    comparison = await compare_pid1(script, timeout=0.5, settle=0.1)
+    up = "until grep -q sleep /proc/$!/comm; do :; done; echo up"  # no shell any more
+    script = ["sh", "-c", f"sleep 1000 & {up}; wait; true"]
+    comparison = await compare_pid1(script, until="up", timeout=2)
     assert comparison.differences[0].endswith(
         "`sleep 1000`, its child, never gets the signal; start it with exec"
     )

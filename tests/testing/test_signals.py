@@ -87,12 +87,12 @@ async def test_a_script_is_played_and_all_that_it_should_bring_comes(
     pod = await running(node, service(file))
     played = await play(
         pod,
-        [(0.0, "SIGHUP"), (0.1, "SIGHUP"), (0.2, "SIGTERM")],
+        [(0.0, "SIGHUP"), (1.0, "SIGHUP"), (1.1, "SIGTERM")],
         expect=["reload 1", "reload 2", Changed(str(file)), "drained", Exits(0)],
     )
     assert played.lines == ("reload 1", "reload 2", "draining", "drained")
     assert played.exit_code == 0
-    assert played.seconds >= 0.2
+    assert played.seconds >= 1.1
 
 
 async def test_what_does_not_come_is_named(node: Supervisor, tmp_path: pathlib.Path) -> None:
@@ -116,9 +116,9 @@ async def test_an_order_that_is_not_kept_is_a_failure(
     node: Supervisor, tmp_path: pathlib.Path
 ) -> None:
     pod = await running(node, service(tmp_path / "count"))
-    script = [(0.0, "SIGHUP"), (0.1, "SIGTERM")]
+    script = [(0.0, "SIGHUP"), (1.0, "SIGTERM")]
     with pytest.raises(AssertionError, match="'reload 1' was not printed, or not in this order"):
-        await play(pod, script, expect=["drained", "reload 1"], timeout=0.5)
+        await play(pod, script, expect=["drained", "reload 1"], timeout=2)
 
 
 async def test_another_exit_code_is_a_failure_at_once(node: Supervisor) -> None:
@@ -135,15 +135,15 @@ async def test_who_should_survive_and_does_not_is_a_failure(
     pod = await running(node, service(tmp_path / "count"))
     await play(pod, [(0.0, "SIGHUP"), (0.0, "SIGUSR1")], expect=["reload 1", Survives()])
     with pytest.raises(AssertionError, match="and should go on"):
-        await play(pod, [(0.0, "SIGTERM")], expect=[Survives(0.5)])
+        await play(pod, [(0.0, "SIGTERM")], expect=["drained", Survives(2)])
 
 
 async def test_a_signal_to_who_has_ended_is_a_failure(
     node: Supervisor, tmp_path: pathlib.Path
 ) -> None:
     pod = await running(node, service(tmp_path / "count"))
-    with pytest.raises(AssertionError, match=r"SIGHUP, 0.5 s after .* could not be sent, since"):
-        await play(pod, [(0.0, "SIGTERM"), (0.5, "SIGHUP")])
+    with pytest.raises(AssertionError, match=r"SIGHUP, 2 s after .* could not be sent, since"):
+        await play(pod, [(0.0, "SIGTERM"), (2.0, "SIGHUP")])
 
 
 async def test_an_end_is_seen_also_when_the_container_runs_again(

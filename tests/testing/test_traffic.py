@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import re
-import socket
 import sys
 from typing import Any
 
@@ -15,6 +14,8 @@ import trustme
 from supervisor import PodHandle, Supervisor, UsageError
 from supervisor.testing import FakeClock, LoadReport, Outcome, Phase, load
 from supervisor.testing.traffic import Target, http_target
+from tests.runtime.conftest import until
+from tests.support import free_port
 from tests.testing.conftest import Manifest, manifest, printed, shell
 
 pytestmark = pytest.mark.anyio
@@ -24,10 +25,7 @@ SERVER = str(pathlib.Path(__file__).parent / "server.py")
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        found: int = s.getsockname()[1]
-        return found
+    return free_port()
 
 
 def server(mode: str, port: int, **more: Any) -> Manifest:
@@ -44,12 +42,14 @@ async def serving(node: Supervisor, mode: str, port: int, **more: Any) -> PodHan
     return await pod.wait_ready()
 
 
-async def rehearsed(node: Supervisor, mode: str, port: int, **options: Any) -> LoadReport:
+async def rehearsed(
+    node: Supervisor, mode: str, port: int, *, grace: float = 30, **options: Any
+) -> LoadReport:
     """What a load sees of a shutdown."""
     pod = await serving(node, mode, port)
     async with load(pod, **options) as traffic:
         await traffic.answered(30)
-        await pod.terminate(options.get("grace", 2))
+        await pod.terminate(grace)
     return traffic.report
 
 
@@ -72,8 +72,9 @@ async def test_a_listener_that_is_closed_too_early_refuses(node: Supervisor, por
     assert report.outcomes[Outcome.REFUSED] > 0
     assert {p.phase for p in report.problems} == {Phase.SIGNALLED}
     assert "after SIGTERM: the server closed its listener before draining" in report.verdict
-    # Not before it was told to end, and not after the endpoints have followed.
-    assert all(0 <= p.at < 0.3 for p in report.problems)
+    # Not before it was told to end, and not made after the endpoints have followed.
+    assert all(p.at >= 0 for p in report.problems)
+    assert all(p.at - p.took < 1 for p in report.problems)
 
 
 async def test_a_listener_may_close_at_once_when_endpoints_do_not_lag(
@@ -84,19 +85,19 @@ async def test_a_listener_may_close_at_once_when_endpoints_do_not_lag(
 
 
 async def test_a_server_that_just_ends_cuts_what_is_on_its_way(node: Supervisor, port: int) -> None:
-    report = await rehearsed(node, "hasty", port)
+    report = await rehearsed(node, "hasty", port, endpoint_lag=1)
     assert report.outcomes[Outcome.CUT] > 0
     assert "the server ended with requests on their way" in report.verdict
     assert report.outcomes[Outcome.REFUSED] > 0
-    assert "the server had ended, but new connections still come for 0.2 s" in report.verdict
+    assert "the server had ended, but new connections still come for 1 s" in report.verdict
 
 
 async def test_a_server_that_ends_before_everybody_knows_refuses(
     node: Supervisor, port: int
 ) -> None:
-    report = await rehearsed(node, "early", port, endpoint_lag=0.5)
+    report = await rehearsed(node, "early", port, endpoint_lag=2)
     assert report.outcomes[Outcome.REFUSED] > 0
-    assert 0.3 < max(p.at for p in report.problems) < 0.6
+    assert 1 < max(p.at - p.took for p in report.problems) < 3
     assert Phase.EXITED in {p.phase for p in report.problems}
     assert re.search(r"after (its end|SIGTERM): the server had ended", report.verdict)
     assert len(report.verdict.splitlines()) == len(lost(report))
@@ -132,7 +133,7 @@ async def test_a_kept_connection_may_be_closed_between_two_requests(
 
 
 async def test_a_request_that_nobody_answers_is_given_up(node: Supervisor, port: int) -> None:
-    report = await rehearsed(node, "hangs", port, timeout=0.2)
+    report = await rehearsed(node, "hangs", port, grace=2, timeout=0.2)
     assert set(lost(report)) == {Outcome.UNANSWERED}
     assert "they were given up" in report.verdict
 
@@ -160,7 +161,7 @@ async def test_requests_come_during_a_pre_stop(node: Supervisor, port: int) -> N
     pod = await serving(node, "good", port, lifecycle=sleep)
     async with load(pod) as traffic:
         await traffic.answered(30)
-        await pod.terminate(5)
+        await pod.terminate(30)
     assert traffic.report.ok, traffic.report
     assert traffic.report.phases[Phase.PRE_STOP] > 0
 
@@ -189,7 +190,7 @@ async def test_a_pod_without_a_readiness_probe_is_ready_too_early(
     pod = await node.run(manifest("web", late))
     await pod.wait_ready()
     async with load(pod) as traffic:
-        await asyncio.sleep(0.2)
+        await until(lambda: traffic.report.requests > 0, "a request")
     assert set(lost(traffic.report)) == {Outcome.REFUSED}
     assert "it needs a readiness probe" in traffic.report.verdict
 
@@ -205,10 +206,10 @@ async def test_https_is_spoken_where_probes_speak_it_and_nothing_is_verified(
     main = server("good", port, readinessProbe=probe)
     main["command"].append(certificate)
     pod = await node.run(manifest("web", main))
-    await pod.wait_ready(20)
+    await pod.wait_ready(60)
     async with load(pod) as traffic:
         await traffic.answered(20)
-        await pod.terminate(5)
+        await pod.terminate(30)
     assert traffic.report.target == f"https://127.0.0.1:{port}/"
     assert traffic.report.ok, traffic.report
 

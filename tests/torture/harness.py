@@ -29,8 +29,10 @@ from msgspec import Struct
 
 PODVISOR = str(pathlib.Path(sys.executable).parent / "podvisor")
 GRACE = 2.0
-SLACK = 3.0  # how much longer than the grace an end may take
-_HANG = 20.0
+# Of machines that have much else to do; who waits for something that does not come waits longer.
+SLACK = 12.0  # how much longer than the grace an end may take
+_HANG = 60.0
+_GONE = 15.0  # seconds until what is left counts as left behind
 _SUBREAPER = 36
 
 # Everything that can be waited for: an init container, a sidecar, an app deaf to SIGTERM, an app
@@ -383,7 +385,7 @@ class _Run:
             self.fail(f"files are left: {left}")
 
     def look_for_processes(self) -> None:
-        deadline = time.monotonic() + 2.0
+        deadline = time.monotonic() + _GONE
         while left := self.strays():
             if time.monotonic() > deadline:
                 self.fail(f"processes are left: {[_command(pid) for pid in left]}")
