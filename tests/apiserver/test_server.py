@@ -460,6 +460,37 @@ async def test_objects_are_patched(api: Served, media: str, patch: object) -> No
     assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
 
 
+async def test_what_cannot_be_there_can_be_deleted_as_if_it_were_gone(api: Served) -> None:
+    """helm deletes all of a release, also what could never be made."""
+    gone = await api.ask("/apis/apps/v1/namespaces/default/deployments/d", "DELETE")
+    assert gone.refusal == (404, "NotFound", 'deployments.apps "d" not found')
+    for path in ("/apis/apps/v1/namespaces/default/deployments", "/api/v1/nodes"):
+        assert (await api.ask(path, "DELETE")).refusal[:2] == (405, "MethodNotAllowed")
+    review = "/apis/authentication.k8s.io/v1/selfsubjectreviews/a"
+    assert (await api.ask(review, "DELETE")).refusal[:2] == (405, "MethodNotAllowed")
+
+
+async def test_there_are_no_definitions_of_kinds_and_nobody_is_told_to_look(api: Served) -> None:
+    """kubectl asks for them before it sends a kind that has no PATCH."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    found = await api.ask(path)
+    assert (found.json["kind"], found.json["items"]) == ("CustomResourceDefinitionList", [])
+    assert (await api.ask(path, "POST", json={})).refusal[:2] == (405, "MethodNotAllowed")
+    assert "apiextensions" not in (await api.ask("/apis")).text
+    assert "apiextensions" not in (await api.ask("/openapi/v3")).text
+
+
+async def test_an_apply_in_a_form_that_is_not_known_is_told_so_before_its_options(
+    api: Served,
+) -> None:
+    """Go's clients send CBOR, and YAML only after a 415."""
+    cbor = {"data": b"\xa0", "headers": {"Content-Type": "application/apply-patch+cbor"}}
+    path = f"{MAPS}/a?fieldManager=me&force=true"
+    reply = await api.ask(path, "PATCH", **cbor)
+    assert reply.refusal[:2] == (415, "UnsupportedMediaType")
+    assert "application/apply-patch+yaml" in reply.refusal[2]
+
+
 async def test_an_apply_creates_and_changes_and_says_who_set_what(api: Served) -> None:
     kind = {"Content-Type": "application/apply-patch+yaml"}
     text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {key: '1'}\n"

@@ -133,6 +133,14 @@ def test_every_kubectl_explains_compares_and_finds_mistakes(each_kubectl: Kubect
     done = kubectl.run("diff", "-f", "-", input=wanted)
     assert done.returncode == 1, done.stderr
     assert re.search(r"^\+ +new: label", done.stdout, re.MULTILINE)
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": wanted["spec"]}
+    nobodys = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
+    }
+    assert "`podvisor up FILE`" in kubectl("apply", "-f", "-", input=nobodys, fails=True)
     if kubectl.version >= (1, 27):
         assert "Username" in kubectl("auth", "whoami")
 
