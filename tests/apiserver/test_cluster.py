@@ -173,6 +173,8 @@ async def test_what_clients_add_to_the_node_outlives_it(fake_clock: Clock) -> No
     async with cluster(fake_clock, store=store) as a:
         changes: Json = {"metadata": {"labels": {"disk": "ssd"}}, "spec": {"unschedulable": True}}
         await a.change("nodes", "here", changes | {"status": {"conditions": []}})
+        dongles: Json = {"status": {"capacity": {"example.com/dongle": "4"}}}
+        await a.change("nodes", "here", dongles, subresource="status")
         error = await refusal(a.create("pods", pod()))
         assert error.code == 403
         assert "node here is cordoned" in error.message
@@ -185,6 +187,8 @@ async def test_what_clients_add_to_the_node_outlives_it(fake_clock: Clock) -> No
         assert since is not None
         assert node["metadata"]["labels"]["disk"] == "ssd"
         assert node["spec"] == {"unschedulable": True}
+        assert node["status"]["capacity"]["example.com/dongle"] == "4"
+        assert node["status"]["allocatable"] == node["status"]["capacity"]
         was, now = since["status"]["conditions"][-1], node["status"]["conditions"][-1]
         assert now["lastTransitionTime"] == was["lastTransitionTime"]
         assert now["lastHeartbeatTime"] > was["lastHeartbeatTime"]
