@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of several workers each first imports its share of all tests, so that in a fresh clone the
+    byte code of each file is made once, not by all of them at the same time."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or [pathlib.Path(word).name for word in session.config.args] != ["tests"]:
+        return
+    number = int(worker["workerid"].removeprefix("gw"))
+    for path in sorted(_HERE.rglob("test_*.py"))[number :: worker["workercount"]]:
+        # What cannot be imported is told when the file is collected.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(path.relative_to(_HERE.parent).with_suffix("").parts))
 
 
 def pytest_configure() -> None:

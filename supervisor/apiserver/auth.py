@@ -46,8 +46,12 @@ NAME = "podvisor"  # of cluster, user and context
 _FOLDER = "api"
 _PATH_MAX = 107  # bytes of the path of a unix socket
 BACKLOG = 1024  # hundreds of watches may begin at once
-_YEARS = 10
-_RENEWED = 30 * 86400.0  # seconds before the end of a certificate
+# A certificate has no end (RFC 5280, 4.1.2.5): with one that is made anew, copies of the kubeconfig
+# are of no use, for the CA can sign nothing more. And clocks are set, also while a node runs: some
+# machines begin in 1970.
+_BEGIN = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_END = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+_RENEWED = 30 * 86400.0  # seconds before the end of one that has an end
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _LOCAL = re.compile(rf"({'|'.join(map(re.escape, _LOOPBACK))})(:[0-9]{{1,5}})?")
@@ -152,22 +156,32 @@ def _bind(listener: socket.socket, path: str) -> None:
         os.close(fd)
 
 
-def listen_https(state_dir: str, wanted: int | None) -> socket.socket:
-    """A port of 127.0.0.1: the one that is wanted, else that of the last life if it is free.
+def listen_https(state_dir: str, wanted: int | None) -> tuple[socket.socket, str]:
+    """A port of 127.0.0.1: the one that is wanted, else that of the last life if it is free, else
+    any, with a warning.
 
     Raises NodeError where that one is wanted and cannot be had.
     """
     remembered = os.path.join(_private_folder(state_dir), "port")
     known = _read(remembered) or b""
     tries = [wanted] if wanted is not None else [int(known) if known.isdigit() else 0, 0]
+    problem: Exception | None = None
     for port in tries:
         try:
             listener = _listen("127.0.0.1", port)
         except (OSError, OverflowError) as error:
             problem = error
             continue
-        _write(remembered, str(listener.getsockname()[1]).encode())
-        return listener
+        found = str(listener.getsockname()[1])
+        _write(remembered, found.encode())
+        warning = ""
+        if wanted is None and known.isdigit() and known.decode() != found:
+            warning = (
+                f"port {known.decode()} of the last life cannot be had "
+                f"({_why(problem)}): the API is at port {found} now, and so says {KUBECONFIG}; "
+                "copies of it do not"
+            )
+        return listener, warning
     what = f"port {wanted}" if wanted else "a port"
     raise NodeError(f"cannot listen on {what} of 127.0.0.1: {_why(problem)}")
 
@@ -212,7 +226,7 @@ def gate_of(listener: socket.socket, token: str = "", *, secure: bool = False) -
     return Gate(host=f"[{host}]" if ":" in host else host, port=port, token=token, secure=secure)
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception | None) -> str:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return "another program has it"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
@@ -285,12 +299,13 @@ def _usable(paths: Mapping[str, str]) -> tuple[bytes, ssl.SSLContext] | None:
     looked_at = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         looked_at.load_verify_locations(cadata=ca.decode())
-        ends = str(looked_at.get_ca_certs()[0]["notAfter"])
+        found = looked_at.get_ca_certs()[0]
+        begin, end = (ssl.cert_time_to_seconds(str(found[k])) for k in ("notBefore", "notAfter"))
         context.load_cert_chain(paths["tls.crt"], paths["tls.key"])
     except (ssl.SSLError, ValueError, IndexError, OSError):
         return None
     # Both are made together and end together.
-    return (ca, context) if ssl.cert_time_to_seconds(ends) > time.time() + _RENEWED else None
+    return (ca, context) if begin <= time.time() < end - _RENEWED else None
 
 
 def _certificates() -> tuple[bytes, bytes, bytes]:
@@ -303,7 +318,6 @@ def _certificates() -> tuple[bytes, bytes, bytes]:
     def named(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    now = dt.datetime.fromtimestamp(time.time(), dt.UTC)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     # Two nodes have two: a name that clients cannot mix up.
     number = x509.random_serial_number()
@@ -313,9 +327,7 @@ def _certificates() -> tuple[bytes, bytes, bytes]:
     def begin(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer)
         builder = builder.public_key(public).serial_number(x509.random_serial_number())
-        # A clock may be set back.
-        builder = builder.not_valid_before(now - dt.timedelta(days=1))
-        builder = builder.not_valid_after(now + dt.timedelta(days=365 * _YEARS))
+        builder = builder.not_valid_before(_BEGIN).not_valid_after(_END)
         subject_id = x509.SubjectKeyIdentifier.from_public_key(public)
         return builder.add_extension(subject_id, critical=False)
 

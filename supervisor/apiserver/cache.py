@@ -90,6 +90,8 @@ class Cache:
 
     def __init__(self) -> None:
         self.version = 0  # of the last change that is in here
+        self.objects = 0  # how many there are, without events
+        self.bytes = 0  # of their JSON
         self._kinds: dict[str, dict[_Key, Entry]] = {}
         self._order: dict[str, list[_Key]] = {}
         self._changes: deque[Change] = deque()
@@ -162,24 +164,6 @@ class Cache:
         """Tell every change of every kind, at once. Must not block."""
         self._listeners.append(listener)
 
-    async def until(
-        self,
-        resource: str,
-        namespace: str,
-        name: str,
-        test: Callable[[Entry | None], bool],
-        timeout: float,
-    ) -> bool:
-        """Wait until an object is so (None: it is not there); False when that took too long."""
-        with self.watch(resource, namespace, self.version) as watch:
-            if test(self.get(resource, namespace, name)):
-                return True
-            with anyio.move_on_after(timeout):
-                async for change in watch:
-                    if change.entry.name == name and test(self.get(resource, namespace, name)):
-                        return True
-        return False
-
     # --- what the store tells -------------------------------------------------------------------
 
     def _begin(self, snapshot: Snapshot) -> None:
@@ -208,6 +192,7 @@ class Cache:
             change = Change("MODIFIED" if before is not None else "ADDED", entry, before)
         elif before is not None:
             del self._kinds[revision.resource][key]
+            self._count(before, -1)
             order = self._order[revision.resource]
             del order[bisect.bisect_left(order, key)]
             change = Change("DELETED", _ended(before, revision), before)
@@ -232,7 +217,15 @@ class Cache:
         key = entry.namespace, entry.name
         if key not in entries:
             bisect.insort(self._order.setdefault(entry.resource, []), key)
+        else:
+            self._count(entries[key], -1)
         entries[key] = entry
+        self._count(entry, 1)
+
+    def _count(self, entry: Entry, by: int) -> None:
+        if entry.resource != "events":
+            self.objects += by
+            self.bytes += by * len(entry.raw)
 
     def _since(self, version: int) -> Iterator[Change]:
         """The remembered changes after a version, oldest first."""

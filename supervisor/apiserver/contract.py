@@ -158,6 +158,14 @@ def forbidden(resource: Resource, name: str, why: str, causes: tuple[Cause, ...]
     return ApiError(403, "Forbidden", message, name=name, group=group, kind=kind, causes=causes)
 
 
+def unwritten(resource: Resource, name: str, error: OSError) -> ApiError:
+    """Nothing of it was stored, unless the error says otherwise."""
+    message = f'cannot store {resource.key} "{name}": {error.strerror or error}'
+    return ApiError(
+        500, "InternalError", message, name=name, group=resource.group, kind=resource.plural
+    )
+
+
 def too_large(message: str) -> ApiError:
     """A body, or what it would make of an object."""
     return ApiError(413, "RequestEntityTooLarge", message)

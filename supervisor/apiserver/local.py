@@ -85,7 +85,9 @@ class Doors:
 
     def _open_https(self, state_dir: str, port: int | None) -> None:
         credentials = auth.credentials(state_dir)
-        listener = auth.listen_https(state_dir, port)
+        listener, warning = auth.listen_https(state_dir, port)
+        if warning:
+            self.warnings.append(warning)
         gate = auth.gate_of(listener, credentials.token, secure=True)
         self.opened.append((listener, gate, credentials.context))
         self.url, self.port, self.token = gate.url, gate.port, credentials.token

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from supervisor._version import __version__
 from supervisor.api import objects
-from supervisor.apiserver.contract import Json
+from supervisor.apiserver import quota
+from supervisor.apiserver.contract import Json, as_map
 from supervisor.apiserver.discovery import architecture
 from supervisor.lifecycle.facts import Instant, rfc3339
 from supervisor.runtime.spec import NodeInfo
@@ -23,7 +24,6 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 ISOLATION_LABEL = "podvisor/isolation"
 
-_PODS = 1000  # nothing counts them; clients want a number
 _CONDITIONS = (
     (
         "MemoryPressure",
@@ -97,11 +97,13 @@ def node(
 def _status(
     before: Json, info: NodeInfo, machine: Machine, *, port: int, version: str, at: Instant
 ) -> Json:
-    capacity = {
+    # Resources that somebody has advertised have the name of a domain.
+    advertised = {key: n for key, n in as_map(before.get("capacity")).items() if "/" in key}
+    capacity = advertised | {
         "cpu": str(info.cpu_millis // 1000),
         "ephemeral-storage": f"{info.ephemeral_storage // 1024}Ki",
         "memory": f"{info.memory // 1024}Ki",
-        "pods": str(_PODS),
+        "pods": str(quota.PODS),
     }
     status: Json = {
         "addresses": [

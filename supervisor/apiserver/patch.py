@@ -22,7 +22,7 @@ import jsonpointer
 import msgspec
 
 from supervisor.api import codec, schema
-from supervisor.apiserver.contract import ApiError, Json, Resource, bad_request, too_large
+from supervisor.apiserver.contract import ApiError, Cause, Json, Resource, bad_request, too_large
 
 MAX_OPERATIONS = 10_000  # of a JSON patch
 MAX_BYTES = codec.MAX_BYTES  # of what its copies add up to, and of its result
@@ -100,7 +100,9 @@ def _depth(value: Any) -> int:
 
 def _unfit(number: int, operation: Json, why: str) -> ApiError:
     what = f"{operation['op']} {operation['path']}"[:500]
-    return ApiError(422, "Invalid", f"operation {number} of the JSON patch ({what}): {why}")
+    text = f"operation {number} of the JSON patch ({what}): {why}"
+    # Older kubectls print the causes and no message.
+    return ApiError(422, "Invalid", text, causes=(Cause("UnexpectedServerResponse", text),))
 
 
 # --- merge patch -------------------------------------------------------------------------------

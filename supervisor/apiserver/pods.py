@@ -1,8 +1,9 @@
 """Pods, as far as the API has a say in them: the node runs them and tells what becomes of them.
 
 A pod is never written to the store from here. What a client asks for is checked as a manifest is,
-handed to the node, and awaited in the cache: whoever was answered that a pod is there can read it,
-and finds it again after a crash. The registry holds the lock of the name and knows the namespace.
+handed to the node, and awaited: whoever was answered that a pod is there can read it, and finds it
+again after a crash; what could not be stored was never asked for. The registry holds the lock of
+the name and knows the namespace.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -32,19 +32,29 @@ from supervisor.apiserver.contract import (
     conflict,
     forbidden,
     not_found,
+    unwritten,
 )
-from supervisor.kubelet.worker import PodWorker
+from supervisor.apiserver.quota import Quota, check_pods
+from supervisor.kubelet.worker import PodWorker, UncertainError
 from supervisor.lifecycle import reasons
-from supervisor.lifecycle.facts import ConditionRemoved, ConditionSet, Instant, rfc3339
+from supervisor.lifecycle.facts import (
+    ConditionRemoved,
+    ConditionSet,
+    DeletionRequested,
+    Fact,
+    Instant,
+    PodUpdated,
+    rfc3339,
+)
 
 _STATUSES = ("False", "True", "Unknown")
-_SOON = 30.0  # seconds in which the node has stored what it was asked for, unless its disk is full
 
 
 class PodStorage:
     """Creates, changes and deletes the pods of one node."""
 
-    def __init__(self, cache: Cache, pods: Pods, aside: Aside) -> None:
+    def __init__(self, cache: Cache, pods: Pods, aside: Aside, quota: Quota) -> None:
+        self._quota = quota
         self._cache = cache
         self._aside = aside
         self._pods = pods
@@ -87,14 +97,16 @@ class PodStorage:
             raise already_exists(resource, name)
         if options.dry_run:
             return Answer(object=self._imagined(judged), created=True, warnings=warnings)
-        worker = self._pods.run(judged)
-        uid = worker.pod.metadata.uid
-        try:
-            await self._until(resource, namespace, name, lambda e: e is not None and e.uid == uid)
-        except ApiError:
-            # Who was told that it is not there must not find it once there is room again.
-            self._node.delete(worker, kill=True)
-            raise
+        living = sum(1 for worker in self._node.workers if not worker.finished.is_set())
+        check_pods(resource, name, living)
+        with self._quota.room(resource, name, codec.to_plain(judged)):
+            worker = self._pods.run(judged)
+            try:
+                await self._ask(resource, name, worker)
+            except ApiError:
+                # Who was told that it is not there must not find it if it is stored late after all.
+                self._node.delete(worker, kill=True)
+                raise
         entry = self._cache.get("pods", namespace, name)
         made = entry.object if entry is not None else codec.to_plain(worker.pod)
         return Answer(object=made, created=True, warnings=warnings)
@@ -173,15 +185,10 @@ class PodStorage:
             return Answer(object=old, warnings=warnings)
         if options.dry_run:
             return Answer(object=new, warnings=warnings)
-        self._node.update(self._worker(resource, entry), pod)
-
-        def is_so(now: Entry | None) -> bool:
-            if now is None or now.uid != entry.uid:
-                return True
-            there = now.object
-            return there["spec"] == new["spec"] and _of_clients(there) == _of_clients(new)
-
-        await self._until(resource, entry.namespace, entry.name, is_so)
+        worker = self._worker(resource, entry)
+        updated = PodUpdated(at=self._node.clock.now(), pod=pod)
+        with self._quota.room(resource, entry.name, new, old):
+            await self._ask(resource, entry.name, worker, updated)
         now = self._cache.get("pods", entry.namespace, entry.name)
         done = now is not None and now.uid == entry.uid
         return Answer(object=now.object if now is not None and done else new, warnings=warnings)
@@ -220,22 +227,11 @@ class PodStorage:
         kept = metadata.noted(old, kept, resource, options, rfc3339(at), subresource="status")
         if options.dry_run or apply.unchanged(old, kept):
             return Answer(object=answer, warnings=warnings)
-        worker = self._worker(resource, entry)
-        for condition in new.values():
-            worker = self._node.tell(worker, _condition_set(condition, at))
-        for type in gone:
-            worker = self._node.tell(worker, ConditionRemoved(at=at, type=type))
-        self._node.update(worker, reading.typed(v1.Pod, kept, "Ignore")[0])
-
-        def is_so(now: Entry | None) -> bool:
-            if now is None or now.uid != entry.uid:
-                return True
-            said = _conditions(now)
-            is_set = all(said.get(type) == _says(each) for type, each in new.items())
-            return is_set and gone.isdisjoint(said) and _of_clients(now.object) == of_clients
-
-        of_clients = _of_clients(kept)
-        await self._until(resource, entry.namespace, entry.name, is_so)
+        facts: list[Fact] = [_condition_set(condition, at) for condition in new.values()]
+        facts += [ConditionRemoved(at=at, type=type) for type in gone]
+        facts.append(PodUpdated(at=at, pod=reading.typed(v1.Pod, kept, "Ignore")[0]))
+        with self._quota.room(resource, entry.name, kept, old):
+            await self._ask(resource, entry.name, self._worker(resource, entry), *facts)
         now = self._cache.get("pods", entry.namespace, entry.name) or entry
         return Answer(object=now.object | {"status": answer["status"]}, warnings=warnings)
 
@@ -251,21 +247,12 @@ class PodStorage:
         if options.dry_run:
             return Answer(object=entry.object)
         grace = options.grace
-        self._node.delete(self._worker(resource, entry), grace, force=grace == 0)
-        uid = entry.uid
-
-        def is_going(now: Entry | None) -> bool:
-            if now is None or now.uid != uid:
-                return True
-            meta = now.object["metadata"]
-            if "deletionTimestamp" not in meta:
-                return False
-            # Asking again only shortens: what is shorter already stays. The least is 1 s.
-            return grace is None or meta.get("deletionGracePeriodSeconds", 0) <= max(grace, 1)
-
-        await self._until(resource, namespace, name, is_going)
+        worker, at = self._worker(resource, entry), self._node.clock.now()
+        deletion = DeletionRequested(at=at, grace=grace, force=grace == 0)
+        await self._ask(resource, name, worker, deletion)
         now = self._cache.get("pods", namespace, name)
-        return Answer(object=now.object if now is not None and now.uid == uid else entry.object)
+        is_there = now is not None and now.uid == entry.uid
+        return Answer(object=now.object if now is not None and is_there else entry.object)
 
     async def evict(
         self, resource: Resource, namespace: str, name: str, body: Json, asked: WriteOptions
@@ -302,18 +289,15 @@ class PodStorage:
             raise not_found(resource, entry.name)
         return worker
 
-    async def _until(
-        self, resource: Resource, namespace: str, name: str, test: Callable[[Entry | None], bool]
-    ) -> None:
-        if not await self._cache.until("pods", namespace, name, test, _SOON):
-            raise ApiError(
-                504,
-                "Timeout",
-                f'{resource.key} "{name}": the node could not store it in {_SOON:.0f} s: is there '
-                "room on its disk?",
-                name=name,
-                kind=resource.plural,
-            )
+    async def _ask(self, resource: Resource, name: str, worker: PodWorker, *facts: Fact) -> None:
+        """Have the node told, and all of it stored, or nothing of it."""
+        try:
+            await self._node.ask(worker, *facts)
+        except UncertainError as error:
+            why = f'{resource.key} "{name}": {error.strerror}'
+            raise ApiError(504, "Timeout", why, name=name, kind=resource.plural) from error
+        except OSError as error:
+            raise unwritten(resource, name, error) from error
 
 
 def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions) -> None:
@@ -362,15 +346,13 @@ def _changed(
     wanted = wanted | {"status": old.get("status") or {}}
     read, warnings = reading.typed(v1.Pod, wanted, options.validation, options.repeated)
     known, _ = reading.typed(v1.Pod, old, "Ignore")
-    pod = replace(read, spec=validation.with_defaults(read).spec)
+    spec = validation.with_defaults(read).spec
+    # Those that are there stay where they are: a patch may put what is new before them.
+    place = {each.name: at for at, each in enumerate(known.spec.ephemeral_containers)}
+    debug = sorted(spec.ephemeral_containers, key=lambda each: place.get(each.name, len(place)))
+    pod = replace(read, spec=replace(spec, ephemeral_containers=tuple(debug)))
     check = validation.check_ephemeral_update if subresource else validation.check_update
     return known, pod, warnings, check(known, pod)
-
-
-def _of_clients(pod: Json) -> list[Any]:
-    """What of the metadata clients have a say in."""
-    names = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
-    return [pod["metadata"].get(name) for name in names]
 
 
 def _placed(old: Json, wanted: Json) -> Json:

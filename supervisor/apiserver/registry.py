@@ -39,8 +39,10 @@ from supervisor.apiserver.contract import (
     conflict,
     forbidden,
     not_found,
+    unwritten,
 )
 from supervisor.apiserver.pods import PodStorage, check_preconditions
+from supervisor.apiserver.quota import Quota
 from supervisor.lifecycle.facts import rfc3339
 from supervisor.store.contract import Edit, Store
 
@@ -69,7 +71,8 @@ class ObjectRegistry:
         self._user = user
         self._is_token = is_token
         self._aside = Aside()
-        self._of_pods = PodStorage(cache, pods, self._aside)
+        self._quota = Quota(cache)
+        self._of_pods = PodStorage(cache, pods, self._aside, self._quota)
         self._locks: WeakValueDictionary[tuple[str, str, str], anyio.Lock] = WeakValueDictionary()
         self._random = random.SystemRandom()
 
@@ -121,7 +124,8 @@ class ObjectRegistry:
         if self.cache.get(resource.key, namespace, name) is not None:
             raise already_exists(resource, name)
         if not options.dry_run:
-            body = await self._store_object(resource, namespace, name, body)
+            with self._quota.room(resource, name, body):
+                body = await self._store_object(resource, namespace, name, body)
         return Answer(object=body, created=True, warnings=warnings)
 
     def _made(
@@ -212,7 +216,8 @@ class ObjectRegistry:
         if "deletionTimestamp" in new["metadata"] and not _is_held(resource, new):
             await self._remove(*place)
             return Answer(object=new, warnings=warnings)
-        return Answer(object=await self._store_object(*place, new), warnings=warnings)
+        with self._quota.room(resource, entry.name, new, entry.object):
+            return Answer(object=await self._store_object(*place, new), warnings=warnings)
 
     def _changed(
         self,
@@ -384,14 +389,7 @@ class ObjectRegistry:
         try:
             await self._store.edit(edit)
         except OSError as error:
-            raise ApiError(
-                500,
-                "InternalError",
-                f'cannot store {resource.key} "{name}": {error.strerror or error}',
-                name=name,
-                group=resource.group,
-                kind=resource.plural,
-            ) from error
+            raise unwritten(resource, name, error) from error
 
 
 def _check_current(resource: Resource, entry: Entry, wanted: Json) -> None:

@@ -632,7 +632,7 @@ class Session:
             complain(f"Warning: {text}")
 
     def _say(self, label: str, text: str) -> None:
-        complain(f"{self._labels.of_ours(label)}{text}")
+        complain(self._labels.ours(label, text))
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

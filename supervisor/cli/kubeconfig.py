@@ -36,6 +36,7 @@ def command(
     file = os.path.join(node.state_dir, KUBECONFIG)
     if not os.path.exists(file):
         raise NodeError(
-            f"cannot find {file}: the node on {node.state_dir} does not serve its API over HTTPS"
+            f"cannot find {file}: the node on {node.state_dir} does not serve its API over HTTPS, "
+            "or the file was removed: the node's next start writes it again"
         )
     print(file if path else f"export KUBECONFIG={shlex.quote(file)}")

@@ -40,7 +40,6 @@ from supervisor.lifecycle.facts import (
     Fact,
     HookTarget,
     NodeStopping,
-    PodUpdated,
     SandboxDied,
     SandboxLost,
     StartContainer,
@@ -197,11 +196,15 @@ class Node:
         with working:
             await worker.run()
         self._working.discard(working)
+        uid = worker.pod.metadata.uid
+        if uid not in self._stored and not worker.is_there:
+            self._workers.pop(uid, None)  # it was asked for, and could not be stored
 
     async def restore(self, taken_on: TakenOn = lambda _worker, _runs: None) -> None:
         """Take on every pod that the store knows, and what runs of it. Once, at the beginning.
 
-        `taken_on` is called for each before it goes on, with its instances that run.
+        `taken_on` is called for each before any goes on, with its instances that run: what the
+        first ones have to do (and import) must not keep us from knowing the others.
         """
         snapshot = await self._store.load()
         self._recorder.restore(snapshot.events)
@@ -218,6 +221,7 @@ class Node:
             await self.volumes.remove_others(
                 frozenset(record.pod.metadata.uid for record in records)
             )
+        resumed: list[PodWorker] = []
         for record in records:
             worker = self._workers[record.pod.metadata.uid] = PodWorker(self, record)
             try:
@@ -226,8 +230,12 @@ class Node:
                 # One pod that cannot be looked at now keeps no other from going on.
                 self._cannot_resume(worker, error)
                 self._tasks.start_soon(self._resume_later, worker, taken_on)
-        resumed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
-        for id, key in self.runtime.kept_execs - resumed:
+            else:
+                resumed.append(worker)
+        for worker in resumed:
+            self._begin(worker)
+        owed = {(t.id, str(t.which)) for record in here for t in _owed(record)}
+        for id, key in self.runtime.kept_execs - owed:
             self.runtime.forget_exec(id, key)
 
     async def _resume_later(self, worker: PodWorker, taken_on: TakenOn) -> None:
@@ -241,6 +249,7 @@ class Node:
                 except (OSError, StartError) as error:
                     self._cannot_resume(worker, error)
                 else:
+                    self._begin(worker)
                     break
         self._working.discard(waiting)
         if waiting.cancelled_caught:
@@ -258,7 +267,6 @@ class Node:
             lost = SandboxLost(at=now, boot_id=self._boot_id)
             await worker.resume([Adopted(at=now), lost], (), ())
             taken_on(worker, frozenset())
-            self._begin(worker)
             return
         runtime = self.runtime
         resumed = [t for t in _owed(record) if (t.id, str(t.which)) in runtime.kept_execs]
@@ -283,7 +291,6 @@ class Node:
                 facts.append(ContainerLost(at=now, id=id, logs_lost=found.logs_lost))
         await worker.resume(facts, [t for t in resumed if t not in ended], ended)
         taken_on(worker, frozenset(runs))
-        self._begin(worker)
 
     @property
     def store(self) -> Store:
@@ -338,16 +345,22 @@ class Node:
         at = self.clock.now()
         return self.tell(worker, DeletionRequested(at=at, grace=grace, kill=kill, force=force))
 
-    def update(self, worker: PodWorker, pod: v1.Pod) -> PodWorker:
-        """Change what may change of a pod; the update is valid. Return who sees to it."""
-        return self.tell(worker, PodUpdated(at=self.clock.now(), pod=pod))
-
     def tell(self, worker: PodWorker, fact: Fact) -> PodWorker:
         """Tell a fact about a pod, also about one that has ended; return who sees to it."""
+        worker = self._working_on(worker)
+        worker.tell(fact)
+        return worker
+
+    async def ask(self, worker: PodWorker, *facts: Fact) -> None:
+        """The same for somebody who waits until it is stored; what cannot be was never told.
+        Without facts: that a pod is there, right after `run_pod`. Raises as `PodWorker.ask`."""
+        await self._working_on(worker).ask(*facts)
+
+    def _working_on(self, worker: PodWorker) -> PodWorker:
+        """Who sees to a pod from now on, also to one that has ended."""
         uid = worker.pod.metadata.uid
         if worker.finished.is_set() and self._workers.get(uid) is worker:
-            worker = self._work(PodWorker(self, worker.record))
-        worker.tell(fact)
+            return self._work(PodWorker(self, worker.record))
         return worker
 
     def configuration_changed(self) -> None:

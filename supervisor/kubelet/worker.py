@@ -7,10 +7,14 @@ and hooks that run are made equal to those that the plan wants. No rule of the l
 here; what the worker adds is order (commit before act, acknowledge after commit) and containment: a
 bug in one pod parks that pod visibly and keeps its processes, and so does a store that cannot
 write.
+
+What happened is never forgotten because it could not be stored. What somebody asks for is another
+matter (`ask`): it is stored with the next decision or was never told, and who asks learns which.
 """
 
 from __future__ import annotations
 
+import errno
 import signal
 import traceback
 from collections.abc import Callable, Collection, Iterable
@@ -77,6 +81,8 @@ from supervisor.runtime.spec import signal_number
 _PARKED = 10.0
 # After the store could not write, the round is tried again this much later.
 _UNWRITTEN = 1.0
+# Whoever asks waits for this long, unless it is being stored by then.
+_ASKED = 30.0
 
 
 class Host(Protocol):
@@ -113,6 +119,30 @@ class Host(Protocol):
     def report_bug(self, where: str, text: str) -> None: ...
 
 
+class UncertainError(OSError):
+    """Something may have been stored or not, or may still be."""
+
+
+class _Wish:
+    """Facts that somebody tells at once and waits for; none: that the pod is there at all."""
+
+    def __init__(self, facts: tuple[Fact, ...]) -> None:
+        self.facts = facts
+        self.answered = anyio.Event()
+        self.error: OSError | None = None
+
+    def is_among(self, facts: Iterable[Fact]) -> bool:
+        return not self.facts or any(fact is self.facts[0] for fact in facts)
+
+    def without(self, facts: list[Fact]) -> list[Fact]:
+        mine = {id(fact) for fact in self.facts}
+        return [fact for fact in facts if id(fact) not in mine]
+
+    def answer(self, error: OSError | None = None) -> None:
+        self.error = error
+        self.answered.set()
+
+
 class PodWorker:
     """Runs one pod until its plan is done. `tell` may be called from anywhere in the loop.
 
@@ -125,6 +155,7 @@ class PodWorker:
         self.record = record
         self.finished = anyio.Event()
         self._mailbox: list[Fact] = []
+        self._wishes: list[_Wish] = []  # not answered yet; their facts are in the mailbox
         self._mail = anyio.Event()
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._starting: set[ContainerId] = set()
@@ -162,6 +193,43 @@ class PodWorker:
     def tell(self, *facts: Fact) -> None:
         self._mailbox.extend(facts)
         self._mail.set()
+
+    async def ask(self, *facts: Fact) -> None:
+        """Tell facts, and return once what they lead to is stored. None: that the pod is there;
+        only of a new one, before it runs.
+
+        Raises OSError where it could not be stored: then they were never told, and a new pod is
+        none. Only of UncertainError that cannot be said.
+        """
+        if self._gone:
+            return
+        wish = _Wish(facts)
+        self._wishes.append(wish)
+        self.tell(*facts)
+        clock = self.host.clock
+        if not await clock.wait(wish.answered, clock.now().boot + _ASKED):
+            self._withdraw(wish)
+        if wish.error is not None:
+            raise wish.error
+
+    def _withdraw(self, wish: _Wish) -> None:
+        """It took too long."""
+        self._wishes.remove(wish)
+        if not wish.facts or not wish.is_among(self._mailbox):
+            why = f"it is not stored after {_ASKED:.0f} s, and may still be"
+            raise UncertainError(errno.ETIMEDOUT, why)
+        self._mailbox = wish.without(self._mailbox)
+        raise OSError(errno.EBUSY, f"the pod did not come to it in {_ASKED:.0f} s")
+
+    def _answer(self, facts: list[Fact], error: OSError | None = None) -> list[Fact]:
+        """Tell who asked for them what has become of it; return the facts that nobody asked for."""
+        answered = [wish for wish in self._wishes if wish.is_among(facts)]
+        self._wishes = [wish for wish in self._wishes if wish not in answered]
+        for wish in answered:
+            wish.answer(error)
+        for wish in answered:
+            facts = wish.without(facts)
+        return facts
 
     def hear(self, news: News) -> None:
         """Take a runtime's news about this pod."""
@@ -208,6 +276,9 @@ class PodWorker:
                         pass
         finally:
             self.finished.set()
+            for wish in self._wishes:
+                why = UncertainError(errno.ECANCELED, "the node has ended meanwhile")
+                wish.answer(None if self._gone else why)
 
     async def _round(self, start_soon: Callable[..., object]) -> bool:
         """Fold, decide, commit, act, sleep; return whether the pod's life is over."""
@@ -217,6 +288,7 @@ class PodWorker:
             record = self._fold(facts)
             if record is self.record and not self._is_time() and not _any_end(facts):
                 # Nothing has changed, as after most probes: the plan committed last still holds.
+                self._answer(facts)
                 if self._done:
                     return True
                 await self.host.clock.wait(self._mail, self._wake_at)
@@ -226,19 +298,10 @@ class PodWorker:
             failpoints.hit("before-commit", kinds)
             await self.host.commit(self, record, plan.events)
         except Exception as error:
-            if isinstance(error, OSError):
-                pause = _UNWRITTEN
-                self._tell_unwritten(error)
-            else:
-                pause = _PARKED
-                self._park(traceback.format_exc())
-            # The facts are kept: after the pause they are folded again, with what came since.
-            self._mailbox = [*facts, *self._mailbox]
-            self._wake_at = 0.0
-            await self.host.clock.sleep(pause)
-            return False
+            return await self._put_off(facts, error)
         before, self.record = self.record, record
         self._unwritten = False
+        self._answer(facts)
         # Committed: from here on the world may see it, and actions may follow.
         failpoints.hit("after-commit", kinds)
         self.host.pod_changed(self, before)
@@ -268,9 +331,37 @@ class PodWorker:
             failpoints.hit("after-terminal")
             if plan.gone:
                 self._gone = True
+                self._answer(self._mailbox)
                 await self._forget()
             return True
         await self.host.clock.wait(self._mail, plan.wake_at)
+        return False
+
+    async def _put_off(self, facts: list[Fact], error: Exception) -> bool:
+        """A round could not be made. Return whether the pod's life is over: one that was asked for
+        and could not be stored has never begun."""
+        is_new = any(not wish.facts for wish in self._wishes)
+        is_due = self._is_time()
+        if isinstance(error, OSError):
+            pause, why = _UNWRITTEN, error
+        else:
+            pause, why = _PARKED, OSError(errno.EIO, f"error syncing pod: {error!r}")
+        kept = self._answer(facts, why)
+        if is_new:
+            self._gone = True
+            self._answer(self._mailbox, why)
+        if isinstance(error, OSError):
+            if kept or is_due:
+                self._tell_unwritten(error)
+        else:
+            self._park(traceback.format_exc())
+        if is_new:
+            return True
+        # The others are kept: after the pause they are folded again, with what came since.
+        self._mailbox = [*kept, *self._mailbox]
+        if kept or is_due:
+            self._wake_at = 0.0
+            await self.host.clock.sleep(pause)
         return False
 
     def _fold(self, facts: list[Fact]) -> PodRecord:

@@ -241,8 +241,8 @@ def inherited(environ: Mapping[str, str], pass_env: Iterable[str] = ()) -> dict[
     """
     names = _INHERITED.union(pass_env)
     return {
-        _as_utf8(name): _as_utf8(value)
-        for name, value in environ.items()
+        _as_utf8(name): _as_utf8(environ[name])
+        for name in environ
         if name in names or name.startswith("LC_")
     }
 

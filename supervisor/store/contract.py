@@ -13,8 +13,9 @@ only when the object changes, not when the record alone does. Whoever follows th
 change after it is stored, in the order of these numbers: that is what watches are made of.
 
 Nothing grows without end. Events are kept for an hour, as a cluster keeps them, and only the newest
-of each pod and of all pods. Of a pod that is gone nothing stays but its events. No clock is read
-here: the time is that of the change.
+of each pod and of all pods. Of a pod that is gone nothing stays but its events. How many other
+objects there may be is for who writes them to say. No clock is read here: the time is that of the
+change.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from supervisor.lifecycle.record import PodRecord
 EVENT_TTL = 3600.0  # seconds since an event was last told
 EVENTS_PER_POD = 200
 EVENTS = 10_000  # of all pods, also of those that are gone
+EVENTS_BYTES = 32 << 20  # of their JSON
 
 
 class Change(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from supervisor.lifecycle.facts import Instant, rfc3339
 from supervisor.store.contract import (
     EVENT_TTL,
     EVENTS,
+    EVENTS_BYTES,
     EVENTS_PER_POD,
     Change,
     Edit,
@@ -39,6 +40,8 @@ class MemoryStore:
         self._pods: dict[str, Stored] = {}
         self._events: dict[_Key, v1.Event] = {}  # the one told last is the last
         self._of_pod: Counter[str] = Counter()  # how many of them are about which pod
+        self._sizes: dict[_Key, int] = {}  # of their JSON
+        self._bytes = 0  # of all of them
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._version = 0
         self._committed: Instant | None = None
@@ -127,6 +130,8 @@ class MemoryStore:
         meta = replace(meta, resource_version=str(self._next()))
         self._events[key] = event = replace(event, metadata=meta)
         self._of_pod[uid] += 1
+        self._sizes[key] = len(msgspec.json.encode(event))
+        self._bytes += self._sizes[key]
         return revised(("events", *key), self._version, event)
 
     def _forget_events(self, too_old: str) -> list[Revision]:
@@ -137,7 +142,8 @@ class MemoryStore:
             last += [self._forget(key) for key in own[:-EVENTS_PER_POD]]
         while self._events:
             key, oldest = next(iter(self._events.items()))
-            if len(self._events) <= EVENTS and told(oldest) >= too_old:
+            is_over = len(self._events) > EVENTS or self._bytes > EVENTS_BYTES
+            if not is_over and told(oldest) >= too_old:
                 break
             last.append(self._forget(key))
         return last
@@ -148,6 +154,7 @@ class MemoryStore:
 
     def _drop(self, key: _Key) -> None:
         uid = self._events.pop(key).involved_object.uid
+        self._bytes -= self._sizes.pop(key)
         self._of_pod[uid] -= 1
         if not self._of_pod[uid]:
             del self._of_pod[uid]

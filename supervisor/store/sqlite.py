@@ -27,9 +27,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
-import tempfile
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -50,6 +49,7 @@ from supervisor.lifecycle.record import PodRecord
 from supervisor.store.contract import (
     EVENT_TTL,
     EVENTS,
+    EVENTS_BYTES,
     EVENTS_PER_POD,
     Change,
     Edit,
@@ -66,7 +66,9 @@ T = TypeVar("T")
 _APPLICATION_ID = 0x706F6476  # "podv"
 _BUSY = 1.0  # seconds to wait for somebody else's lock, a user's sqlite3 for example
 _WAL_BYTES = 4 * 1024 * 1024  # what the log is cut to after it was larger
-_TRIM_EVERY = 500  # events between two looks at how many there are
+# Events, and bytes of them, between two looks at how many there are.
+_TRIM_EVERY, _TRIM_BYTES = 500, EVENTS_BYTES // 8
+_MAGIC = b"SQLite format 3\0"
 _WAL_HEAD = 32  # bytes that tell one log from the next
 _TRIES, _PAUSE = 20, 0.05  # of a reader whose log begins anew under its hands
 # Shared memory does not work on them, or only on one of the machines that see the file.
@@ -299,36 +301,82 @@ def _load_any(copy: sqlite3.Connection, path: str) -> Snapshot:
 
 @contextmanager
 def _copy(path: str) -> Iterator[sqlite3.Connection]:
-    """A copy of the database and its log, which SQLite may do with as it likes.
+    """A copy of the database with its log, in memory, which SQLite may do with as it likes.
 
     The original cannot be asked: of a log that nobody has open SQLite makes an index beside it,
     and where it may not, it gives up on some that it could read (3.40 on a log without entries).
+    A copy in files would stay when its reader is killed. So the log is read here.
+
     What is copied under a running node is whole unless the log began anew meanwhile: until then
     it has all that is not yet in the database, and what is half written at its end is ignored.
     """
-    with tempfile.TemporaryDirectory(prefix="podvisor-") as folder:
-        there = os.path.join(folder, "copy")
-        tries = _TRIES
-        while True:
-            log = _log(path)
-            try:
-                shutil.copyfile(path, there)
-                if os.path.exists(path + "-wal"):
-                    shutil.copyfile(path + "-wal", there + "-wal")
-            except FileNotFoundError:
-                if log == _log(path) or not tries:
-                    raise
-            else:
-                if log == _log(path):
-                    break
-            tries -= 1
-            if not tries:
-                raise OSError(errno.EAGAIN, "it never stays as it is")
-            time.sleep(_PAUSE)
-            if os.path.exists(there + "-wal"):
-                os.unlink(there + "-wal")
-        with closing(_connect(there)) as db:
-            yield db
+    for left in reversed(range(_TRIES)):
+        log = _log(path)
+        try:
+            database, entries = _content(path), b""
+            if os.path.exists(path + "-wal"):
+                entries = _content(path + "-wal")
+        except FileNotFoundError:
+            if log == _log(path) or not left:
+                raise
+        else:
+            if log == _log(path):
+                break
+        time.sleep(_PAUSE)
+    else:
+        raise OSError(errno.EAGAIN, "it never stays as it is")
+    image = _replayed(database, entries)
+    if image.startswith(_MAGIC):
+        image[18:20] = b"\1\1"  # in memory there is no log
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        if image:
+            db.deserialize(bytes(image))
+        yield db
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _replayed(database: bytes, log: bytes) -> bytearray:
+    """The database with all that was committed to its log, which may end in the middle of a
+    transaction, and behind that have what is left of an earlier log.
+
+    The format is that of https://sqlite.org/fileformat2.html#the_write_ahead_log.
+    """
+    image = bytearray(database)
+    if len(log) < _WAL_HEAD:
+        return image
+    magic, _, size, _, salts, *told = struct.unpack(">IIII8sII", log[:_WAL_HEAD])
+    order = {0x377F0682: "<", 0x377F0683: ">"}.get(magic, "")
+    if not order or [*_checksum(order, log[:24], 0, 0)] != told:
+        return image
+    first, second = told
+    coming: dict[int, int] = {}  # where the newest content of each page is
+    for at in range(_WAL_HEAD, len(log) - size - 23, 24 + size):
+        page, pages, own, *told = struct.unpack(">II8sII", log[at : at + 24])
+        if own != salts or not page:
+            break
+        first, second = _checksum(order, log[at : at + 8], first, second)
+        first, second = _checksum(order, log[at + 24 : at + 24 + size], first, second)
+        if [first, second] != told:
+            break
+        coming[page] = at + 24
+        if pages:  # a commit, and how large the database is after it
+            image += bytes(max(0, pages * size - len(image)))
+            for number, start in coming.items():
+                image[(number - 1) * size : number * size] = log[start : start + size]
+            del image[pages * size :]
+            coming.clear()
+    return image
+
+
+def _checksum(order: str, data: bytes, first: int, second: int) -> tuple[int, int]:
+    for even, odd in struct.iter_unpack(f"{order}II", data):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
 
 
 def _log(path: str) -> tuple[bytes, int]:
@@ -432,7 +480,7 @@ class SQLiteStore:
         self._listeners: list[Callable[[Revision], None]] = []
         self._wake = anyio.Event()
         self._closing = False
-        self._untrimmed = _TRIM_EVERY
+        self._untrimmed, self._untrimmed_bytes = _TRIM_EVERY, 0
         self._db: sqlite3.Connection
         self._file: tuple[int, int] | None
         self._tasks: TaskGroup
@@ -707,11 +755,13 @@ class SQLiteStore:
         too_old = rfc3339(batch[-1].at.later(-EVENT_TTL))
         rows += self._db.execute(f"{find} WHERE told < ?", (too_old,))
         self._untrimmed += len(written)
-        if self._untrimmed >= _TRIM_EVERY:
-            self._untrimmed = 0
+        self._untrimmed_bytes += sum(len(row.row[-1]) for row in written)
+        if self._untrimmed >= _TRIM_EVERY or self._untrimmed_bytes >= _TRIM_BYTES:
+            self._untrimmed = self._untrimmed_bytes = 0
             rows += self._db.execute(
                 f"{find} ORDER BY resource_version DESC LIMIT -1 OFFSET ?", (EVENTS,)
             )
+            rows += self._db.execute(_OVERSIZED, (EVENTS_BYTES,))
         for found, namespace, name in sorted(set(rows)):
             self._db.execute("DELETE FROM events WHERE resource_version = ?", (found,))
             version += 1
@@ -721,6 +771,11 @@ class SQLiteStore:
 
 
 _DELETE_OBJECT = "DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
+_OVERSIZED = (
+    "SELECT resource_version, namespace, name FROM (SELECT resource_version, namespace, name,"
+    " SUM(LENGTH(CAST(object AS BLOB))) OVER (ORDER BY resource_version DESC) AS newer"
+    " FROM events) WHERE newer > ?"
+)
 _SAME_OBJECT = "SELECT object = ? FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import errno
 import os
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 import yaml
+from cryptography import x509
 
 from supervisor.apiserver import auth
 from supervisor.apiserver.local import DoorOptions, Doors
@@ -146,13 +148,61 @@ async def test_everything_is_used_again_as_long_as_it_is_good(folder: str) -> No
     assert known()[1] != renewed[1]
 
 
-async def test_a_certificate_is_renewed_before_it_ends(
-    folder: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("year", [1970, 2000, 2036, 2070, 2999])
+async def test_a_certificate_is_good_whatever_the_clock_is_set_to(
+    folder: str, monkeypatch: pytest.MonkeyPatch, year: int
 ) -> None:
+    """Also of a node that lives for years: it cannot be made anew without locking out copies of
+    the kubeconfig."""
     first = auth.credentials(folder)
-    later = time.time() + (auth._YEARS * 365 - 1) * 86400
-    monkeypatch.setattr(auth.time, "time", lambda: later)
+    for name in ("ca.crt", "tls.crt"):
+        with open(f"{folder}/api/{name}", "rb") as file:
+            found = x509.load_pem_x509_certificate(file.read())
+        assert found.not_valid_before_utc == dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        assert found.not_valid_after_utc == dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+    then = dt.datetime(year, 6, 1, tzinfo=dt.UTC).timestamp()
+    monkeypatch.setattr(auth.time, "time", lambda: then)
+    assert auth.credentials(folder).ca == first.ca
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        pytest.param(-3650, 29, id="it ends soon"),
+        pytest.param(3650, 7300, id="it is not good yet"),
+    ],
+)
+async def test_a_certificate_that_is_of_no_use_is_made_anew(
+    folder: str, monkeypatch: pytest.MonkeyPatch, begin: int, end: int
+) -> None:
+    """Earlier ones had an end."""
+    with monkeypatch.context() as patch:
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        patch.setattr(auth, "_BEGIN", now + dt.timedelta(days=begin))
+        patch.setattr(auth, "_END", now + dt.timedelta(days=end))
+        patch.setattr(auth, "_RENEWED", 0)
+        then = time.time() + 86400 * (begin + 1)
+        patch.setattr(auth.time, "time", lambda: then)
+        first = auth.credentials(folder)
     assert auth.credentials(folder).ca != first.ca
+
+
+async def test_another_programs_port_is_left_to_it_and_the_new_one_is_said(folder: str) -> None:
+    with Doors(folder, DoorOptions()) as doors:
+        assert doors.warnings == []
+        port = doors.port
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with Doors(folder, DoorOptions()) as doors:
+            [warning] = doors.warnings
+            assert f"port {port} of the last life cannot be had (another program has it)" in warning
+            assert f"the API is at port {doors.port} now" in warning
+            with open(f"{folder}/kubeconfig") as file:
+                assert doors.url in file.read()
+            port = doors.port
+    with Doors(folder, DoorOptions()) as doors:
+        assert (doors.port, doors.warnings) == (port, [])
 
 
 async def test_a_port_that_is_wanted_and_cannot_be_had_is_an_error(folder: str) -> None:

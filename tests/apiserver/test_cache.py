@@ -171,12 +171,3 @@ async def test_a_watch_that_is_not_read_holds_few_large_objects(
         with pytest.raises(ApiError) as told:
             await anext(watch)
     assert told.value.code == 410
-
-
-async def test_one_may_wait_until_an_object_is_so(store: MemoryStore, cache: Cache) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(store.edit, edit("a", "2"))
-        there = await cache.until("configmaps", "default", "a", lambda e: e is not None, 5)
-        assert there
-    assert not await cache.until("configmaps", "default", "a", lambda e: e is None, 0.01)
-    assert not any(cache._watches.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from supervisor.runtime.cri import Isolation
 from supervisor.runtime.spec import NodeInfo
 from supervisor.store.contract import Change, Edit
 from supervisor.store.memory import MemoryStore
-from tests.apiserver.worlds import Api, api, config_map, pod, refusal
+from tests.apiserver.worlds import Api, api, config_map, pod, refusal, until
 from tests.kubelet.conftest import Program, anyio_backend, fake_clock
 
 __all__ = ["anyio_backend", "fake_clock"]
@@ -49,16 +49,6 @@ async def cluster(
         tasks.start_soon(kept.run)
         yield a
         tasks.cancel_scope.cancel()
-
-
-async def until(a: Api, test: Callable[[], object]) -> Any:
-    """Wait until something is so, a minute at most of the clock that jumps."""
-    for _ in range(600):
-        found = test()
-        if found:
-            return found
-        await a.clock.sleep(0.1)
-    raise AssertionError("it never was so")
 
 
 async def test_the_namespaces_of_a_cluster_are_there_and_stay(fake_clock: Clock) -> None:
@@ -183,6 +173,8 @@ async def test_what_clients_add_to_the_node_outlives_it(fake_clock: Clock) -> No
     async with cluster(fake_clock, store=store) as a:
         changes: Json = {"metadata": {"labels": {"disk": "ssd"}}, "spec": {"unschedulable": True}}
         await a.change("nodes", "here", changes | {"status": {"conditions": []}})
+        dongles: Json = {"status": {"capacity": {"example.com/dongle": "4"}}}
+        await a.change("nodes", "here", dongles, subresource="status")
         error = await refusal(a.create("pods", pod()))
         assert error.code == 403
         assert "node here is cordoned" in error.message
@@ -195,6 +187,8 @@ async def test_what_clients_add_to_the_node_outlives_it(fake_clock: Clock) -> No
         assert since is not None
         assert node["metadata"]["labels"]["disk"] == "ssd"
         assert node["spec"] == {"unschedulable": True}
+        assert node["status"]["capacity"]["example.com/dongle"] == "4"
+        assert node["status"]["allocatable"] == node["status"]["capacity"]
         was, now = since["status"]["conditions"][-1], node["status"]["conditions"][-1]
         assert now["lastTransitionTime"] == was["lastTransitionTime"]
         assert now["lastHeartbeatTime"] > was["lastHeartbeatTime"]

@@ -300,6 +300,9 @@ def test_json_patches_that_do_not_fit_are_refused(operations: Any, code: int, sa
     assert caught.value.code == code
     assert says in caught.value.message
     assert "c2VjcmV0" not in caught.value.message
+    if code == 422:
+        [cause] = caught.value.details["causes"]
+        assert says in cause["message"]
 
 
 def test_moves_that_nest_too_deeply_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -10,26 +12,130 @@ import pytest
 
 from supervisor.api import v1
 from supervisor.api.problems import Severity, required, said
-from supervisor.apiserver import apply, aside, resources
-from supervisor.apiserver.contract import Json, WriteOptions
+from supervisor.apiserver import apply, aside, quota, resources
+from supervisor.apiserver.contract import ApiError, Json, WriteOptions
 from supervisor.kubelet.clock import Clock
-from supervisor.store.contract import Edit
+from supervisor.lifecycle.facts import DeletionRequested
+from supervisor.store.contract import Change, Edit
 from supervisor.store.memory import MemoryStore
 from tests.apiserver.worlds import (
     DRY,
     PLAIN,
     STRICT,
+    Api,
     _resource,
     api,
     config_map,
     merged,
     pod,
     refusal,
+    until,
 )
 from tests.kubelet.conftest import Program, anyio_backend, fake_clock
 
 __all__ = ["anyio_backend", "fake_clock"]
 pytestmark = pytest.mark.anyio
+
+
+# --- how much there may be ----------------------------------------------------------------------
+
+
+async def test_more_objects_than_there_is_room_for_are_refused_until_some_are_deleted(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock) as a:
+        monkeypatch.setattr(quota, "OBJECTS", 4)  # one of them is the namespace
+        for name in ("one", "two"):
+            await a.create("configmaps", config_map(name))
+        await a.create("pods", pod())
+        for plural, body in (("configmaps", config_map("three")), ("pods", pod("more"))):
+            error = await refusal(a.create(plural, body))
+            assert (error.code, error.reason) == (403, "Forbidden")
+            assert error.message == (
+                f'{plural} "{body["metadata"]["name"]}" is forbidden: exceeded quota: podvisor, '
+                "requested: objects=1, used: objects=4, limited: objects=4"
+            )
+        await a.change("configmaps", "one", {"data": {"key": "another"}})
+        event = {"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}}
+        await a.create("events", event)
+        await a.delete("configmaps", "two")
+        await a.create("configmaps", config_map("three"))
+        await a.delete("pods", "web")
+        await until(a, lambda: a.get("pods", "web") is None)
+        await a.create("configmaps", config_map("four"))
+
+
+async def test_more_bytes_than_there_is_room_for_are_refused_and_what_frees_some_is_not(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock, {"a": Program(runs=1000)}) as a:
+        held = {"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
+        await a.create("configmaps", held | {"data": {"large": "x" * 4000}})
+        await a.create("configmaps", config_map("other"))
+        await a.create("pods", pod())
+        await a.clock.sleep(1)
+        monkeypatch.setattr(quota, "BYTES", a.cache.bytes + 500)
+        large = {"large": "x" * 600}
+        for ask in (
+            a.create("configmaps", config_map(data=large)),
+            a.change("configmaps", "other", {"data": large}),
+            a.change("pods", "web", {"metadata": {"annotations": large}}),
+            a.create("pods", pod("more") | {"metadata": {"name": "more", "annotations": large}}),
+        ):
+            error = await refusal(ask)
+            assert (error.code, error.reason) == (403, "Forbidden")
+            assert "exceeded quota: podvisor, requested: bytes=" in error.message
+        await a.change("configmaps", "other", {"data": {"key": "as long"}})
+        monkeypatch.setattr(quota, "BYTES", a.cache.bytes)
+        await a.delete("configmaps", "held")
+        # Who lets go of it is noted in it first: that needs room, and frees more.
+        gone = {"metadata": {"finalizers": None, "annotations": {"seen-by": "a controller"}}}
+        await a.change("configmaps", "held", gone)
+        assert a.get("configmaps", "held") is None
+        await a.change("configmaps", "other", {"data": large})
+
+
+async def test_writes_at_once_get_no_more_room_than_one_after_the_other(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowStore(MemoryStore):
+        async def edit(self, edit: Edit) -> int:
+            await anyio.sleep(1)
+            return await super().edit(edit)
+
+    async with api(fake_clock, store=SlowStore()) as a:
+        monkeypatch.setattr(quota, "OBJECTS", 3)
+        refused: list[str] = []
+
+        async def create(name: str) -> None:
+            try:
+                await a.create("configmaps", config_map(name))
+            except ApiError as error:
+                refused.append(error.reason)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(create, f"c{number}")
+        assert refused == ["Forbidden"] * 8
+        assert len(a.cache.list("configmaps")) == 2
+
+
+async def test_a_pod_beyond_what_the_node_has_room_for_is_refused(
+    fake_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(fake_clock, {"a": Program(runs=10), "b": Program(runs=10)}) as a:
+        monkeypatch.setattr(quota, "PODS", 2)
+        for name, container in (("one", "a"), ("two", "b")):
+            containers = [{"name": container, "command": ["x"]}]
+            await a.create("pods", pod(name, restartPolicy="Never", containers=containers))
+        error = await refusal(a.create("pods", pod("three")))
+        assert (error.code, error.reason) == (403, "Forbidden")
+        assert error.message == (
+            'pods "three" is forbidden: exceeded quota: podvisor, requested: pods=1, used: pods=2, '
+            "limited: pods=2"
+        )
+        await a.clock.sleep(20)  # what has ended takes no place
+        await a.create("pods", pod("three"))
 
 
 # --- stored kinds ------------------------------------------------------------------------------
@@ -566,13 +672,131 @@ async def test_a_pod_that_could_not_be_stored_is_not_there_later(
         with monkeypatch.context() as patch:
             patch.setattr(a.store, "commit", full)
             error = await refusal(a.create("pods", pod()))
-        assert (error.code, error.reason) == (504, "Timeout")
-        assert "is there room on its disk?" in error.message
+        assert (error.code, error.reason) == (500, "InternalError")
+        assert error.message == 'cannot store pods "web": no room'
         await a.clock.sleep(60)
         assert a.get("pods", "web") is None
         assert a.world.node.workers == ()
         assert a.world.runtime.times("start", "a") == []
         await a.create("pods", pod())
+
+
+class FullStore(MemoryStore):
+    """Has no room for changes of pods, as often as it is told."""
+
+    full = 0
+
+    async def commit(self, change: Change) -> int:
+        if self.full:
+            self.full -= 1
+            raise OSError(errno.ENOSPC, "no room")
+        return await super().commit(change)
+
+
+CONDITION = {"type": "example.com/ok", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda a: a.delete("pods", "web"), id="a deletion"),
+        pytest.param(lambda a: a.delete("pods", "web", grace=0), id="a forced deletion"),
+        pytest.param(
+            lambda a: a.post("pods", "web", "eviction", {"metadata": {"name": "web"}}),
+            id="an eviction",
+        ),
+        pytest.param(
+            lambda a: a.change("pods", "web", {"metadata": {"labels": {"new": "one"}}}),
+            id="a label",
+        ),
+        pytest.param(
+            lambda a: a.change("pods", "web", {"spec": {"activeDeadlineSeconds": 1}}),
+            id="a deadline",
+        ),
+        pytest.param(
+            lambda a: a.change(
+                "pods", "web", {"status": {"conditions": [CONDITION]}}, subresource="status"
+            ),
+            id="a condition",
+        ),
+    ],
+)
+async def test_what_could_not_be_stored_of_a_pod_is_refused_at_once_and_does_not_happen_later(
+    fake_clock: Clock, ask: Callable[[Api], Awaitable[object]]
+) -> None:
+    store = FullStore()
+    async with api(fake_clock, {"a": Program(runs=1000)}, store=store) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(5)
+        before, at = a.get("pods", "web"), a.clock.now()
+        store.full = 1
+        error = await refusal(ask(a))
+        assert (error.code, error.reason) == (500, "InternalError")
+        assert error.message == 'cannot store pods "web": no room'
+        assert a.clock.now() == at
+        await a.clock.sleep(100)
+        assert a.get("pods", "web") == before
+        assert [event.reason for event in a.world.node.events()].count("FailedSync") == 0
+        await ask(a)
+        await a.clock.sleep(100)
+        assert a.get("pods", "web") != before
+
+
+async def test_what_has_happened_meanwhile_is_stored_when_there_is_room(fake_clock: Clock) -> None:
+    """The refused deletion was told together with the end of the container, which did happen."""
+    store = FullStore()
+    async with api(fake_clock, {"a": Program(runs=10)}, store=store) as a:
+        await a.create("pods", pod(restartPolicy="Never"))
+        await a.clock.sleep(9.5)
+        store.full = 2
+        await a.clock.sleep(1)  # the end could not be stored, and is tried again every second
+        assert store.full == 1
+        error = await refusal(a.delete("pods", "web"))
+        assert error.code == 500
+        await a.clock.sleep(5)
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["status"]["phase"] == "Succeeded"
+        assert "deletionTimestamp" not in found["metadata"]
+
+
+async def test_a_store_that_does_not_answer_is_not_waited_for_without_end(
+    fake_clock: Clock,
+) -> None:
+    class StuckStore(MemoryStore):
+        stuck: anyio.Event | None = None
+
+        async def commit(self, change: Change) -> int:
+            if self.stuck is not None:
+                await self.stuck.wait()
+            return await super().commit(change)
+
+    store = StuckStore()
+    async with api(fake_clock, {"a": Program(runs=1000)}, store=store) as a:
+        await a.create("pods", pod())
+        await a.clock.sleep(5)
+        store.stuck = anyio.Event()
+        errors: list[ApiError] = []
+
+        async def change() -> None:
+            labels = {"metadata": {"labels": {"being": "stored"}}}
+            errors.append(await refusal(a.change("pods", "web", labels)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(change)
+            await a.clock.sleep(1)
+            [worker] = a.world.node.workers
+            with pytest.raises(OSError, match="did not come to it in 30 s"):
+                await a.world.node.ask(worker, DeletionRequested(at=a.clock.now()))
+        [error] = errors
+        assert (error.code, error.reason) == (504, "Timeout")
+        assert "may still be" in error.message
+        store.stuck.set()
+        await a.clock.sleep(1)
+        found = a.get("pods", "web")
+        assert found is not None
+        assert found["metadata"]["labels"] == {"being": "stored"}
+        assert "deletionTimestamp" not in found["metadata"]
 
 
 async def test_a_pod_is_refused_with_every_reason(fake_clock: Clock) -> None:
@@ -617,7 +841,7 @@ async def test_a_deleted_pod_ends_gracefully_and_is_gone(fake_clock: Clock) -> N
         assert shorter["metadata"]["deletionGracePeriodSeconds"] == 10
         least = await a.delete("pods", "web", grace=-5)
         assert least["metadata"]["deletionGracePeriodSeconds"] == 1
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        await until(a, lambda: a.get("pods", "web") is None)
         [change] = [c for c in a.cache._since(0) if c.type == "DELETED"]
         assert change.entry.uid == uid
 
@@ -657,7 +881,7 @@ async def test_a_name_is_free_as_soon_as_its_pod_is_seen_to_be_gone(
 
         monkeypatch.setattr(a.world.runtime, "remove_pod", remove_slowly)
         await a.delete("pods", "web")
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 60)
+        await until(a, lambda: a.get("pods", "web") is None)
         assert a.world.node.worker(old) is not None
         assert a.world.node.find("default", "web") is None
         new = (await a.create("pods", pod())).object["metadata"]["uid"]
@@ -896,7 +1120,7 @@ async def test_a_finalizer_keeps_a_pod_that_has_ended(fake_clock: Clock) -> None
         error = await refusal(a.change("pods", "web", {"metadata": {"finalizers": more}}))
         assert (error.code, error.message) == (422, f'Pod "web" is invalid: {NO_MORE}')
         await a.change("pods", "web", {"metadata": {"finalizers": None}})
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
+        await until(a, lambda: a.get("pods", "web") is None)
 
 
 async def test_a_pod_that_has_ended_can_be_labelled_and_deleted(fake_clock: Clock) -> None:
@@ -907,7 +1131,7 @@ async def test_a_pod_that_has_ended_can_be_labelled_and_deleted(fake_clock: Cloc
         assert changed.object["metadata"]["labels"] == {"a": "b"}
         assert changed.object["status"]["phase"] == "Succeeded"
         await a.delete("pods", "web")
-        assert await a.cache.until("pods", "default", "web", lambda e: e is None, 10)
+        await until(a, lambda: a.get("pods", "web") is None)
 
 
 async def test_a_new_image_replaces_the_container_whatever_its_policy(fake_clock: Clock) -> None:

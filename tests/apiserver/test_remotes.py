@@ -298,6 +298,29 @@ async def test_connections_are_forwarded_beside_each_other_with_an_end_each_way(
     assert not any(client.heard[number] for number in (1, 5, 9)), "no errors"
 
 
+async def test_a_pod_that_says_no_more_is_still_spoken_to(world: World) -> None:
+    heard = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"bye")
+        writer.write_eof()
+        heard.set_result(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with (
+        server,
+        upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client,
+    ):
+        frames = Frames()
+        *opened, said, end = connection(frames, 1, server.sockets[0].getsockname()[1], b"more")
+        client.writer.writelines(opened)
+        await client.hear(lambda: 3 in client.ended)
+        client.writer.writelines((said, end))
+        assert await asyncio.wait_for(heard, PATIENCE) == b"more"
+    assert client.heard[3] == b"bye"
+
+
 async def test_a_connection_that_its_server_does_not_read_holds_up_no_other(world: World) -> None:
     async with (
         listening() as port,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -167,3 +167,13 @@ async def api(
         if cache.get("namespaces", "", "default") is None:
             await client.create("namespaces", {"metadata": {"name": "default"}})
         yield client
+
+
+async def until(a: Api, test: Callable[[], object]) -> Any:
+    """Wait until something is so, a minute at most of the clock that jumps."""
+    for _ in range(600):
+        found = test()
+        if found:
+            return found
+        await a.clock.sleep(0.1)
+    raise AssertionError("it never was so")

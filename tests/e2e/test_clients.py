@@ -92,12 +92,17 @@ def test_kubernetes_goes_through_the_life_of_a_pod(api: Any, namespace: str) -> 
 def test_kubernetes_deletes_a_collection(api: Any, namespace: str) -> None:
     """E05"""
     core = kubernetes.client.CoreV1Api(api)
-    for name in ("a", "b", "c"):
-        core.create_namespaced_pod(namespace, pod(name, labels={"set": "all"}))
+    for name, which in (("a", "some"), ("b", "some"), ("c", "other")):
+        core.create_namespaced_pod(namespace, pod(name, labels={"set": which}))
     core.delete_collection_namespaced_pod(
-        namespace, label_selector="set=all", grace_period_seconds=1
+        namespace, label_selector="set=some", grace_period_seconds=1
     )
-    wait_for(lambda: not core.list_namespaced_pod(namespace).items, "the end of all")
+    wait_for(lambda: _names(core, namespace) == ["c"], "the end of those")
+    assert core.read_namespaced_pod("c", namespace).metadata.deletion_timestamp is None
+
+
+def _names(core: Any, namespace: str) -> list[str]:
+    return [item.metadata.name for item in core.list_namespaced_pod(namespace).items]
 
 
 def test_kubernetes_streams(api: Any, namespace: str) -> None:

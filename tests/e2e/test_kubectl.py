@@ -133,6 +133,14 @@ def test_every_kubectl_explains_compares_and_finds_mistakes(each_kubectl: Kubect
     done = kubectl.run("diff", "-f", "-", input=wanted)
     assert done.returncode == 1, done.stderr
     assert re.search(r"^\+ +new: label", done.stdout, re.MULTILINE)
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": wanted["spec"]}
+    nobodys = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
+    }
+    assert "`podvisor up FILE`" in kubectl("apply", "-f", "-", input=nobodys, fails=True)
     if kubectl.version >= (1, 27):
         assert "Username" in kubectl("auth", "whoami")
 
@@ -354,6 +362,12 @@ def test_a_stale_write_and_an_immutable_map_are_refused(kubectl: Kubectl) -> Non
         "data": {"a": "1"},
         "immutable": True,
     }
+    loose = {**fixed, "metadata": {"name": "loose"}, "immutable": False}
+    kubectl("create", "-f", "-", input=loose)
+    seen = kubectl.json("get", "cm", "loose")
+    kubectl("label", "cm", "loose", "a=b")
+    told = kubectl("replace", "-f", "-", input=seen, fails=True)
+    assert "the object has been modified" in told
     kubectl("create", "-f", "-", input=fixed)
     told = kubectl("patch", "cm", "fixed", "-p", '{"data":{"a":"2"}}', fails=True)
     assert "field is immutable when `immutable` is set" in told
@@ -530,7 +544,10 @@ def test_files_are_copied_both_ways(kubectl: Kubectl, tmp_path: pathlib.Path) ->
 def test_a_terminal_is_one(kubectl: Kubectl) -> None:
     """`exec -it` under a terminal of its own (script(1))."""
     applied(kubectl, pod("t"))
-    command = " ".join(kubectl.command("exec", "-it", "t", "--", "sh", "-c", "'tty; stty size'"))
+    # The size is told right after the start.
+    script = 'tty; until stty size | grep "33 91"; do sleep 0.05; done'
+    words = kubectl.command("exec", "-it", "t", "--", "sh", "-c", f"'{script}'")
+    command = f"stty rows 33 cols 91; {' '.join(words)}"
     done = subprocess.run(
         ["script", "-qec", command, "/dev/null"],
         env=kubectl._env,
@@ -540,6 +557,7 @@ def test_a_terminal_is_one(kubectl: Kubectl) -> None:
         check=False,
     )
     assert "/dev/pts/" in done.stdout or "/dev/console" in done.stdout, done
+    assert "33 91" in done.stdout, done
 
 
 def test_attach_shows_what_is_written_from_then_on(kubectl: Kubectl) -> None:

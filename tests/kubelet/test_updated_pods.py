@@ -15,7 +15,7 @@ from supervisor.api import v1
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
-from supervisor.lifecycle.facts import ContainerId
+from supervisor.lifecycle.facts import ContainerId, PodUpdated
 from supervisor.runtime.cri import Found, Presence
 from supervisor.store.contract import Change, Revision
 from supervisor.store.memory import MemoryStore
@@ -41,6 +41,10 @@ def pod(*names: str, grace: int = 30, policy: str = "Always") -> v1.Pod:
     )
 
 
+def update(w: World, worker: PodWorker, pod: v1.Pod) -> PodWorker:
+    return w.node.tell(worker, PodUpdated(at=w.clock.now(), pod=pod))
+
+
 def imaged(pod: v1.Pod, **images: str) -> v1.Pod:
     containers = tuple(replace(c, image=images.get(c.name, c.image)) for c in pod.spec.containers)
     return replace(pod, spec=replace(pod.spec, containers=containers))
@@ -64,7 +68,7 @@ async def test_another_image_restarts_one_container_by_its_grace(fake_clock: Clo
     async with world(fake_clock, {"a": Program(term=3), "b": Program()}) as w:
         worker = w.node.run_pod(pod("a", "b", policy="Never"))
         await w.clock.sleep(10)
-        w.node.update(worker, imaged(worker.pod, a="a:2"))
+        update(w, worker, imaged(worker.pod, a="a:2"))
         await w.clock.sleep(10)
         assert w.runtime.times("start", "a") == [0, 13]
         assert w.runtime.times("start", "b") == [0]
@@ -85,7 +89,7 @@ async def test_a_restart_for_another_image_goes_on_in_the_next_life_of_the_node(
     async with world(fake_clock, {"a": Program(term=None)}, store=store) as w:
         worker = w.node.run_pod(pod("a", grace=9))
         await w.clock.sleep(10)
-        w.node.update(worker, imaged(worker.pod, a="a:2"))
+        update(w, worker, imaged(worker.pod, a="a:2"))
         await w.clock.sleep(4)
         uid = worker.pod.metadata.uid
     runs = {ContainerId(uid, "a", 0): Found(Presence.RUNNING, 1000)}
@@ -104,7 +108,7 @@ async def test_a_start_that_a_crash_has_hidden_is_known_to_be_of_the_image_befor
     async with world(fake_clock, {"a": Program(start_takes=5)}, store=store) as w:
         worker = w.node.run_pod(pod("a"))
         await w.clock.sleep(2)
-        w.node.update(worker, imaged(worker.pod, a="a:2"))
+        update(w, worker, imaged(worker.pod, a="a:2"))
         await w.clock.sleep(1)
         uid = worker.pod.metadata.uid
     runs = {ContainerId(uid, "a", 0): Found(Presence.RUNNING, 1000)}
@@ -129,7 +133,7 @@ async def test_labels_are_seen_in_volumes_and_restart_nothing(
     async with world(fake_clock, {"a": Program()}, volumes=manager(Machine(tmp_path))) as w:
         worker = w.node.run_pod(made)
         await w.clock.sleep(1)
-        w.node.update(worker, marked(worker.pod, colour="blue"))
+        update(w, worker, marked(worker.pod, colour="blue"))
         await w.clock.sleep(1)
         [file] = tmp_path.glob("**/v/labels")
         assert file.read_text() == 'colour="blue"'
@@ -149,7 +153,7 @@ async def test_a_finalizer_keeps_a_pod_also_over_a_restart_of_the_node(fake_cloc
         assert worker.status.phase in reasons.TERMINAL_PHASES
         assert w.node.workers == (worker,)
         # What has ended is changed as well.
-        after = w.node.update(worker, marked(worker.pod, HELD, seen="yes"))
+        after = update(w, worker, marked(worker.pod, HELD, seen="yes"))
         await after.finished.wait()
         assert after.pod.metadata.labels == {"seen": "yes"}
     async with world(fake_clock, {"a": Program()}, store=store) as w:
@@ -158,7 +162,7 @@ async def test_a_finalizer_keeps_a_pod_also_over_a_restart_of_the_node(fake_cloc
         await worker.finished.wait()
         assert len((await store.load()).pods) == 1
         assert not any(gone(heard))
-        worker = w.node.update(worker, marked(worker.pod))
+        worker = update(w, worker, marked(worker.pod))
         await worker.finished.wait()
         assert w.node.workers == ()
         assert (await store.load()).pods == ()
@@ -170,7 +174,7 @@ async def test_labels_of_a_pod_that_has_succeeded_may_change(fake_clock: Clock) 
     async with world(fake_clock, {"a": Program(runs=1)}) as w:
         worker = w.node.run_pod(pod("a", policy="Never"))
         await worker.finished.wait()
-        worker = w.node.update(worker, marked(worker.pod, done="yes"))
+        worker = update(w, worker, marked(worker.pod, done="yes"))
         await worker.finished.wait()
         assert (worker.status.phase, worker.pod.metadata.labels) == ("Succeeded", {"done": "yes"})
 
@@ -192,7 +196,7 @@ async def test_what_is_changed_while_the_end_is_being_stored_is_changed(fake_clo
         # The last commit, that of the terminal phase, is on its way.
         await w.clock.sleep(0.5)
         assert not worker.finished.is_set()
-        assert w.node.update(worker, marked(worker.pod, HELD, late="yes")) is worker
+        assert update(w, worker, marked(worker.pod, HELD, late="yes")) is worker
         await worker.finished.wait()
         assert worker.pod.metadata.labels == {"late": "yes"}
 
@@ -257,7 +261,7 @@ async def test_an_ephemeral_container_is_started_for_the_instance_it_looks_at(
     async with world(fake_clock, programs) as w:
         worker = w.node.run_pod(pod("a"))
         await w.clock.sleep(10)
-        w.node.update(worker, debugged(worker.pod, "a"))
+        update(w, worker, debugged(worker.pod, "a"))
         await w.clock.sleep(100)
         assert w.runtime.times("start", "debug") == [10]
         assert w.runtime.targets["debug"] == ContainerId(worker.pod.metadata.uid, "a", 1)
@@ -278,7 +282,7 @@ async def test_an_ephemeral_container_waits_for_what_it_is_to_look_at(fake_clock
     async with world(fake_clock, programs) as w:
         worker = w.node.run_pod(pod("a"))
         await w.clock.sleep(5)  # it is backing off
-        w.node.update(worker, debugged(worker.pod, "a"))
+        update(w, worker, debugged(worker.pod, "a"))
         await w.clock.sleep(1)
         waiting = worker.status.ephemeral_container_statuses[0].state.waiting
         assert waiting is not None

@@ -11,6 +11,7 @@ from supervisor.api import v1
 from supervisor.store.contract import (
     EVENT_TTL,
     EVENTS,
+    EVENTS_BYTES,
     EVENTS_PER_POD,
     Edit,
     Revision,
@@ -142,6 +143,18 @@ async def test_events_of_pods_that_come_and_go_are_bounded(reopen: Open) -> None
         found = (await store.load()).events
     assert EVENTS <= len(found) < EVENTS + 500
     assert found[-1].metadata.name == f"{EVENTS // count + 19}-{count - 1}"
+
+
+async def test_large_events_take_the_place_of_older_ones(reopen: Open) -> None:
+    large = 1 << 20
+    async with reopen() as store:
+        for turn in range(EVENTS_BYTES // large + 10):
+            told = event(f"e{turn}", uid=f"u-{turn}", message="x" * large)
+            await store.commit(gone(f"u-{turn}", 0, told))
+        found = (await store.load()).events
+    kept = sum(len(each.message) for each in found)
+    assert EVENTS_BYTES * 0.8 < kept <= EVENTS_BYTES * 1.2
+    assert found[-1].metadata.name == f"e{EVENTS_BYTES // large + 9}"
 
 
 async def test_a_caller_that_is_cancelled_leaves_a_whole_change_or_none(reopen: Open) -> None:

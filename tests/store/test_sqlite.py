@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -320,22 +321,75 @@ async def test_what_was_copied_while_the_log_began_anew_is_copied_again(
 ) -> None:
     """Else a change would be missing that had left the log and was not yet in the copy."""
     await fill(path)
-    copyfile, copied = shutil.copyfile, []
+    content, copied = sqlite._content, []
 
     with closing(sqlite3.connect(path, isolation_level=None)) as node:
         node.execute("UPDATE node SET resource_version = 77")
 
-        def copy_slowly(source: str, target: str) -> None:
-            copyfile(source, target)
+        def copy_slowly(source: str) -> bytes:
+            found = content(source)
             copied.append(source)
             if len(copied) == 1:
                 node.execute("PRAGMA wal_checkpoint(RESTART)")
                 node.execute("DELETE FROM events")
+            return found
 
-        monkeypatch.setattr(shutil, "copyfile", copy_slowly)
+        monkeypatch.setattr(sqlite, "_content", copy_slowly)
         found = read(path)
     assert copied == [path, path + "-wal"] * 2
     assert (found.resource_version, found.events) == (77, ())
+
+
+async def test_a_log_is_read_as_sqlite_reads_it_wherever_it_ends_or_is_damaged(
+    path: str, tmp_path: pathlib.Path
+) -> None:
+    async with SQLiteStore(path) as store:
+        for number in range(12):
+            await store.commit(change(record(f"u-{number % 5}"), number, event(f"e{number}")))
+            if number == 7:  # behind the new log is left what the earlier one had
+                store._db.execute("PRAGMA wal_checkpoint(RESTART)")
+        database, log = (pathlib.Path(path + end).read_bytes() for end in ("", "-wal"))
+    there = tmp_path / "there"
+    chosen = random.Random(7)
+    logs = [log, b"", log[:31]]
+    logs += [log[: chosen.randrange(len(log))] for _ in range(40)]
+    for _ in range(40):
+        at = chosen.randrange(len(log))
+        logs.append(log[:at] + bytes([log[at] ^ 1]) + log[at + 1 :])
+    told = set()
+    for each in logs:
+        (tmp_path / "there-shm").unlink(missing_ok=True)
+        there.write_bytes(database)
+        (tmp_path / "there-wal").write_bytes(each)
+        with sqlite._copy(str(there)) as copy:
+            ours = list(copy.iterdump())
+        with closing(sqlite3.connect(there)) as db:
+            assert ours == list(db.iterdump())
+        told.add(tuple(ours))
+    assert len(told) > 3
+
+
+NO_FILES = """
+import resource, signal, sys
+from supervisor.store.sqlite import read
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.stdout.write(str(len(read(sys.argv[1]).pods)))
+"""
+
+
+async def test_reading_makes_no_file_that_a_killed_reader_could_leave(
+    path: str, tmp_path: pathlib.Path
+) -> None:
+    dead = await abandoned(path, tmp_path)
+    argv = [sys.executable, "-c", NO_FILES, dead]
+
+    def reader() -> str:
+        # What it says goes into a pipe, which has no size.
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    assert await anyio.to_thread.run_sync(reader) == "1"
 
 
 async def test_a_node_does_not_read_its_own_database_from_beside(path: str) -> None:
