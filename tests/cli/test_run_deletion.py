@@ -98,7 +98,7 @@ def is_under_way(session: Session) -> bool:
         ("b06", "side", "began"): 3,
         ("b06", "init", "ended"): 3,
         ("f01", "app", "began"): 5,
-        ("f05", "app", "ended"): 3,
+        ("f05", "app", "ended"): 4,
         ("f09", "again", "began"): 3,
         ("e01", "deaf", "began"): 1,
         ("e04", "deaf", "began"): 1,
