@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def api(cluster: Durable) -> Iterator[Any]:
     with client:
         yield client
     client.rest_client.pool_manager.clear()  # which closing it does not
+    gc.collect()  # its streams hold their connections in circles
 
 
 @pytest.fixture
