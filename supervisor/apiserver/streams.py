@@ -164,7 +164,7 @@ class Streams:
     ) -> Json:
         try:
             session = await self._runtime.open_exec(id, argv, **wanted)
-        except (ExecError, OSError) as error:
+        except (ExecError, NodeError, OSError) as error:
             return _failure(error)
         async with session:
             return await self._converse(remote, session, lambda: _said(remote, session, wanted))

@@ -415,9 +415,12 @@ def test_a_forced_name_is_free_at_once(kubectl: Kubectl) -> None:
 
 def test_a_finalizer_keeps_the_object_after_its_processes(kubectl: Kubectl) -> None:
     """E09"""
-    held = pod("held")
+    says = [*GOOD[:2], GOOD[2].replace("signal.pause", "print('up', flush=True); signal.pause")]
+    main = {"name": "main", "command": says}
+    held = pod("held", main, terminationGracePeriodSeconds=60)
     held["metadata"]["finalizers"] = ["example.com/hold"]
     applied(kubectl, held)
+    wait_for(lambda: kubectl("logs", "held") == "up\n", "its handler")
     kubectl("delete", "pod", "held", "--wait=false")
     wait_for(
         lambda: kubectl.json("get", "pod", "held")["status"]["phase"] == "Succeeded",
@@ -471,7 +474,7 @@ def test_logs_are_filtered_and_followed(kubectl: Kubectl) -> None:
     talks = {"name": "main", "command": sh(script + "; echo last", "/nonexistent")}
     applied(kubectl, pod("logs", talks, {"name": "two", "command": GOOD}))
     logs = ("logs", "logs", "-c", "main")
-    assert kubectl(*logs) == "line 1\nline 2\nline 3\n"
+    wait_for(lambda: kubectl(*logs) == "line 1\nline 2\nline 3\n", "all lines")
     assert kubectl(*logs, "--tail=1") == "line 3\n"
     assert kubectl(*logs, "--limit-bytes=4") == "line"
     assert re.match(r"\d{4}-\d\d-\d\dT\S+Z line 3\n$", kubectl(*logs, "--tail=1", "--timestamps"))
@@ -485,7 +488,7 @@ def test_logs_are_filtered_and_followed(kubectl: Kubectl) -> None:
         assert follow.stdout is not None
         assert follow.stdout.readline() == "line 3\n"
         kubectl("delete", "pod", "logs")
-        assert follow.wait(20) == 0
+        assert follow.wait(60) == 0
 
 
 def test_the_log_of_the_instance_before_is_there(kubectl: Kubectl, tmp_path: pathlib.Path) -> None:
