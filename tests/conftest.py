@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,10 +13,25 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+_HERE = pathlib.Path(__file__).parent
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of several workers each first imports its share of all tests, so that in a fresh clone the
+    byte code of each file is made once, not by all of them at the same time."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or [pathlib.Path(word).name for word in session.config.args] != ["tests"]:
+        return
+    number = int(worker["workerid"].removeprefix("gw"))
+    for path in sorted(_HERE.rglob("test_*.py"))[number :: worker["workercount"]]:
+        # What cannot be imported is told when the file is collected.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(path.relative_to(_HERE.parent).with_suffix("").parts))
+
 
 def pytest_configure() -> None:
-    """Examples as Hypothesis makes them, and the signals that programs are started with: those of a
-    terminal, also under nohup or in a background job.
+    """Examples as Hypothesis makes them, the umask, and the signals that programs are started with:
+    those of a terminal, also under nohup or in a background job.
 
     What is ignored stays ignored over exec, and podvisor respects it: the tests of signals would
     wait in vain.
@@ -23,6 +42,7 @@ def pytest_configure() -> None:
         "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("same")
+    os.umask(0o022)  # other users read what tests write
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)

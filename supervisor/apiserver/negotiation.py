@@ -29,6 +29,7 @@ _VIEWS = {
     "PartialObjectMetadataList": "PartialObjectMetadata",
 }
 _TRUE = {"1", "t", "T", "TRUE", "true", "True", ""}  # `?watch` alone asks for it, too
+_WARNINGS, _WARNINGS_MAX = 50, 4096  # headers, and characters in all of them
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 
@@ -229,8 +230,13 @@ def indented(raw: bytes) -> bytes:
     return msgspec.json.format(raw, indent=2) + b"\n"
 
 
-def warning(text: str) -> str:
-    """The value of a Warning header."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{quoted}"'
+def warnings(texts: Iterable[str]) -> list[str]:
+    """The values of Warning headers: each once, and no more than clients read of headers."""
+    told, room = [], _WARNINGS_MAX
+    for text in list(dict.fromkeys(texts))[:_WARNINGS]:
+        plain = "".join(c if c.isprintable() else " " for c in text[:room])
+        room -= len(plain)
+        if plain:
+            quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
+            told.append(f'299 - "{quoted}"')
+    return told

@@ -346,7 +346,11 @@ def _changed(
     wanted = wanted | {"status": old.get("status") or {}}
     read, warnings = reading.typed(v1.Pod, wanted, options.validation, options.repeated)
     known, _ = reading.typed(v1.Pod, old, "Ignore")
-    pod = replace(read, spec=validation.with_defaults(read).spec)
+    spec = validation.with_defaults(read).spec
+    # Those that are there stay where they are: a patch may put what is new before them.
+    place = {each.name: at for at, each in enumerate(known.spec.ephemeral_containers)}
+    debug = sorted(spec.ephemeral_containers, key=lambda each: place.get(each.name, len(place)))
+    pod = replace(read, spec=replace(spec, ephemeral_containers=tuple(debug)))
     check = validation.check_ephemeral_update if subresource else validation.check_update
     return known, pod, warnings, check(known, pod)
 

@@ -8,6 +8,7 @@ last word, a `Forwarding` gives `Tunnel`s, each the client's end of one TCP conn
                    SPDY: a stream for each of error, stdin, stdout, stderr, resize
     portforward    SPDY, by itself or in pieces in WebSocket messages: two streams a connection
                    WebSocket: two channels for each port that the request names
+    proxy          whatever client and pod have agreed on, passed on as it is
 
 A `GoneError` says that the client has hung up, or speaks another language than it said.
 """
@@ -21,12 +22,14 @@ import contextlib
 import select
 import socket as _net
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol, Self
 
 import anyio
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import ClientResponse, WSMsgType, web
+from aiohttp.http import StreamWriter
+from multidict import CIMultiDict
 
 from supervisor.apiserver import spdy
 from supervisor.apiserver.contract import ApiError, Json, bad_request
@@ -130,7 +133,7 @@ async def open_remote(request: web.BaseRequest, wanted: dict[str, bool]) -> Remo
 
     `wanted`: which of stdin, stdout and stderr, and whether there is a terminal (tty).
     """
-    match _upgrade(request):
+    match upgrade_of(request).lower():
         case "websocket":
             return _WebSocketRemote(await _open_websocket(request, _CHANNELS, default=_OLD))
         case "spdy/3.1":
@@ -145,7 +148,7 @@ async def open_remote(request: web.BaseRequest, wanted: dict[str, bool]) -> Remo
 
 async def open_forwarding(request: web.BaseRequest, ports: list[int]) -> Forwarding | None:
     """Answer a request for portforward as it asks for; None where it asks for no upgrade."""
-    match _upgrade(request):
+    match upgrade_of(request).lower():
         case "websocket" if _TUNNEL in _offered(request, "Sec-WebSocket-Protocol"):
             socket = await _open_websocket(request, (_TUNNEL,))
             return _SpdyForwarding(_Session(_WebSocketWire(socket)))
@@ -167,10 +170,11 @@ def port_number(text: str) -> int | None:
     return None
 
 
-def _upgrade(request: web.BaseRequest) -> str:
+def upgrade_of(request: web.BaseRequest) -> str:
+    """The protocol that is asked for instead of HTTP; empty: none."""
     if "upgrade" not in request.headers.get("Connection", "").lower():
         return ""
-    return request.headers.get("Upgrade", "").strip().lower()
+    return request.headers.get("Upgrade", "").strip()
 
 
 def _offered(request: web.BaseRequest, header: str) -> list[str]:
@@ -538,21 +542,18 @@ class _WebSocketWire:
         await self._socket.close()
 
 
-class _RawWire:
-    """The connection itself: what comes after the request's head is no HTTP any more.
+class _Raw:
+    """What comes over a connection whose HTTP is over.
 
     It stands where aiohttp has its parser of WebSockets (feed_data, feed_eof, set_exception).
     """
 
-    def __init__(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
-        self.response = response
-        self._transport = request.transport
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self._transport = transport
         self._parts: deque[bytes] = deque()
         self._size = 0
         self._ended = self._paused = False
         self._news = asyncio.Event()
-        self.has_gone = _Watched(request).has_gone
-        request.protocol.set_parser(self)  # type: ignore[arg-type]
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._parts.append(data)
@@ -583,6 +584,16 @@ class _RawWire:
             self._transport.resume_reading()
         return data
 
+
+class _RawWire(_Raw):
+    """The client's connection, behind the head of its request."""
+
+    def __init__(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
+        super().__init__(request.transport)
+        self.response = response
+        self.has_gone = _Watched(request).has_gone
+        request.protocol.set_parser(self)  # type: ignore[arg-type]
+
     async def write(self, data: bytes) -> None:
         try:
             await self.response.write(data)
@@ -600,12 +611,50 @@ class _Switched(web.StreamResponse):
 
 
 async def _open_spdy(request: web.BaseRequest, protocol: str) -> _RawWire:
-    headers = {"Upgrade": _SPDY, "Connection": "Upgrade", _OFFERED: protocol}
+    return await _switched(request, {"Upgrade": _SPDY, _OFFERED: protocol})
+
+
+async def _switched(request: web.BaseRequest, headers: Mapping[str, str]) -> _RawWire:
+    headers = CIMultiDict(headers)
+    headers["Connection"] = "Upgrade"
     response = _Switched(status=101, reason="Switching Protocols", headers=headers)
     response.force_close()
     wire = _RawWire(response, request)
     await response.prepare(request)
     return wire
+
+
+async def pass_through(
+    request: web.BaseRequest, answer: ClientResponse, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Give the client the 101 that somebody else has answered to it, and then all that either of
+    them says to the other, until one of them ends."""
+    connection = answer.connection
+    assert connection is not None
+    protocol, transport = connection.protocol, connection.transport
+    assert protocol is not None
+    assert transport is not None
+    wire = await _switched(request, headers)
+    there, writer = _Raw(transport), StreamWriter(protocol, asyncio.get_running_loop())
+    protocol.set_parser(there, there)
+    async with anyio.create_task_group() as tasks:
+
+        async def give() -> None:
+            with contextlib.suppress(GoneError):
+                while data := await there.read():
+                    await wire.write(data)
+            tasks.cancel_scope.cancel()
+
+        async def take() -> None:
+            with contextlib.suppress(OSError):
+                while data := await wire.read():
+                    await writer.write(data)  # which waits for who reads slowly
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(give)
+        tasks.start_soon(take)
+    transport.close()  # when what was written is sent
+    return wire.response
 
 
 # --- SPDY -----------------------------------------------------------------------------------------

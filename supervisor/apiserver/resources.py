@@ -210,11 +210,22 @@ RESOURCES: tuple[Resource, ...] = (
 
 _by_name = {(r.group, r.version, r.plural): r for r in RESOURCES}
 _by_key = {r.key: r for r in RESOURCES}
-# What kubectl 1.26 and 1.27 ask who they are by. Announced nowhere, as everybody else asks v1.
+# Answered, and announced nowhere. Reviews: by older versions kubectl 1.26 and 1.27 ask who they
+# are. Definitions: kubectl and helm look among them for a kind without PATCH before they send it.
 _REVIEW = _by_key["selfsubjectreviews.authentication.k8s.io"]
-for _version in ("v1alpha1", "v1beta1"):
-    _old = replace(_REVIEW, version=_version)
-    _by_name[_old.group, _old.version, _old.plural] = _old
+_UNANNOUNCED = (
+    replace(_REVIEW, version="v1alpha1"),
+    replace(_REVIEW, version="v1beta1"),
+    Resource(
+        group="apiextensions.k8s.io",
+        plural="customresourcedefinitions",
+        singular="customresourcedefinition",
+        kind="CustomResourceDefinition",
+        namespaced=False,
+        verbs=_READ,
+    ),
+)
+_by_name |= {(r.group, r.version, r.plural): r for r in _UNANNOUNCED}
 
 
 def find(group: str, version: str, plural: str) -> Resource | None:

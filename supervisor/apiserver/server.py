@@ -37,7 +37,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from supervisor.api import workloads
-from supervisor.apiserver import bodies, discovery, listing, logs, openapi, records
+from supervisor.apiserver import bodies, discovery, listing, logs, negotiation, openapi, records
 from supervisor.apiserver.aside import LARGE, Aside
 from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
@@ -65,7 +65,6 @@ from supervisor.apiserver.negotiation import (
     indented,
     invalid_options,
     view,
-    warning,
     write_options,
 )
 from supervisor.apiserver.resources import find, groups, named
@@ -282,6 +281,12 @@ class Server:
         # One object can be watched, too.
         watches = verb == "get" and call.query.flag("watch")
         if (verb := "watch" if watches else verb) not in call.resource.verbs:
+            if (
+                verb == "delete"
+                and "get" in call.resource.verbs
+                and call.resource.key not in self._made
+            ):
+                self._entry(call)  # 404 first: for who takes things down, that is as good as done
             raise _not_allowed(call.resource)
         match verb:
             case "get":
@@ -422,6 +427,8 @@ class Server:
                 sending = asyncio.ensure_future(_send(response, blocks, as_text=as_text))
                 try:
                     await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
+                    if sending.done():
+                        sending.result()
                 finally:
                     for task in (listening, sending):
                         task.cancel()
@@ -478,12 +485,13 @@ class Server:
             options = msgspec.structs.replace(options, applied=True)
             change = writer.applied(body, force=options.force)
         else:
-            if "force" in call.query:
-                text = "Forbidden: may not be specified for non-apply patch"
-                raise invalid_options("PatchOptions", [Cause("FieldValueForbidden", text, "force")])
             raw = await call.request.read()
             read = partial(writer.patched, media, raw)
             change, repeated = await self._aside.run(len(raw), read)
+            # After the media type: who is told 415 for an apply in CBOR sends it again as YAML.
+            if "force" in call.query:
+                text = "Forbidden: may not be specified for non-apply patch"
+                raise invalid_options("PatchOptions", [Cause("FieldValueForbidden", text, "force")])
             options = msgspec.structs.replace(options, size=len(raw), repeated=repeated)
         work = self._registry.update(
             call.resource,
@@ -539,8 +547,8 @@ class Server:
         else:
             raw = listing.shown(call.resource, answer.object, shows)
         response = _json(call.request, raw, 201 if answer.created else 200)
-        for text in dict.fromkeys(answer.warnings):
-            response.headers.add("Warning", warning(text))
+        for value in negotiation.warnings(answer.warnings):
+            response.headers.add("Warning", value)
         return response
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:

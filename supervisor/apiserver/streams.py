@@ -8,7 +8,7 @@ left. How a client wants to speak is hidden by `remotes.py`; here it is programs
     attach       the main's stdin, and what it logs from now on; all of it for who comes first to
                  an stdin that is for one only
     portforward  TCP to the pod's address, which is the loopback's, any number of connections
-    proxy        HTTP to the same, passed on as it comes
+    proxy        HTTP to the same, passed on as it comes, upgrades too
 
 Nothing is held for a slow reader but what pipes and sockets hold: each direction waits. Whoever
 hangs up takes what was started with it: programs with all that they have started, connections.
@@ -48,7 +48,9 @@ from supervisor.apiserver.remotes import (
     Tunnel,
     open_forwarding,
     open_remote,
+    pass_through,
     port_number,
+    upgrade_of,
 )
 from supervisor.apiserver.resources import named
 from supervisor.errors import NodeError
@@ -162,7 +164,7 @@ class Streams:
     ) -> Json:
         try:
             session = await self._runtime.open_exec(id, argv, **wanted)
-        except (ExecError, OSError) as error:
+        except (ExecError, NodeError, OSError) as error:
             return _failure(error)
         async with session:
             return await self._converse(remote, session, lambda: _said(remote, session, wanted))
@@ -302,11 +304,12 @@ class Streams:
         host = f"{_address(entry)}:{number}"
         url = URL(f"{scheme or 'http'}://{host}{path}{'?' + query if query else ''}", encoded=True)
         request = call.request
-        if "upgrade" in request.headers.get("Connection", "").lower():
-            raise bad_request("an upgraded connection is not passed on; use portforward")
         # Who waits for a 100 gets none from us, and sends all the same.
         headers = _passed_on(request.headers, "Host", "Authorization", "Content-Length", "Expect")
         headers["X-Forwarded-Uri"] = request.rel_url.raw_path
+        upgrade = upgrade_of(request)
+        if upgrade:
+            headers["Connection"], headers["Upgrade"] = "Upgrade", upgrade
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT)
             self._session = aiohttp.ClientSession(
@@ -342,6 +345,12 @@ class Streams:
             location = given.get("Location", "")
             if location.startswith("/") and not location.startswith("//"):
                 given["Location"] = f"{_prefix(call)}{location}"
+            if answer.status == 101:
+                if not upgrade:
+                    text = f"error trying to reach service: {host}: it switches protocols unasked"
+                    raise ApiError(503, "ServiceUnavailable", text)
+                given["Upgrade"] = answer.headers.get("Upgrade", upgrade)
+                return await pass_through(request, answer, given)
             response = web.StreamResponse(status=answer.status, headers=given)
             if "Content-Length" not in given and request.version >= (1, 1):
                 response.enable_chunked_encoding()
@@ -553,11 +562,22 @@ def _address(entry: Entry) -> str:
         return "127.0.0.1"
 
 
+async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """What listens on ::1 alone, as servers for developers do, is found there: so do runtimes."""
+    connect = partial(asyncio.open_connection, port=port, limit=1 << 17)
+    try:
+        return await connect(address)
+    except ConnectionRefusedError:
+        with contextlib.suppress(OSError):
+            return await connect("::1")
+        raise
+
+
 async def _forward(tunnel: Tunnel, address: str, where: str) -> None:
     """One connection, from its beginning to its end in both directions."""
     try:
         async with asyncio.timeout(_CONNECT):
-            reader, writer = await asyncio.open_connection(address, tunnel.port, limit=1 << 17)
+            reader, writer = await _connect(address, tunnel.port)
     except (OSError, TimeoutError) as error:
         why = getattr(error, "strerror", None) or str(error) or "timed out"
         text = f"error forwarding port {tunnel.port} to {where}: {address}:{tunnel.port}: {why}"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 import anyio
 from msgspec import Struct
 
+from supervisor.cli.printing import shown
 from supervisor.cli.terminal import Attachment
 from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
@@ -102,10 +103,13 @@ class Labels:
         """Make room for these labels, so that lines of all containers align."""
         self._width = max([self._width, *map(len, labels)])
 
-    def of_ours(self, label: str) -> str:
-        """Before what we say about a pod or container, on stderr."""
+    def ours(self, label: str, text: str) -> str:
+        """What we say about a pod or container, on stderr. Others' words in it, such as events have
+        them, cannot take over a terminal."""
         mark = f"{label:<{self._width}} * "
-        return f"\x1b[1;{self._colour_of(label)}m{mark}\x1b[0m" if self._colour[_STDERR] else mark
+        if self._colour[_STDERR]:
+            mark = f"\x1b[1;{self._colour_of(label)}m{mark}\x1b[0m"
+        return f"{mark}{shown(text)}"
 
     def of_log(self, label: str, fd: int = _STDOUT) -> str:
         """Before what a container wrote."""
@@ -151,7 +155,7 @@ class Output:
 
     def say(self, label: str, text: str) -> None:
         """One line of ours on stderr, about `label` (a pod or pod/container)."""
-        self._put(_Said(f"{self._labels.of_ours(label)}{text}\n"))
+        self._put(_Said(f"{self._labels.ours(label, text)}\n"))
 
     def print(self, text: str, *, stdout: bool = False) -> None:
         """Whole lines as they are."""

@@ -57,12 +57,16 @@ def test_both_forms_say_the_same() -> None:
 
 
 def test_a_clients_models_take_the_plain_documents() -> None:
-    client.V1APIVersions.from_dict(discovery.api_versions("127.0.0.1:6443"))
+    versions = client.V1APIVersions.from_dict(discovery.api_versions("127.0.0.1:6443"))
+    assert (versions.kind, versions.versions) == ("APIVersions", ["v1"])
     listed = client.V1APIGroupList.from_dict(discovery.api_groups())
+    assert listed.kind == "APIGroupList"
     assert [group.name for group in listed.groups] == list(groups())
     for name, version in groups().items():
-        client.V1APIGroup.from_dict(discovery.api_group(name))
-        client.V1APIResourceList.from_dict(discovery.api_resources(name, version))
+        group = client.V1APIGroup.from_dict(discovery.api_group(name))
+        assert (group.kind, group.preferred_version.version) == ("APIGroup", version)
+        resources = client.V1APIResourceList.from_dict(discovery.api_resources(name, version))
+        assert (resources.kind, resources.group_version) == ("APIResourceList", f"{name}/{version}")
     client.VersionInfo.from_dict(discovery.version())
 
 

@@ -460,6 +460,37 @@ async def test_objects_are_patched(api: Served, media: str, patch: object) -> No
     assert (await api.ask(f"{MAPS}/a", "PATCH", **options)).refusal[0] == 415
 
 
+async def test_what_cannot_be_there_can_be_deleted_as_if_it_were_gone(api: Served) -> None:
+    """helm deletes all of a release, also what could never be made."""
+    gone = await api.ask("/apis/apps/v1/namespaces/default/deployments/d", "DELETE")
+    assert gone.refusal == (404, "NotFound", 'deployments.apps "d" not found')
+    for path in ("/apis/apps/v1/namespaces/default/deployments", "/api/v1/nodes"):
+        assert (await api.ask(path, "DELETE")).refusal[:2] == (405, "MethodNotAllowed")
+    review = "/apis/authentication.k8s.io/v1/selfsubjectreviews/a"
+    assert (await api.ask(review, "DELETE")).refusal[:2] == (405, "MethodNotAllowed")
+
+
+async def test_there_are_no_definitions_of_kinds_and_nobody_is_told_to_look(api: Served) -> None:
+    """kubectl asks for them before it sends a kind that has no PATCH."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    found = await api.ask(path)
+    assert (found.json["kind"], found.json["items"]) == ("CustomResourceDefinitionList", [])
+    assert (await api.ask(path, "POST", json={})).refusal[:2] == (405, "MethodNotAllowed")
+    assert "apiextensions" not in (await api.ask("/apis")).text
+    assert "apiextensions" not in (await api.ask("/openapi/v3")).text
+
+
+async def test_an_apply_in_a_form_that_is_not_known_is_told_so_before_its_options(
+    api: Served,
+) -> None:
+    """Go's clients send CBOR, and YAML only after a 415."""
+    cbor = {"data": b"\xa0", "headers": {"Content-Type": "application/apply-patch+cbor"}}
+    path = f"{MAPS}/a?fieldManager=me&force=true"
+    reply = await api.ask(path, "PATCH", **cbor)
+    assert reply.refusal[:2] == (415, "UnsupportedMediaType")
+    assert "application/apply-patch+yaml" in reply.refusal[2]
+
+
 async def test_an_apply_creates_and_changes_and_says_who_set_what(api: Served) -> None:
     kind = {"Content-Type": "application/apply-patch+yaml"}
     text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {key: '1'}\n"
@@ -621,6 +652,17 @@ async def test_warnings_of_the_registry_are_passed_on(api: Served) -> None:
     ]
 
 
+async def test_warnings_are_no_more_than_clients_take(api: Served) -> None:
+    """http.client reads a hundred headers, aiohttp eight thousand bytes of one."""
+    api.registry.warnings = tuple(f"{number} is odd" for number in range(1000))
+    many = (await api.ask(MAPS, "POST", json=config())).headers.getall("Warning")
+    assert len(many) == 50
+    assert many[0] == f'299 - "{api.registry.warnings[0]}"'
+    api.registry.warnings = ("x" * 1_000_000, "y")
+    (long,) = (await api.ask(MAPS, "POST", json=config("b"))).headers.getall("Warning")
+    assert long == f'299 - "{"x" * 4096}"'
+
+
 async def test_a_refusal_of_the_registry_is_the_answer(api: Served) -> None:
     api.registry.trouble = ApiError(422, "Invalid", "no", name="a", retry_after=3)
     reply = await api.ask(MAPS, "POST", json=config())
@@ -654,9 +696,10 @@ async def _raw(
     return said
 
 
-async def test_an_answer_that_fails_in_the_middle_is_cut_off(
-    api: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def torn(api: Served, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of a log that can be read up to its first line."""
+
     async def blocks(*_: object) -> AsyncIterator[bytes]:
         yield b"one\n"
         raise OSError(errno.EIO, "Input/output error")
@@ -666,8 +709,21 @@ async def test_an_answer_that_fails_in_the_middle_is_cut_off(
     body["status"] = {"containerStatuses": [running]}
     await api.store.edit(edit("pods", "p", body))
     monkeypatch.setattr(api.logs, "blocks", blocks)
-    said = await _raw(api, b"GET /api/v1/namespaces/default/pods/p/log")
+    return "/api/v1/namespaces/default/pods/p/log"
+
+
+async def test_an_answer_that_fails_in_the_middle_is_cut_off(api: Served, torn: str) -> None:
+    said = await _raw(api, f"GET {torn}".encode())
     assert said.endswith(b"\r\n\r\n4\r\none\n\r\n")
+
+
+async def test_a_websocket_that_fails_in_the_middle_does_not_end_as_if_that_were_all(
+    api: Served, torn: str
+) -> None:
+    async with api.client.ws_connect(api.base + torn, protocols=("binary.k8s.io",)) as socket:
+        assert await socket.receive_bytes() == b"one\n"
+        await socket.receive()
+        assert socket.close_code == 1006
 
 
 async def test_what_this_machine_does_not_give_is_said_and_is_no_bug(api: Served) -> None:

@@ -420,7 +420,7 @@ async def test_attach_shows_what_is_said_from_then_on_and_passes_stdin(world: Wo
 
 
 @contextlib.asynccontextmanager
-async def shouting() -> AsyncIterator[int]:
+async def shouting(host: str = "127.0.0.1") -> AsyncIterator[int]:
     """A server that says in capitals what it has heard when it has heard all."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -430,7 +430,7 @@ async def shouting() -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, host, 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -497,6 +497,22 @@ async def test_a_pod_that_resets_a_connection_ends_no_other(
         with anyio.fail_after(PATIENCE):
             await streams._forward(late, "127.0.0.1", "pod ns/pod")  # type: ignore[arg-type]
     assert late.clean is False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="IPv6 is switched off here")
+@on_both_loops
+async def test_what_listens_on_the_loopback_of_ipv6_alone_is_forwarded_to(bare: World) -> None:
+    """Where `localhost` is ::1, the servers that developers start listen there."""
+    await bare.tell("c1")
+    async with (
+        shouting("::1") as port,
+        bare.connect("portforward", "v5.channel.k8s.io", ports=port) as connection,
+    ):
+        await connection.send_bytes(b"\x00hello")
+        await connection.send_bytes(bytes([CLOSE, 0]))
+        said = await everything(connection)
+    head = port.to_bytes(2, "little")
+    assert (said[0], said[1]) == (head + b"HELLO", head)
 
 
 async def test_forwarded_connections_end_with_their_client(bare: World) -> None:
@@ -599,6 +615,69 @@ async def test_a_pod_that_speaks_tls_is_asked_so(bare: World, tmp_path: Any) -> 
         for name, code in ((f"https:pod:{port}", 418), (f"pod:{port}", 503)):
             reply = await bare.api.ask(f"/api/v1/namespaces/ns/pods/{name}/proxy/")
             assert reply.code == code, reply.text
+
+
+@contextlib.asynccontextmanager
+async def chat(context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[str]]]:
+    """A server that gives back what it hears over a WebSocket, and to others says what it is.
+
+    Also what it was asked with, and of whom it has seen the end.
+    """
+    seen: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(f"{request.raw_path} {request.headers.get('Authorization')}")
+        socket = web.WebSocketResponse(protocols=("chat",), max_msg_size=0)
+        if request.path == "/refused":
+            return web.Response(status=401, text="not you")
+        await socket.prepare(request)
+        async for message in socket:
+            if message.data == b"end":
+                break
+            await socket.send_bytes(message.data)
+        await socket.close()
+        seen.append("end")
+        return socket
+
+    server = web.Server(answer, access_log=None)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        yield listening.sockets[0].getsockname()[1], seen
+        await server.shutdown(1.0)
+
+
+@on_both_loops
+@pytest.mark.parametrize("scheme", ["", "https:"])
+async def test_a_websocket_goes_through_the_proxy(bare: World, tmp_path: Any, scheme: str) -> None:
+    await bare.tell("c1")
+    context = auth.credentials(str(tmp_path)).context if scheme else None
+    async with chat(context) as (port, seen):
+        path = f"/api/v1/namespaces/ns/pods/{scheme}pod:{port}/proxy"
+
+        def connect(what: str) -> Any:
+            url = f"{bare.api.base}{path}{what}"
+            secret = {"Authorization": "Bearer secret"}
+            return bare.api.client.ws_connect(
+                url, protocols=("chat",), headers=secret, max_msg_size=0
+            )
+
+        async with connect("/a%2Fb?q=1") as socket:
+            assert socket.protocol == "chat"
+            for sent in (b"hello", os.urandom(3_000_000)):
+                await socket.send_bytes(sent)
+                assert await socket.receive_bytes(timeout=PATIENCE) == sent
+            await socket.send_bytes(b"end")
+            assert (await socket.receive(timeout=PATIENCE)).type is WSMsgType.CLOSE
+        await until(lambda: seen[-1] == "end", "its end")
+        assert seen == ["/a%2Fb?q=1 None", "end"], "our token is not passed on"
+        async with connect("/") as socket:
+            await socket.send_bytes(b"hello")
+            await socket.receive_bytes(timeout=PATIENCE)
+            wire(socket).abort()
+            await until(lambda: seen[-1] == "end", "the end to be passed on")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await connect("/refused")
+        assert refused.value.status == 401
 
 
 async def test_who_waits_to_be_asked_for_a_body_is_passed_on_without_waiting(bare: World) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
+from supervisor.cli.output import Labels
 from tests.support import (
     FOREVER,
     PYTHON,
@@ -104,6 +105,11 @@ def test_a_plain_output_has_no_colours_and_no_control_characters(place: Place):
     finished = place.run(pod("web", ECHO, **NEVER), code=0, env={"TERM": "xterm"})
 
     assert "\x1b" not in finished.out + finished.err
+
+
+def test_what_others_say_cannot_take_over_a_terminal():
+    """Events and errors have words of containers, of paths and of clients of the API."""
+    assert Labels().ours("web", "a\x1b[2Jb\r\n\tc") == "web * a^[[2Jb^M\n\tc"
 
 
 @one_way
