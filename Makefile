@@ -2,7 +2,7 @@
 # the versions pinned in .constraints.txt; on Debian it needs the packages python3-venv and make.
 
 # Debian's own Python first: other uids can read it, which the tests of unprivileged modes need.
-PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt
 # The build tools are pinned too, so the package is built with those of the environment; the

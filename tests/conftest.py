@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import pathlib
 import signal
 import sys
@@ -29,8 +30,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_configure() -> None:
-    """Examples as Hypothesis makes them, and the signals that programs are started with: those of a
-    terminal, also under nohup or in a background job.
+    """Examples as Hypothesis makes them, the umask, and the signals that programs are started with:
+    those of a terminal, also under nohup or in a background job.
 
     What is ignored stays ignored over exec, and podvisor respects it: the tests of signals would
     wait in vain.
@@ -41,6 +42,7 @@ def pytest_configure() -> None:
         "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("same")
+    os.umask(0o022)  # other users read what tests write
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)

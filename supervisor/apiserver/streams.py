@@ -164,7 +164,7 @@ class Streams:
     ) -> Json:
         try:
             session = await self._runtime.open_exec(id, argv, **wanted)
-        except (ExecError, OSError) as error:
+        except (ExecError, NodeError, OSError) as error:
             return _failure(error)
         async with session:
             return await self._converse(remote, session, lambda: _said(remote, session, wanted))
@@ -562,11 +562,22 @@ def _address(entry: Entry) -> str:
         return "127.0.0.1"
 
 
+async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """What listens on ::1 alone, as servers for developers do, is found there: so do runtimes."""
+    connect = partial(asyncio.open_connection, port=port, limit=1 << 17)
+    try:
+        return await connect(address)
+    except ConnectionRefusedError:
+        with contextlib.suppress(OSError):
+            return await connect("::1")
+        raise
+
+
 async def _forward(tunnel: Tunnel, address: str, where: str) -> None:
     """One connection, from its beginning to its end in both directions."""
     try:
         async with asyncio.timeout(_CONNECT):
-            reader, writer = await asyncio.open_connection(address, tunnel.port, limit=1 << 17)
+            reader, writer = await _connect(address, tunnel.port)
     except (OSError, TimeoutError) as error:
         why = getattr(error, "strerror", None) or str(error) or "timed out"
         text = f"error forwarding port {tunnel.port} to {where}: {address}:{tunnel.port}: {why}"

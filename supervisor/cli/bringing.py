@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import shlex
 import signal
 import sys
@@ -221,6 +222,7 @@ class Session:
         self._code: ExitCode | None = None  # decided by a signal or a vanished reader
         self._leaves = False  # the pods to themselves
         self._give_up = 0.0  # when nothing more is waited for
+        self._unread = False  # what we write is waited for no more
         self._explain_at = 0.0  # when to say what the end waits for; 0: that is not asked, or done
 
     def run(self) -> int:
@@ -635,10 +637,18 @@ class Session:
         complain(self._labels.ours(label, text))
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
+        """Waits for whoever reads it, but not longer than until we are told to end."""
+        out, view = sys.stdout.fileno(), memoryview(data)
         try:
-            while view:
-                view = view[os.write(sys.stdout.fileno(), view) :]
+            while view and not self._unread:
+                patience = _PATIENCE if self._asked else None
+                told, takes, _ = select.select([self._signals.fd], [out], [], patience)
+                if takes:
+                    view = view[os.write(out, view[: select.PIPE_BUF]) :]
+                elif told:
+                    return  # the signal is behind others in the news, which have to be gone through
+                else:
+                    self._unread = True
         except OSError:
             if not self._asked:
                 self._leave(ExitCode.BROKEN_PIPE)

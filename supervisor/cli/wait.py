@@ -21,14 +21,6 @@ _A_WEEK = 7 * 24 * 3600.0
 
 
 def command(
-    what: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TYPE[/NAME]|NAME",
-            help="Which objects.",
-            autocompletion=complete_objects,
-        ),
-    ],
     condition: Annotated[
         str,
         typer.Option(
@@ -37,6 +29,20 @@ def command(
             help="What is waited for.",
         ),
     ],
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TYPE[/NAME]|NAME",
+            help="Which objects.",
+            autocompletion=complete_objects,
+            show_default=False,
+        ),
+    ] = None,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="What manifests describe."),
+    ] = None,
+    recursive: options.Recursive = False,
     timeout: Annotated[
         str,
         typer.Option(metavar="DURATION", help="How long; 0 looks once, -1s is a week."),
@@ -59,10 +65,16 @@ def command(
       podvisor wait pod/job --for=jsonpath='{.status.phase}'=Succeeded
 
       podvisor wait pods -l app=web --for=condition=Ready=False
+
+      podvisor wait -f deploy/ --for=condition=Ready
     """
     given = bool(selector or field_selector)
     if all and given:
         raise UsageError("cannot use --all together with a selector")
+    if filename and (what or given or all):
+        raise UsageError("cannot use -f together with a TYPE, a selector or --all")
+    if not filename and not what:
+        raise UsageError("cannot wait for nothing: name TYPE and NAME, or manifests with -f")
     is_so = _read(condition)
     seconds = _seconds(timeout)
 
@@ -71,7 +83,14 @@ def command(
 
     node = client(state_dir)
     found: list[tuple[Kind, str, str]] = []
-    for kind, name in targets(what, node):
+    if filename:
+        from supervisor.cli import written
+
+        for document in written.read(filename, recursive=recursive):
+            meta, kind = document.data["metadata"], node.kind_of(document.data)
+            where = str(meta.get("namespace") or namespace) if kind.namespaced else ""
+            found.append((kind, where, str(meta.get("name"))))
+    for kind, name in targets(what, node) if what else ():
         if name:
             found.append((kind, namespace if kind.namespaced else "", name))
         elif all or given:

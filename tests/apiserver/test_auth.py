@@ -26,6 +26,7 @@ from supervisor.apiserver.local import DoorOptions, Doors
 from supervisor.errors import NodeError, UsageError
 from tests.apiserver.served import Reply, Served, served
 from tests.runtime.conftest import _warm_loops, nothing_left
+from tests.support import free_port
 
 __all__ = ["_warm_loops", "nothing_left"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
@@ -205,10 +206,10 @@ async def test_another_programs_port_is_left_to_it_and_the_new_one_is_said(folde
 
 
 async def test_a_port_that_is_wanted_and_cannot_be_had_is_an_error(folder: str) -> None:
+    port = free_port()
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", port))
         other.listen()
-        port = other.getsockname()[1]
         with pytest.raises(NodeError, match=f"port {port} of 127.0.0.1: another program has it"):
             Doors(folder, DoorOptions(port=port))
     with Doors(folder, DoorOptions(port=port)) as doors:
@@ -313,7 +314,7 @@ async def test_too_many_connections_end_at_once(
 async def test_who_asks_for_nothing_is_let_go(
     folder: str, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr("supervisor.apiserver.door.SILENCE", 0.2)
+    monkeypatch.setattr("supervisor.apiserver.door.SILENCE", 1.0)
     async with opened(folder, DoorOptions()) as (_, doors):
         async with connected(doors) as (reader, writer):
             writer.write(begun)
@@ -323,7 +324,7 @@ async def test_who_asks_for_nothing_is_let_go(
                 writer.write(request(doors, doors.token))
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
                 await reader.readuntil(b"}")
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(1.2)
 
 
 async def test_silent_connections_make_room_for_each_other(

@@ -25,6 +25,7 @@ from supervisor.apiserver import auth, remotes, spdy
 from supervisor.apiserver.remotes import GoneError
 from supervisor.apiserver.server import Server
 from supervisor.apiserver.streams import Streams, _write
+from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import ExecError
 from tests.apiserver.served import PATIENCE, FakeNode, edit, served
@@ -90,6 +91,8 @@ class Runtime:
         self.begun: list[Echo] = []
 
     async def open_exec(self, id: ContainerId, argv: tuple[str, ...], **_: bool) -> Echo:
+        if argv[0] == "no-node":
+            raise NodeError("the launcher has died")
         if argv[0] != "cat":
             raise ExecError(f'exec: "{argv[0]}": executable file not found in $PATH')
         self.begun.append(Echo(self, deaf=self.deaf))
@@ -485,15 +488,21 @@ async def test_what_is_wrong_is_said_before_anything_is_changed(
     assert words in status["message"]
 
 
-async def test_a_program_that_cannot_start_is_the_last_word(world: World) -> None:
-    url = f"{world.url}{CAT.replace('=cat', '=no-such')}"
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [("no-such", "executable file not found"), ("no-node", "the launcher has died")],
+)
+async def test_a_program_that_cannot_start_is_the_last_word(
+    world: World, program: str, why: str
+) -> None:
+    url = f"{world.url}{CAT.replace('=cat', f'={program}')}"
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(url, protocols=("v4.channel.k8s.io",)) as ws,
     ):
         said = await ws.receive_bytes(timeout=PATIENCE)
     assert said[0] == 3
-    assert "executable file not found" in json.loads(said[1:])["message"]
+    assert why in json.loads(said[1:])["message"]
 
 
 # --- clients that go, and worse ones --------------------------------------------------------------

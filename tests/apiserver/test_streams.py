@@ -420,7 +420,7 @@ async def test_attach_shows_what_is_said_from_then_on_and_passes_stdin(world: Wo
 
 
 @contextlib.asynccontextmanager
-async def shouting() -> AsyncIterator[int]:
+async def shouting(host: str = "127.0.0.1") -> AsyncIterator[int]:
     """A server that says in capitals what it has heard when it has heard all."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -430,7 +430,7 @@ async def shouting() -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, host, 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -497,6 +497,22 @@ async def test_a_pod_that_resets_a_connection_ends_no_other(
         with anyio.fail_after(PATIENCE):
             await streams._forward(late, "127.0.0.1", "pod ns/pod")  # type: ignore[arg-type]
     assert late.clean is False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="IPv6 is switched off here")
+@on_both_loops
+async def test_what_listens_on_the_loopback_of_ipv6_alone_is_forwarded_to(bare: World) -> None:
+    """Where `localhost` is ::1, the servers that developers start listen there."""
+    await bare.tell("c1")
+    async with (
+        shouting("::1") as port,
+        bare.connect("portforward", "v5.channel.k8s.io", ports=port) as connection,
+    ):
+        await connection.send_bytes(b"\x00hello")
+        await connection.send_bytes(bytes([CLOSE, 0]))
+        said = await everything(connection)
+    head = port.to_bytes(2, "little")
+    assert (said[0], said[1]) == (head + b"HELLO", head)
 
 
 async def test_forwarded_connections_end_with_their_client(bare: World) -> None:

@@ -133,7 +133,7 @@ def test_a_node_that_is_silent_is_not_waited_for_for_ever(
     serve: Serve, tmp_path: pathlib.Path
 ) -> None:
     def keep_silent(_: object) -> list[bytes]:
-        time.sleep(0.3)
+        time.sleep(1.5)
         return []
 
     serve({POD: keep_silent})
@@ -388,7 +388,7 @@ def test_a_watch_gives_event_after_event_however_the_bytes_are_cut(
 def test_a_watch_ends_when_its_time_is_over(serve: Serve, client: Client) -> None:
     def go_on(_: object) -> Iterator[bytes]:
         yield from chunked(b'{"type": "ADDED", "object": {}}\n', ended=False)
-        time.sleep(0.5)
+        time.sleep(1.5)
 
     api = serve({PODS_PATH: go_on})
     assert len(list(client.watch(PODS, "default", timeout=0.2))) == 1

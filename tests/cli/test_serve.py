@@ -99,7 +99,7 @@ def conditions(record: PodRecord | None) -> dict[str, tuple[str, str]]:
 def test_a_new_file_starts_its_pods_and_a_removed_one_deletes_them_gracefully(
     node: Durable,
 ) -> None:
-    first = node.put("first.json", pod("first", step("one", FOREVER), **GRACE))
+    first = node.put("first.json", pod("first", step("one", FOREVER)))
     session = node.serve()
     one = node.running(session, "first", "one")
     with open(f"{node.state}/.gitignore") as file:
@@ -127,7 +127,7 @@ def test_a_new_file_starts_its_pods_and_a_removed_one_deletes_them_gracefully(
 @one_way
 def test_a_changed_spec_replaces_its_pod_once_the_old_one_has_ended(node: Durable) -> None:
     kept = pod("kept", step("kept", FOREVER), **GRACE)
-    changed = pod("changed", step("app", FOREVER, stop=0.3), **GRACE)
+    changed = pod("changed", step("app", FOREVER, stop=0.3))
     path = node.put("both.json", [kept, changed])
     session = node.serve()
     before = node.running(session, "changed", "app"), node.running(session, "kept", "kept")

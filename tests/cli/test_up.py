@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -134,6 +135,19 @@ def test_what_an_end_waits_for_is_said_and_how_to_wait_less(project: Background)
     time.sleep(0.2)  # what comes sooner is taken for the same one
     up.signal(signal.SIGINT)
     assert "web/app    0         -     killed" in up.wait(130).err
+
+
+@one_way
+def test_up_is_ended_also_while_nobody_reads_what_it_shows(project: Background) -> None:
+    reading, writing = os.pipe()
+    lines = "for i in $(seq 20000); do echo a line that fills the pipe $i; done"
+    web = pod("web", sh("app", f"{lines}; exec sleep 1000"), terminationGracePeriodSeconds=0)
+    up = project.start("up", project.place.write("pod.json", web), stdout=writing)
+    up.until(lambda: not select.select([], [writing], [], 0)[1], "a full pipe")
+    up.signal(signal.SIGTERM)
+    up.wait(143)
+    os.close(writing)
+    os.close(reading)
 
 
 @one_way

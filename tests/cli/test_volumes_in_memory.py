@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -37,7 +38,7 @@ pytestmark = [
 ]
 __all__ = ["hold"]
 
-SECRET = "m4rked-s3cret"
+SECRET = f"m4rked-{uuid.uuid4()}"  # another worker may run the same beside us
 TMPFS_MAGIC = "1021994"
 # Of the projected volume, which has no Secret, only where it lies is looked at.
 SCRIPT = (

@@ -307,6 +307,21 @@ def test_wait_for_what_is_so_already_does_not_wait(serve: Serve, place: str) -> 
     assert len(api.asked) == 1
 
 
+def test_wait_is_for_what_a_file_describes(
+    serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = serve({f"GET {PODS}": pods(with_condition("Ready", "True"))})
+    file = os.path.join(place, "web.json")
+    pathlib.Path(file).write_text(json.dumps(MANIFEST))
+    wait.command(filename=[file], condition="condition=Ready", state_dir=place)
+    assert "metadata.name%3Dweb" in api.asked[0].target
+    assert capsys.readouterr().out == "pod/web condition met\n"
+    with pytest.raises(UsageError, match="cannot use -f together"):
+        wait.command(filename=[file], what=["pods"], condition="delete", state_dir=place)
+    with pytest.raises(UsageError, match="cannot wait for nothing"):
+        wait.command(condition="delete", state_dir=place)
+
+
 def test_wait_says_what_was_not_so_in_time(
     serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

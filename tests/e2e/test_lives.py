@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.e2e.conftest import KUBECTLS, Kubectl
-from tests.e2e.test_kubectl import GOOD, pod, ready, rows
+from tests.e2e.test_kubectl import GOOD, gone, pod, ready, rows
 from tests.support import BEST, Durable, Place, places, wait_for
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -74,7 +74,7 @@ def test_pods_objects_events_and_the_way_to_the_node_outlive_it(
     kubectl("delete", "pod", "held", "--grace-period=1", "--wait=false")
     wait_for(lambda: kubectl.json("get", "pod", "held")["status"]["phase"] == "Failed", "its end")
     kubectl("patch", "pod", "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    kubectl("wait", "pod/held", "--for=delete", "--timeout=60s")
+    gone(kubectl, "held")
 
 
 def test_a_forced_deletion_goes_on_after_a_kill(

@@ -26,6 +26,7 @@ from tests.runtime.conftest import (
     in_launchers,
     on_both_loops,
     open_node,
+    readable_by,
     until,
 )
 from tests.runtime.test_launcher_end import mark, marked
@@ -293,7 +294,8 @@ def test_too_little_memory_for_logs_is_a_node_error(nothing_left: None) -> None:
 def test_no_process_for_the_launcher_is_a_node_error(nothing_left: None) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be a user without processes")
-    done = try_limited("ulimit -u 1", uid=51234)
+    with readable_by(51234):
+        done = try_limited("ulimit -u 1", uid=51234)
     said = "NodeError: cannot start the launcher: Resource temporarily unavailable\n"
     assert done.stdout == said, done.stderr
 

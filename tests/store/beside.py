@@ -1,6 +1,7 @@
 """A node that commits, ends and starts again: `python -m tests.store.beside PATH SECONDS`.
 
-Every second life ends with SIGKILL. Somebody else reads meanwhile.
+Every second life ends with SIGKILL. Somebody else reads meanwhile, and makes PATH.enough when he
+has read enough: it goes on for so many seconds, and until then.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ async def node(path: str, turn: int, seconds: float) -> None:
 def main(path: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     turn = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or not os.path.exists(f"{path}.enough"):
         turn += 1
         child = os.fork()
         if not child:
