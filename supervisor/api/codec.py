@@ -24,6 +24,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -884,6 +885,36 @@ def _read_string(data: Any, path: Path, findings: list[Finding]) -> Any:
     return None
 
 
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[-+]\d\d:\d\d)", re.ASCII)
+
+
+def utc(text: str, *, micro: bool = False) -> str | None:
+    """A time as objects hold it: in UTC, in whole seconds or microseconds. None: it is none."""
+    found = _RFC_3339.fullmatch(text)
+    if found is None:
+        return None
+    day, clock, fraction, zone = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    # Years before 1000 have their zeros, too: clients without a clock send year 1.
+    plain = moment.replace(tzinfo=None).isoformat()
+    return f"{plain}.{(fraction or '')[:6]:0<6}Z" if micro else f"{plain}Z"
+
+
+def _time_reader(*, micro: bool) -> _Reader:
+    def read_time(data: Any, path: Path, findings: list[Finding]) -> Any:
+        text = utc(data, micro=micro) if isinstance(data, str) else None
+        # Nothing is no time, too: so it is written where there has to be one.
+        if text is None and data != "":
+            example = "2026-01-31T12:00:00.000000Z" if micro else "2026-01-31T12:00:00Z"
+            findings.append(_wrong(path, data, f"must be a time, such as {example}"))
+        return text
+
+    return read_time
+
+
 def _read_int(data: Any, path: Path, findings: list[Finding]) -> Any:
     if isinstance(data, Numeral) and data.isdecimal():
         return int(data)
@@ -949,8 +980,8 @@ def _wrong(path: Path, data: Any, detail: str) -> Finding:
 
 _SCALARS: dict[str, _Reader] = {
     "str": _read_string,
-    "Time": _read_string,
-    "MicroTime": _read_string,
+    "Time": _time_reader(micro=False),
+    "MicroTime": _time_reader(micro=True),
     "int": _read_int,
     "bool": _read_bool,
     "IntOrString": _read_int_or_string,

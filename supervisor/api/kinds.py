@@ -14,6 +14,7 @@ from supervisor.api.v1 import (
     IntOrString,
     ListMeta,
     LocalObjectReference,
+    MicroTime,
     Model,
     ObjectMeta,
     ObjectReference,
@@ -23,9 +24,6 @@ from supervisor.api.v1 import (
     Time,
     always,
 )
-
-MicroTime = str  # RFC 3339 in UTC with microseconds: 2026-01-31T12:00:00.000000Z
-
 
 # --- namespaces --------------------------------------------------------------------------------
 

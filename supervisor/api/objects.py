@@ -277,9 +277,19 @@ def _endpoints(body: Json) -> Json:
 # --- the rest ----------------------------------------------------------------------------------
 
 
+_MAX_INT32 = 2**31 - 1  # clients cannot read a list in which something is larger
+
+
+def _check_int32(path: Path, number: int | None) -> Iterator[Finding]:
+    if number is not None and abs(number) > _MAX_INT32:
+        yield invalid(path, number, "must fit into 32 bits")
+
+
 def _check_lease(body: Json) -> Iterator[Finding]:
     spec = body.get("spec") or {}
     seconds, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
+    yield from _check_int32(("spec", "leaseDurationSeconds"), seconds)
+    yield from _check_int32(("spec", "leaseTransitions"), transitions)
     if seconds is not None and seconds <= 0:
         yield invalid(("spec", "leaseDurationSeconds"), seconds, "must be greater than 0")
     if transitions is not None and transitions < 0:
@@ -297,6 +307,8 @@ def _check_event(body: Json) -> Iterator[Finding]:
     if namespace not in (own, "") or (not namespace and own not in ("default", "kube-system", "")):
         path = ("involvedObject", "namespace")
         yield invalid(path, namespace, "does not match event.namespace")
+    yield from _check_int32(("count",), body.get("count"))
+    yield from _check_int32(("series", "count"), (body.get("series") or {}).get("count"))
     # Ten thousand are kept for an hour, and all of them in memory.
     for name in ("message", "reason"):
         if len(body.get(name) or "") > _EVENT_TEXT:

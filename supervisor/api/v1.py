@@ -22,6 +22,7 @@ Quantity = str  # "500m", "1Gi"; written as a number in YAML, it is read as text
 IntOrString = int | str  # a port number or the name of a port
 Opaque = dict[str, Any]  # an object that is ignored or refused as a whole
 Time = str  # RFC 3339 in UTC, whole seconds: 2026-01-31T12:00:00Z
+MicroTime = str  # the same with microseconds: 2026-01-31T12:00:00.000000Z
 
 
 class Model(Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -923,14 +924,14 @@ class EventSource(Model, frozen=True, kw_only=True):
 
 class EventSeries(Model, frozen=True, kw_only=True):
     count: int = 0
-    last_observed_time: str | None = None
+    last_observed_time: MicroTime | None = None
 
 
 class Event(Model, frozen=True, kw_only=True):
     action: str = ""
     api_version: str = always("v1")
     count: int = 0
-    event_time: str | None = None
+    event_time: MicroTime | None = None
     first_timestamp: Time | None = None
     involved_object: ObjectReference = ObjectReference()
     kind: str = always("Event")

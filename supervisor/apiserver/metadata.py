@@ -60,7 +60,20 @@ def of(body: Json) -> Json:
     for name in ("name", "generateName", "namespace", "uid", "resourceVersion"):
         if not isinstance(meta.get(name), (str, type(None))):
             raise bad_request(f"metadata.{name}: must be a string")
+    managed = meta.get("managedFields")
+    for index, entry in enumerate(managed if isinstance(managed, list) else ()):
+        if isinstance(entry, dict):
+            _check_manager(entry, f"metadata.managedFields[{index}]")
     return meta
+
+
+def _check_manager(entry: Json, place: str) -> None:
+    """Who else reads the object must be able to read this, too. Raises ApiError (BadRequest)."""
+    for name in ("apiVersion", "fieldsType", "manager", "operation", "subresource", "time"):
+        if not isinstance(entry.get(name), (str, type(None))):
+            raise bad_request(f"{place}.{name}: must be a string")
+    if entry.get("time") and codec.utc(entry["time"]) is None:
+        raise bad_request(f"{place}.time: must be a time, such as 2026-01-31T12:00:00Z")
 
 
 def addressed(resource: Resource, namespace: str, name: str, body: Json) -> Json:

@@ -128,6 +128,7 @@ class _Serving(Session):
         self._api: Api | None = None
         self._of_api = Configuration()  # what its ConfigMaps and Secrets hold
         self._database = state.database
+        self._durable: SQLiteStore
         self._boot_id = survivors.boot_id()
         self._wished = isolation
         self._ending = anyio.Event()
@@ -137,7 +138,7 @@ class _Serving(Session):
 
     async def _run_pods(self, runtime: ProcessRuntime) -> int:
         async with SQLiteStore(self._database) as store:
-            self._store = store
+            self._store = self._durable = store
             self._api = api = Api(store, self._doors, self._state.path)
             await api.follow()
             return await super()._run_pods(runtime)
@@ -172,6 +173,7 @@ class _Serving(Session):
         self._reconcile(node)
         await self._open_api(node)
         self._tasks.start_soon(self._follow, node)
+        self._tasks.start_soon(self._watch_store, node)
 
     async def _open_api(self, node: Node) -> None:
         for warning in self._doors.warnings:
@@ -206,8 +208,25 @@ class _Serving(Session):
             tasks.start_soon(watch)
             await self._ending.wait()
             tasks.cancel_scope.cancel()
+        if self._keep and not lost.is_set() and self._durable.is_gone:
+            self._stop_for_good(node)
         if lost.is_set() or not self._keep:
             await node.wait()
+
+    async def _watch_store(self, node: Node) -> None:
+        await self._durable.wait_gone()
+        self._stop_for_good(node)
+
+    def _stop_for_good(self, node: Node) -> None:
+        """No next life would find what runs here, so nothing must be left running."""
+        text = f"{self._database} was removed or replaced: nobody could find these pods again"
+        self._output.say("podvisor", f"{text}, so all are stopped")
+        self._durable.let_go()
+        self._keep = False
+        if not self._asked:
+            self._asked, self._code = 1, ExitCode.NODE
+        self._ending.set()
+        node.stop_all(self._options.grace_period)
 
     def _end(self, code: ExitCode) -> None:
         if not self._keep:

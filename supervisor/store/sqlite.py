@@ -160,6 +160,10 @@ def decode(pod: str, rest: bytes) -> PodRecord:
     return replace(_decode_record(rest), pod=replace(found, status=_NO_STATUS), status=found.status)
 
 
+class _GoneError(OSError):
+    """The database has lost its name."""
+
+
 class _Write:
     """What waits to be stored, and what becomes of it."""
 
@@ -480,6 +484,8 @@ class SQLiteStore:
         self._listeners: list[Callable[[Revision], None]] = []
         self._wake = anyio.Event()
         self._closing = False
+        self._gone = anyio.Event()  # the database has lost its name
+        self._let_go = False
         self._untrimmed, self._untrimmed_bytes = _TRIM_EVERY, 0
         self._db: sqlite3.Connection
         self._file: tuple[int, int] | None
@@ -515,6 +521,20 @@ class SQLiteStore:
     def follow(self, listener: Callable[[Revision], None]) -> None:
         self._listeners.append(listener)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the database was removed or replaced: it takes nothing any more, for nobody would
+        find it again."""
+        return _identity(self._path) != self._file
+
+    async def wait_gone(self) -> None:
+        """Wait until something could not be stored for that reason."""
+        await self._gone.wait()
+
+    def let_go(self) -> None:
+        """Take everything all the same: what is to be ended can only be ended with a store."""
+        self._let_go = True
+
     async def _stored(self, mine: _Write) -> int:
         if self._closing:
             raise OSError(errno.EBADF, "cannot commit: the store is closed", self._path)
@@ -536,6 +556,8 @@ class SQLiteStore:
                 batch, self._waiting = self._waiting, []
                 if batch:
                     await self._apart(partial(self._write, batch))
+                    if any(isinstance(write.error, _GoneError) for write in batch):
+                        self._gone.set()
                 for write in batch:
                     if write.error is None:
                         self._tell(write.revisions)
@@ -642,13 +664,14 @@ class SQLiteStore:
             code, cause = errno.EIO, str(error) or repr(error)
             if isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_FULL:
                 code = errno.ENOSPC
+            kind = _GoneError if isinstance(error, _GoneError) else OSError
             for write in batch:
-                write.error = OSError(code, f"cannot commit: {cause}", self._path)
+                write.error = kind(code, f"cannot commit: {cause}", self._path)
 
     def _require_file(self) -> None:
         """A database without its name would go on taking what nobody finds again."""
-        if _identity(self._path) != self._file:
-            raise OSError("the database was removed or replaced")
+        if self.is_gone and not self._let_go:
+            raise _GoneError("the database was removed or replaced")
 
     def _store(self, write: _Write, version: int) -> int:
         """Store one of them; return the highest resource version given out."""

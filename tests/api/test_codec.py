@@ -345,6 +345,32 @@ def test_numbers_are_quantities_and_whole_floats_are_integers() -> None:
     assert pod.spec.containers[0].resources.limits == {"cpu": "0.5", "memory": "1024"}
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds", "micro"),
+    [
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000Z"),
+        ("2026-01-31T12:00:00.5Z", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00.500000Z"),
+        (
+            "2026-01-31T01:00:00.123456789+02:00",
+            "2026-01-30T23:00:00Z",
+            "2026-01-30T23:00:00.123456Z",
+        ),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+        ("0001-01-01T00:00:00+02:00", None, None),
+        ("2026-01-31", None, None),
+        ("2026-01-31T12:00:00", None, None),
+        ("2026-02-30T12:00:00Z", None, None),
+        ("now", None, None),
+        ("", None, None),
+    ],
+)
+def test_times_are_kept_as_every_client_reads_them(
+    text: str, seconds: str | None, micro: str | None
+) -> None:
+    assert codec.utc(text) == seconds
+    assert codec.utc(text, micro=True) == micro
+
+
 def test_a_whole_pod_with_its_status_is_read_back() -> None:
     state = v1.ContainerState(terminated=v1.ContainerStateTerminated(exit_code=0))
     status = v1.ContainerStatus(

@@ -85,6 +85,16 @@ WRONG: dict[str, tuple[str, Json, list[str]]] = {
         {"spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1}},
         ["spec.leaseDurationSeconds: Invalid", "spec.leaseTransitions: Invalid"],
     ),
+    "a lease that is longer than any": (
+        "Lease",
+        {"spec": {"leaseDurationSeconds": 2**31}},
+        ["spec.leaseDurationSeconds: Invalid value: 2147483648: must fit into 32 bits"],
+    ),
+    "an event that was seen too often": (
+        "Event",
+        {"metadata": {"name": "x", "namespace": "default"}, "series": {"count": 2**31}},
+        ["series.count: Invalid value: 2147483648: must fit into 32 bits"],
+    ),
     "an event about another namespace": (
         "Event",
         {"metadata": {"name": "x", "namespace": "a"}, "involvedObject": {"namespace": "b"}},

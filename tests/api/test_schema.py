@@ -161,6 +161,18 @@ def test_unknown_fields_are_told_with_their_paths(body: dict[str, Any], unknown:
             {"template": {"spec": {"hostPID": "yes"}}},
             'template.spec.hostPID: Invalid value: "yes": must be true or false: remove the quotes',
         ),
+        (
+            v1.Event,
+            {"lastTimestamp": "yesterday"},
+            'lastTimestamp: Invalid value: "yesterday": must be a time, such as '
+            "2026-01-31T12:00:00Z",
+        ),
+        (
+            kinds.Lease,
+            {"spec": {"renewTime": "2026-13-01T00:00:00Z"}},
+            'spec.renewTime: Invalid value: "2026-13-01T00:00:00Z": must be a time, such as '
+            "2026-01-31T12:00:00.000000Z",
+        ),
     ],
 )
 def test_a_value_of_a_wrong_type_is_wrong_and_not_unknown(

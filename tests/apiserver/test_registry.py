@@ -278,6 +278,16 @@ BAD: dict[str, tuple[Json, int, str]] = {
         'Only one reference can have Controller set to true. Found "true" in references for '
         "ConfigMap/a and ConfigMap/b",
     ),
+    "a manager that is a number": (
+        {"metadata": {"name": "x", "managedFields": [{"manager": 1}]}},
+        400,
+        "metadata.managedFields[0].manager: must be a string",
+    ),
+    "a time that is none": (
+        {"metadata": {"name": "x", "managedFields": [{"time": "now"}]}},
+        400,
+        "metadata.managedFields[0].time: must be a time",
+    ),
     "a wrong key": ({"data": {"a b": ""}}, 422, "data[a b]: Invalid value"),
     "too much": ({"data": {"a": "x" * (1024 * 1024 + 1)}}, 422, "Too long"),
 }

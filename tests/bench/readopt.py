@@ -82,6 +82,7 @@ class Life:
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
         )
 
     def until(self, condition: Callable[[], bool], what: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -290,3 +291,26 @@ def test_run_does_not_import_what_only_the_api_needs() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "[]\n[]\n"
+
+
+# --- what is taken from under it ------------------------------------------------------------------
+
+
+@one_way
+@pytest.mark.parametrize("on_exit", ["stop", "keep"])
+@pytest.mark.parametrize("told", [False, True], ids=["found out", "at the end"])
+def test_a_node_whose_state_folder_is_removed_stops_its_pods_and_ends(
+    node: Durable, told: bool, on_exit: str
+) -> None:
+    """Nobody could find them again: neither `down` nor a next life."""
+    session = serve(node, "--state-dir", node.state, "--on-exit", on_exit)
+    assert ask(node, PODS, "POST", waiting("web"))["kind"] == "Pod"
+    pid = node.running(session, "web", "app")
+    shutil.rmtree(node.state)
+    if told:
+        session.signal(signal.SIGTERM)
+    elif on_exit == "stop":
+        os.mkdir(node.state)  # as the next `up` does
+    done = session.wait(143 if told else 4)
+    assert "podvisor.db was removed or replaced: nobody could find these pods again" in done.err
+    assert not os.path.exists(f"/proc/{pid}")

@@ -74,6 +74,7 @@ def readable_by(uid: int) -> Iterator[None]:
             patch.setattr(sys, "executable", found.argv[0])
             patch.setattr(launch, "_PROGRAM", f"{copy}/supervisor/runtime/launcher.py")
             patch.setenv("PYTHONPATH", copy)
+            patch.chdir(copy)  # as that user nobody comes back to where the checkout is
             # What we import ourselves only when it is needed, as that user.
             patch.setattr(runtime, "__path__", [f"{copy}/supervisor/runtime"])
         yield

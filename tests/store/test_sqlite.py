@@ -254,6 +254,10 @@ async def test_a_database_that_lost_its_name_takes_nothing(path: str, replaced: 
             shutil.copyfile(path.replace("store.db", "old-store.db"), path)
         with pytest.raises(OSError, match="the database was removed or replaced"):
             await store.commit(change(record("u-2")))
+        await store.wait_gone()
+        store.let_go()  # to end what there is
+        await store.commit(gone("u-1"))
+        assert (await store.load()).pods == ()
 
 
 async def test_creates_and_deletes_are_synced_and_only_they(path: str) -> None:

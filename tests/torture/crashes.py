@@ -448,7 +448,8 @@ class Node:
         command += ["serve", os.path.join(self.base, "pods"), "--state-dir", self.state]
         command += ["--isolation", self.options.isolation]
         command += ["--timestamps", "--backoff-initial", "200ms", "--backoff-max", "1s"]
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PODVISOR_")}
+        # Nor what keeps Python from using what it has compiled: each life would begin with that.
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("PODVISOR_", "PYTHON"))}
         env["PYTHONPATH"] = str(_HERE.parent.parent)
         if self.armed is not None:
             name, kind = self.armed
