@@ -95,7 +95,9 @@ _KILLED = 128 + signals.SIGKILL
 _CLOSE_TIMEOUT, _KILL_TIMEOUT = 3.0, 0.5
 _REPLACEMENTS, _REPLACED_WITHIN = 5, 10.0  # more launchers than that in so many seconds: give up
 _LETTING_GO = 0.1  # seconds that the end of a launcher's socket may come before its own
-_LOGGER_PATIENCE = 0.5  # seconds a logger that was just forked may take to make itself known
+# Seconds a logger that was just forked may take to make itself known; longer than that on no busy
+# machine, for containers that nobody reads from are ended.
+_LOGGER_PATIENCE = 2.0
 _NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say when to
 _DESCRIPTORS = 65536  # more than all containers need; what inherits a huge limit may loop over it
 _FAILPOINTS = ("PODVISOR_FAILPOINTS", "PODVISOR_FAILPOINTS_LOG")

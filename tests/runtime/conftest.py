@@ -318,6 +318,13 @@ class Node:
                 pass
         return None
 
+    async def logger(self) -> int:
+        """Its pid, from when it has come so far that it calls itself one."""
+        await until(lambda: self.helper("podvisor-logger"), "the logger")
+        pid = self.helper("podvisor-logger")
+        assert pid is not None
+        return pid
+
     def kill_logger(self, signum: int = signal.SIGKILL) -> bool:
         pid = self.helper("podvisor-logger")
         if pid is None:

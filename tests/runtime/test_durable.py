@@ -981,8 +981,7 @@ async def test_launcher_and_logger_killed_ends_containers_whose_output_nobody_re
     async with durable_node(way, state) as node:
         spec = node.spec("/bin/sh", "-c", "sleep 1000; true", mark)
         await node.start(spec)
-        logger = node.helper("podvisor-logger")
-        assert logger is not None
+        logger = await node.logger()
         os.kill(node.launcher_pid, signal.SIGSTOP)
         kill(logger)
         os.kill(node.launcher_pid, signal.SIGKILL)
@@ -999,7 +998,7 @@ async def test_after_all_three_were_killed_survivors_are_ended_and_their_logs_ar
         for _ in range(3):
             words = ("/bin/sh", "-c", "(setsid sleep 1000 &); sleep 1000; true", {mark!r})
             await node.start(node.spec(*words))
-        said["logger"] = node.helper("podvisor-logger")
+        said["logger"] = await node.logger()
     """
     with supervisor(way, state, body) as other:
         said = other.hear()
@@ -1027,8 +1026,7 @@ async def test_a_word_about_another_try_does_not_make_a_log_complete(way: Way, s
         await node.logged(spec, b"up")
         with open(spec.log_path.replace(".log", ".drained"), "w") as file:
             file.write("another-try-1 0\n")
-        logger = node.helper("podvisor-logger")
-        assert logger is not None
+        logger = await node.logger()
         os.kill(node.launcher_pid, signal.SIGKILL)
         await until(lambda: node.runtime._launcher.pid != node.launcher_pid, "another launcher")
         assert (await node.shell("exit 0")).code == 0

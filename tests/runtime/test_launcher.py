@@ -518,7 +518,7 @@ def test_without_rights_and_without_user_namespaces_there_is_mode_group(
 # --- many ------------------------------------------------------------------------------------
 
 
-@on_both_loops
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
 async def test_a_hundred_containers_start_run_and_end(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         specs = [node.spec("/bin/sh", "-c", f"echo {i}; exec sleep 1000") for i in range(100)]
