@@ -7,6 +7,7 @@ annotations; it returns, or raises `typer.Exit` or a `PodvisorError`.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import gc
 import importlib
@@ -66,10 +67,9 @@ class _Reader:
     """
 
     def __init__(self, param: Any) -> None:
-        self._kind, self._info = (
-            param.type_descriptor.annotation,
-            param.type_descriptor.parameter_info,
-        )
+        self._kind = param.type_descriptor.annotation
+        info = param.type_descriptor.parameter_info
+        self._low, self._high, self._parser = info.min, info.max, info.parser
         self._theirs = param.get_runtime_param
 
     def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
@@ -79,7 +79,7 @@ class _Reader:
             return () if several else None
         kind = typing.get_args(self._kind)[0] if several else self._kind
         found = [self._plain(kind, word) for word in (value if several else [value])]
-        if self._info.parser is not None or None in found:
+        if self._parser is not None or None in found:
             return self._theirs().coerce(value, param=param, ctx=ctx)
         return found if several else found[0]
 
@@ -96,16 +96,20 @@ class _Reader:
         return None
 
     def _in_bounds(self, number: float) -> bool:
-        low, high = self._info.min, self._info.max
-        return (low is None or low <= number) and (high is None or number <= high)
+        above = self._low is None or self._low <= number
+        return above and (self._high is None or number <= self._high)
 
 
 def _read_plainly(params: list[Any]) -> list[Any]:
-    """Have these parameters read by readers of ours; a typer without pydantic needs none."""
+    """Have these parameters read by readers of ours; a typer without pydantic needs none.
+
+    What a typer later than those tried has under other names is left to it: slower, not wrong.
+    """
     for param in params:
         if hasattr(param, "get_runtime_param") and "get_runtime_param" not in vars(param):
-            reader = _Reader(param)
-            param.get_runtime_param = lambda reader=reader: reader
+            with contextlib.suppress(AttributeError):
+                reader = _Reader(param)
+                param.get_runtime_param = lambda reader=reader: reader
     return params
 
 
