@@ -53,7 +53,7 @@ class Record(Struct, frozen=True, gc=False):
 def parse(block: bytes) -> list[Record]:
     """All records in a block of whole lines; whatever is no record is skipped."""
     records: list[Record] = []
-    head, size = b"\0", 0
+    head, size = b"\n", 0  # as no line begins
     time, stream, partial = b"", b"", False
     for line in block.split(b"\n"):
         # The logger stamps what it has read at once, so most records begin as the one before: to

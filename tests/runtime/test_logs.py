@@ -57,13 +57,15 @@ def test_content_is_given_as_it_stands(content: bytes):
         TIME + b" stdout F",  # no blank behind the tag: cut off by a full disk
         TIME + b" stdin F x",
         b" " + TIME + b" stdout F x",
+        bytes(4096),  # as after a loss of power
     ],
 )
 def test_what_is_no_record_is_skipped_and_its_neighbours_are_kept(broken: bytes):
     """§8.11"""
-    records = parse(line(b"before") + broken + b"\n" + line(b"after"))
+    rest = broken + b"\n" + line(b"after")
 
-    assert [record.content for record in records] == [b"before", b"after"]
+    assert [record.content for record in parse(line(b"before") + rest)] == [b"before", b"after"]
+    assert [record.content for record in parse(rest)] == [b"after"]
 
 
 def test_pieces_of_a_line_are_joined_per_stream_and_keep_the_first_time():
