@@ -1390,7 +1390,8 @@ def test_the_host_port_is_the_containers_in_the_hosts_network() -> None:
 
 
 def test_what_only_the_node_may_set_is_dropped() -> None:
-    data = pod(metadata={"name": "web", "uid": "x", "creationTimestamp": "y", "generation": 3})
+    when = "2026-01-31T12:00:00Z"
+    data = pod(metadata={"name": "web", "uid": "x", "creationTimestamp": when, "generation": 3})
     data["status"] = {"phase": "Running", "containerStatuses": [{"name": "a"}]}
     stored = admitted(data)
     assert stored.metadata == v1.ObjectMeta(name="web", namespace="default")
