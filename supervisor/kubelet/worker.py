@@ -160,6 +160,7 @@ class PodWorker:
         self._specs: dict[ContainerId, LaunchSpec] = {}
         self._starting: set[ContainerId] = set()
         self._early_ends: dict[ContainerId, Exit | Lost] = {}
+        self._early_drops: dict[ContainerId, LogsDropped] = {}
         self._unwritten = False  # that the store cannot write was told
         self._begun = False  # a first round is committed
         self._done = False  # the pod's life is over, as of the plan committed last
@@ -236,7 +237,11 @@ class PodWorker:
         if isinstance(news, SandboxGone):
             self.tell(SandboxDied(at=news.at))
         elif isinstance(news, LogDrop):
-            self.tell(LogsDropped(at=news.at, id=news.id, error=news.error))
+            drop = LogsDropped(at=news.at, id=news.id, error=news.error)
+            if news.id in self._starting:  # what was printed at once may overtake the answer
+                self._early_drops[news.id] = drop
+            else:
+                self.tell(drop)
         elif not self._begun or news.id in self._starting or self._hooks.is_unsettled(news.id):
             # The answer to the start, or of a hook, is on its way through a task, or what was
             # found is still being told; it must be folded first.
@@ -432,6 +437,8 @@ class PodWorker:
         self.tell(fact)
         if isinstance(action, StartContainer):
             self._starting.discard(action.id)
+            if (drop := self._early_drops.pop(action.id, None)) is not None:
+                self.tell(drop)
             self._settled(action.id)
 
     def _settled(self, id: ContainerId) -> None:

@@ -247,6 +247,19 @@ async def test_a_full_disk_is_said_once_and_the_container_goes_on(fake_clock: Cl
         await w.node.wait()
 
 
+async def test_a_full_disk_that_is_met_before_the_start_is_answered_is_said_too(
+    fake_clock: Clock,
+) -> None:
+    async with world(fake_clock, {"app": Program(start_takes=2)}) as w:
+        worker = w.node.run_pod(pod("app"))
+        await w.clock.sleep(1)
+        w.runtime.drop_logs(ContainerId(worker.pod.metadata.uid, "app", 0))
+        await w.clock.sleep(2)
+        assert len([e for e in w.seen.recorded if e.reason == "LogsDropped"]) == 1
+        w.node.delete_all()
+        await w.node.wait()
+
+
 async def test_a_node_that_comes_back_removes_what_is_left_of_pods_that_are_gone(
     fake_clock: Clock,
 ) -> None:
