@@ -239,7 +239,11 @@ def test_a_deaf_container_is_killed_at_the_end_of_its_grace(pods: dict[str, Pod]
 
     assert pod.end("deaf") == ("Error", 137)
     assert len(waited) == 1
-    assert float(waited[0].split()[1]) >= 2.9
+    # The grace counts from the deletion, which a busy machine makes a SIGTERM of later.
+    assert float(waited[0].split()[1]) >= 1.9
+    (status,) = pod.object["status"]["containerStatuses"]
+    due = pod.object["metadata"]["deletionTimestamp"]
+    assert status["state"]["terminated"]["finishedAt"] >= due
     assert pod.at("deaf", "ended") == []
 
 
