@@ -373,8 +373,24 @@ async def test_what_was_started_last_ends_first(make: Make, folder: str, way: Wa
 async def test_what_was_started_without_waiting_ends_together(make: Make, way: Way) -> None:
     """Else many deaf programs would take their graces one after the other."""
     one_way(way)
+    deaf = {
+        "name": "main",
+        "command": ["sh", "-c", DEAF],
+        # Never ready, however long a busy machine takes from one start to the next.
+        "readinessProbe": {"exec": {"command": ["false"]}},
+    }
     async with make(grace_period=1) as node:
-        pods = [await node.run(["sh", "-c", DEAF]) for _ in range(5)]
+        pods = [
+            await node.run(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": f"deaf-{number}"},
+                    "spec": {"containers": [deaf]},
+                }
+            )
+            for number in range(5)
+        ]
         for pod in pods:
             await said(pod, "up")
     begun = [pod.record.trail[0].at.boot for pod in pods]
