@@ -43,6 +43,7 @@ from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
+    READING,
     Answer,
     ApiError,
     Cause,
@@ -52,6 +53,7 @@ from supervisor.apiserver.contract import (
     Resource,
     WriteOptions,
     bad_request,
+    not_allowed,
     not_found,
     too_large,
 )
@@ -85,6 +87,10 @@ _PODS = named("pods")
 _TEXT = "text/plain; charset=utf-8"
 _HEALTH = ("healthz", "livez", "readyz")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_OF_ONE = {"get", "update", "patch", "delete"}
+_OF_ALL = {"list", "watch", "create", "deletecollection"}
+_OF_ALL_NAMESPACES = {"list", "watch"}
+_NOT_ALLOWED = "the server does not allow this method on the requested resource"
 
 _encode = msgspec.json.encode
 _quiet = logging.getLogger("podvisor.apiserver")
@@ -106,13 +112,30 @@ class Call(Struct, frozen=True, kw_only=True):
     @property
     def verb(self) -> str:
         method = self.request.method
-        if method in ("GET", "HEAD"):
+        if method in READING:
             if not self.name:
                 return "watch" if self.query.flag("watch") else "list"
             return "get"
         if method == "DELETE" and not self.name:
             return "deletecollection"
         return _VERBS.get(method, "")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that this path takes."""
+        verbs = set(self.resource.verbs)
+        if self.subresource:
+            verbs = set(self.resource.subresources[self.subresource][3])
+        elif self.name:
+            verbs &= _OF_ONE
+        elif self.namespace or not self.resource.namespaced:
+            verbs &= _OF_ALL
+        else:
+            verbs &= _OF_ALL_NAMESPACES
+        reading = READING if verbs & {"get", "list", "watch"} else ()
+        if "deletecollection" in verbs:
+            verbs.add("delete")
+        return (*reading, *(method for method, verb in _VERBS.items() if verb in verbs))
 
 
 # Who serves exec, attach, portforward and proxy. Raises ApiError before it has answered.
@@ -230,8 +253,10 @@ class Server:
                 return await self._about_objects(request, group, version, parts[3:])
             case ["podvisor", "v1", "namespaces", namespace, "pods", name]:
                 return self._record(request, namespace, name)
-        if request.method not in ("GET", "HEAD"):
-            raise _no_such_path() if parts[0] not in ("api", "apis") else _not_allowed()
+        if request.method not in READING:
+            if parts[0] in ("api", "apis"):
+                raise not_allowed(_NOT_ALLOWED, READING)
+            raise _no_such_path()
         if parts[0] in _HEALTH and len(parts) <= 2:
             return _health(request, parts)
         accept = _accept(request)
@@ -287,7 +312,7 @@ class Server:
                 and call.resource.key not in self._made
             ):
                 self._entry(call)  # 404 first: for who takes things down, that is as good as done
-            raise _not_allowed(call.resource)
+            raise _not_allowed(call)
         match verb:
             case "get":
                 return await self._get(call)
@@ -298,24 +323,24 @@ class Server:
                 return await self._watch(call)
             case "create":
                 if call.name:
-                    raise _not_allowed()
+                    raise _not_allowed(call)
                 return await self._create(call)
             case "update" | "patch":
                 if not call.name:
-                    raise _not_allowed()
+                    raise _not_allowed(call)
                 return await self._change(call)
             case "delete":
                 return await self._delete(call)
             case "deletecollection":
                 return await self._delete_collection(call)
-        raise _not_allowed()
+        raise _not_allowed(call)
 
     async def _about_subresource(self, call: Call) -> web.StreamResponse:
         found = call.resource.subresources.get(call.subresource)
         if found is None:
             raise _no_such_path()
         if call.verb not in found[3]:
-            raise _not_allowed()
+            raise _not_allowed(call)
         match call.subresource, call.verb:
             case "log", _:
                 return await self._log(call)
@@ -365,8 +390,8 @@ class Server:
 
     def _record(self, request: web.BaseRequest, namespace: str, name: str) -> web.StreamResponse:
         """What the node knows beyond the object (records.py)."""
-        if request.method not in ("GET", "HEAD"):
-            raise _not_allowed()
+        if request.method not in READING:
+            raise not_allowed(_NOT_ALLOWED, READING)
         worker = self._node.find(namespace, name)
         if worker is None:
             raise not_found(_PODS, name)
@@ -637,7 +662,7 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
         if resource.verbs == ("create",) or (call.verb == "create" and not name):
             text = "an empty namespace may not be set during creation"
             raise bad_request(text)
-        raise _no_such_path() if name else _not_allowed()
+        raise _no_such_path() if name else _not_allowed(call)
     return call
 
 
@@ -709,6 +734,8 @@ def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
     )
     if error.retry_after:
         response.headers["Retry-After"] = str(error.retry_after)
+    if error.code == 405:
+        response.headers["Allow"] = ", ".join(error.allow)
     if error.code in (403, 413) and request.can_read_body:
         response.force_close()  # what else is coming is not read
     return response
@@ -743,13 +770,11 @@ def _no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def _not_allowed(served: Resource | None = None) -> ApiError:
-    text = "the server does not allow this method on the requested resource"
-    if served is not None and workloads.is_workload(
-        {"apiVersion": served.api_version, "kind": served.kind}
-    ):
+def _not_allowed(call: Call) -> ApiError:
+    text, served = _NOT_ALLOWED, call.resource
+    if workloads.is_workload({"apiVersion": served.api_version, "kind": served.kind}):
         text += (
             f": nothing here controls {served.plural}, they can only be listed; "
             "`podvisor up FILE` runs the pod of one"
         )
-    return ApiError(405, "MethodNotAllowed", text)
+    return not_allowed(text, call.methods)

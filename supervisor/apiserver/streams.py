@@ -36,7 +36,14 @@ from multidict import CIMultiDict
 
 from supervisor.apiserver import logs
 from supervisor.apiserver.cache import Cache, Entry
-from supervisor.apiserver.contract import ApiError, Json, bad_request, not_found
+from supervisor.apiserver.contract import (
+    READING,
+    ApiError,
+    Json,
+    bad_request,
+    not_allowed,
+    not_found,
+)
 from supervisor.apiserver.logs import Logs
 from supervisor.apiserver.remotes import (
     RESIZE,
@@ -277,8 +284,8 @@ class Streams:
         """What kubelets answer, as far as it is asked for."""
         if self._cache.get("nodes", "", call.name) is None:
             raise not_found(named("nodes"), call.name)
-        if call.request.method not in ("GET", "HEAD"):
-            raise ApiError(405, "MethodNotAllowed", "the node answers GET only")
+        if call.request.method not in READING:
+            raise not_allowed("the node answers GET only", READING)
         match call.rest.strip("/"):
             case "pods":
                 items = [entry.object for entry in self._cache.list("pods")]

@@ -20,6 +20,7 @@ from supervisor.apiserver import cache as caches
 from supervisor.apiserver import listing
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
+from supervisor.apiserver.resources import RESOURCES
 from tests.apiserver.served import PATIENCE, Served, edit, served
 from tests.runtime.conftest import _warm_loops, nothing_left, until
 
@@ -96,6 +97,49 @@ async def test_what_cannot_be_is_refused_with_a_status(
 ) -> None:
     reply = await api.ask(path, method)
     assert reply.refusal[:2] == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api", "GET, HEAD"),
+        ("/podvisor/v1/namespaces/default/pods/a", "GET, HEAD"),
+        ("/api/v1/configmaps", "GET, HEAD"),
+        (MAPS, "GET, HEAD, POST, DELETE"),
+        (f"{MAPS}/a", "GET, HEAD, PUT, PATCH, DELETE"),
+        ("/api/v1/namespaces/default/pods/a/log", "GET, HEAD"),
+        ("/api/v1/namespaces/default/pods/a/binding", "POST"),
+        ("/apis/authentication.k8s.io/v1/selfsubjectreviews", "POST"),
+        ("/apis/apps/v1/namespaces/default/deployments", "GET, HEAD"),
+    ],
+)
+async def test_who_uses_a_wrong_method_is_told_the_right_ones(
+    api: Served, path: str, allowed: str
+) -> None:
+    reply = await api.ask(path, "OPTIONS")
+    assert (reply.code, reply.headers["Allow"]) == (405, allowed)
+
+
+async def test_the_methods_that_a_path_is_said_to_take_are_those_that_it_takes(api: Served) -> None:
+    async def streams(call: servers.Call) -> web.StreamResponse:
+        return web.Response()
+
+    api.server._streams = streams
+    for resource in RESOURCES:
+        root = f"/apis/{resource.group}" if resource.group else "/api"
+        every = f"{root}/{resource.version}/{resource.plural}"
+        one = every
+        if resource.namespaced:
+            one = f"{root}/{resource.version}/namespaces/default/{resource.plural}"
+        for path in (every, one, f"{one}/a", *(f"{one}/a/{sub}" for sub in resource.subresources)):
+            allowed = (await api.ask(path, "OPTIONS")).headers["Allow"].split(", ")
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+                # Nothing gets further than its body, which is none.
+                reply = await api.ask(path, method, data=b"{", headers=JSON)
+                if method in allowed:
+                    assert reply.code != 405, (method, path, allowed)
+                else:  # or refused before: what is not there is as good as deleted, for example
+                    assert reply.code in (400, 404, 405), (method, path, allowed)
 
 
 async def test_refusals_speak_as_kubectl_expects(api: Served) -> None:
