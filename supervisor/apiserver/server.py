@@ -24,7 +24,7 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
@@ -33,7 +33,7 @@ from urllib.parse import unquote
 
 import anyio
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from msgspec import Struct
 
 from supervisor.api import workloads
@@ -98,10 +98,50 @@ _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False  # a client that sends nonsense is told so, nobody else
 
 
+class Request(web.BaseRequest):
+    """A request whose body is asked for when it is wanted, if its client waits for that.
+
+    Who sends `Expect: 100-continue` would rather not send a body in vain. It is asked for by who
+    reads it first; whoever was refused before that may send it or not, so that what comes next on
+    the connection could be either, and it ends.
+    """
+
+    _asked = False  # for its body
+
+    @property
+    def expects(self) -> str:
+        """What the client wants to hear before it goes on; empty: nothing."""
+        return self.headers.get("Expect", "").lower() if self.version >= HttpVersion11 else ""
+
+    @property
+    def keep_alive(self) -> bool:
+        waits = self.expects and not self._asked and self.can_read_body
+        return super().keep_alive and not waits
+
+    async def read(self) -> bytes:
+        """Raises HTTPRequestEntityTooLarge, also where only its length was sent yet."""
+        if (size := self.content_length or 0) > BODY_MAX:
+            raise web.HTTPRequestEntityTooLarge(max_size=BODY_MAX, actual_size=size)
+        await self._ask()
+        return await super().read()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, of any size."""
+        await self._ask()
+        async for piece in self.content.iter_any():
+            yield piece
+
+    async def _ask(self) -> None:
+        if self.expects and self.can_read_body and not self._asked:
+            await self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.writer.output_size = 0  # that is not the answer
+        self._asked = True
+
+
 class Call(Struct, frozen=True, kw_only=True):
     """A request, as far as it was understood."""
 
-    request: web.BaseRequest
+    request: Request
     resource: Resource
     namespace: str  # empty: of no namespace, or of all
     name: str = ""  # empty: about all of them
@@ -213,7 +253,7 @@ class Server:
 
     # --- one request ----------------------------------------------------------------------------
 
-    async def _handle(self, gate: Gate, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, gate: Gate, request: Request) -> web.StreamResponse:
         try:
             transport = request.transport
             peer = transport.get_extra_info("socket") if transport is not None else None
@@ -243,7 +283,10 @@ class Server:
             request.transport.abort()
         return _refused(request, ApiError(500, "InternalError", text))
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> web.StreamResponse:
+        if request.expects not in ("", "100-continue"):
+            text = "nothing but 100-continue can be expected (header Expect)"
+            raise ApiError(417, "ExpectationFailed", text)
         path = request.rel_url.raw_path
         parts = [unquote(part, errors="replace") for part in path.strip("/").split("/")]
         match parts:
@@ -297,7 +340,7 @@ class Server:
         return None, ""
 
     async def _about_objects(
-        self, request: web.BaseRequest, group: str, version: str, parts: list[str]
+        self, request: Request, group: str, version: str, parts: list[str]
     ) -> web.StreamResponse:
         call = _call(request, group, version, parts)
         if call.subresource:
@@ -388,7 +431,7 @@ class Server:
         metadata = {"resourceVersion": str(self._cache.version)}
         return listing.shown_objects(call.resource, objects, metadata, asked, shows)
 
-    def _record(self, request: web.BaseRequest, namespace: str, name: str) -> web.StreamResponse:
+    def _record(self, request: Request, namespace: str, name: str) -> web.StreamResponse:
         """What the node knows beyond the object (records.py)."""
         if request.method not in READING:
             raise not_allowed(_NOT_ALLOWED, READING)
@@ -422,7 +465,7 @@ class Server:
 
     async def _streamed(
         self,
-        request: web.BaseRequest,
+        request: Request,
         media: str,
         blocks: AsyncGenerator[bytes, None],
         timeout: float | None = None,
@@ -440,7 +483,7 @@ class Server:
         return response
 
     async def _over_websocket(
-        self, request: web.BaseRequest, blocks: AsyncGenerator[bytes, None]
+        self, request: Request, blocks: AsyncGenerator[bytes, None]
     ) -> web.StreamResponse:
         """Each block is a message; what the client says is not listened to."""
         response = web.WebSocketResponse(protocols=("binary.k8s.io", "base64.binary.k8s.io"))
@@ -617,16 +660,16 @@ def _make_request(
     protocol: Any,
     writer: Any,
     task: asyncio.Task[None],
-) -> web.BaseRequest:
+) -> Request:
     door.ask(protocol)
     loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
+    return Request(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
 
 
 # --- requests -------------------------------------------------------------------------------------
 
 
-def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) -> Call:
+def _call(request: Request, group: str, version: str, parts: list[str]) -> Call:
     """Raises ApiError where there is no such path."""
     query = _query(request)
     namespace = ""
@@ -676,21 +719,21 @@ def _write_options(call: Call) -> WriteOptions:
     return write_options(call.request.method, call.query, agent)
 
 
-def _query(request: web.BaseRequest) -> Query:
+def _query(request: Request) -> Query:
     given = request.rel_url.query
     return Query(given, {name: given.getall(name) for name in given})
 
 
-def _header(request: web.BaseRequest, name: str) -> str:
+def _header(request: Request, name: str) -> str:
     """As it may stand in an answer: what is not UTF-8 in it is replaced."""
     return request.headers.get(name, "").encode("utf-8", "replace").decode()
 
 
-def _accept(request: web.BaseRequest) -> str:
+def _accept(request: Request) -> str:
     return ",".join(request.headers.getall("Accept", ()))
 
 
-def _takes_gzip(request: web.BaseRequest) -> bool:
+def _takes_gzip(request: Request) -> bool:
     for each in ",".join(request.headers.getall("Accept-Encoding", ())).split(","):
         coding, _, quality = each.replace(" ", "").partition(";q=")
         if coding == "gzip":
@@ -698,21 +741,21 @@ def _takes_gzip(request: web.BaseRequest) -> bool:
     return False
 
 
-def _media(request: web.BaseRequest) -> str:
+def _media(request: Request) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 # --- answers --------------------------------------------------------------------------------------
 
 
-def _json(request: web.BaseRequest, raw: bytes, status: int = 200) -> web.Response:
+def _json(request: Request, raw: bytes, status: int = 200) -> web.Response:
     if request.query_string and _query(request).flag("pretty"):
         raw = indented(raw)
     headers = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
     return web.Response(body=raw, status=status, headers=headers)
 
 
-def _openapi(request: web.BaseRequest, found: openapi.Document | None) -> web.Response:
+def _openapi(request: Request, found: openapi.Document | None) -> web.Response:
     if found is None:
         raise _no_such_path()
     headers = {"Content-Type": found.content_type, "ETag": found.etag}
@@ -728,7 +771,7 @@ def _openapi(request: web.BaseRequest, found: openapi.Document | None) -> web.Re
     return web.Response(body=found.body, headers=headers)
 
 
-def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
+def _refused(request: Request, error: ApiError) -> web.Response:
     response = web.Response(
         body=_encode(error.status()), status=error.code, headers={"Content-Type": JSON}
     )
@@ -756,7 +799,7 @@ async def _send(
             await response.send_bytes(block)
 
 
-def _health(request: web.BaseRequest, parts: list[str]) -> web.Response:
+def _health(request: Request, parts: list[str]) -> web.Response:
     what = parts[0]
     if len(parts) == 2 and parts[1] != "ping":
         raise _no_such_path()

@@ -24,7 +24,7 @@ import json
 import os
 import sys
 import termios
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -311,7 +311,7 @@ class Streams:
         host = f"{_address(entry)}:{number}"
         url = URL(f"{scheme or 'http'}://{host}{path}{'?' + query if query else ''}", encoded=True)
         request = call.request
-        # Who waits for a 100 gets none from us, and sends all the same.
+        # Who waits to be asked for the body is asked by us, once the pod is connected to.
         headers = _passed_on(request.headers, "Host", "Authorization", "Content-Length", "Expect")
         headers["X-Forwarded-Uri"] = request.rel_url.raw_path
         upgrade = upgrade_of(request)
@@ -329,7 +329,7 @@ class Streams:
             )
         body: Any = None
         if request.can_read_body:
-            body = _body(request)
+            body = request.pieces()
             if request.content_length is not None:
                 headers["Content-Length"] = str(request.content_length)
         try:
@@ -637,11 +637,6 @@ def _passed_on(headers: Any, *without: str) -> CIMultiDict[str]:
     return CIMultiDict(
         (name, value) for name, value in headers.items() if name.lower() not in dropped
     )
-
-
-async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    async for piece in request.content.iter_any():
-        yield piece
 
 
 def _prefix(call: Call) -> str:

@@ -9,7 +9,7 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import msgspec
@@ -738,6 +738,76 @@ async def _raw(
         said = await reader.read()
     writer.close()
     return said
+
+
+class Waiting:
+    """Who sends nothing but the head of a request, and waits for what is said to it."""
+
+    def __init__(self, api: Served, request: str, *headers: str) -> None:
+        self._api = api
+        self._head = [f"{request} HTTP/1.1", "Host: localhost", *headers]
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_unix_connection(
+            f"{self._api.folder}/api.sock"
+        )
+        self.send(("\r\n".join(self._head) + "\r\n\r\n").encode())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def head(self) -> str:
+        with anyio.fail_after(PATIENCE):
+            return (await self._reader.readuntil(b"\r\n\r\n")).decode()
+
+
+LONG = "Content-Length: 1000000000"
+
+
+async def test_who_waits_with_a_body_is_asked_for_it_when_it_is_wanted(api: Served) -> None:
+    body = json.dumps(config()).encode()
+    size = f"Content-Length: {len(body)}"
+    async with Waiting(api, f"POST {MAPS}", size, "Expect: 100-Continue") as client:
+        assert await client.head() == "HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(body)
+        answer = await client.head()
+        assert answer.startswith("HTTP/1.1 201 ")
+        assert "connection: close" not in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("request_", "headers", "code"),
+    [
+        ("POST /nowhere", [LONG], 404),
+        (f"PATCH {MAPS}", [LONG], 405),
+        (f"POST {MAPS}", [LONG, "Accept: text/html"], 406),
+        (f"POST {MAPS}?dryRun=perhaps", [LONG], 422),
+        (f"POST {MAPS}", [LONG], 413),
+    ],
+)
+async def test_a_body_that_is_not_wanted_is_not_asked_for(
+    api: Served, request_: str, headers: list[str], code: int
+) -> None:
+    async with Waiting(api, request_, *headers, "Expect: 100-continue") as client:
+        answer = await client.head()
+        assert answer.startswith(f"HTTP/1.1 {code} ")
+        assert "connection: close" in answer.lower(), "what comes next may be its body or not"
+
+
+async def test_who_expects_what_nobody_knows_is_told_so(api: Served) -> None:
+    async with Waiting(api, f"POST {MAPS}", LONG, "Expect: miracles") as client:
+        assert (await client.head()).startswith("HTTP/1.1 417 ")
+
+
+async def test_who_expects_something_and_has_no_body_is_answered_as_ever(api: Served) -> None:
+    async with Waiting(api, "GET /version", "Expect: 100-continue") as client:
+        answer = await client.head()
+        assert answer.startswith("HTTP/1.1 200 ")
+        assert "connection: close" not in answer.lower()
 
 
 @pytest.fixture
