@@ -50,16 +50,14 @@ from supervisor.apiserver.remotes import (
     STDERR,
     STDIN,
     STDOUT,
-    GoneError,
     Remote,
     Tunnel,
     open_forwarding,
     open_remote,
-    pass_through,
     port_number,
-    upgrade_of,
 )
 from supervisor.apiserver.resources import named
+from supervisor.apiserver.wires import GoneError, pass_through, upgrade_of
 from supervisor.errors import NodeError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId

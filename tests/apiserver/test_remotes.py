@@ -21,10 +21,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from supervisor.apiserver import auth, remotes, spdy
-from supervisor.apiserver.remotes import GoneError
+from supervisor.apiserver import auth, remotes, spdy, wires
 from supervisor.apiserver.server import Server
 from supervisor.apiserver.streams import Streams, _write
+from supervisor.apiserver.wires import GoneError
 from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import ExecError
@@ -584,7 +584,7 @@ async def test_who_types_on_a_terminal_after_its_end_waits_for_the_client_only(
 def test_a_client_that_has_gone_before_it_is_looked_at_has_gone() -> None:
     with socket.socket() as nobodys:
         transport = SimpleNamespace(get_extra_info=lambda _: nobodys)
-        watched = remotes._Watched(SimpleNamespace(transport=transport))  # type: ignore[arg-type]
+        watched = wires._Watched(SimpleNamespace(transport=transport))  # type: ignore[arg-type]
         assert watched.has_gone()
 
 
