@@ -97,12 +97,14 @@ class ApiError(Exception):
         kind: str = "",
         causes: tuple[Cause, ...] = (),
         retry_after: int = 0,
+        allow: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.retry_after = retry_after  # seconds
+        self.allow = allow  # of a 405: the methods that would have been right
         details: Json = {"name": name, "group": group, "kind": kind}
         details["causes"] = [
             {"reason": c.reason, "message": c.message, "field": c.field} for c in causes
@@ -128,6 +130,14 @@ class ApiError(Exception):
 
 def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
+
+
+READING = ("GET", "HEAD")
+
+
+def not_allowed(message: str, allow: tuple[str, ...]) -> ApiError:
+    """Another method is asked for than one of these."""
+    return ApiError(405, "MethodNotAllowed", message, allow=allow)
 
 
 def not_found(resource: Resource, name: str) -> ApiError:

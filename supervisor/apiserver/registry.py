@@ -299,15 +299,13 @@ class ObjectRegistry:
     ) -> Answer:
         if not name:
             return reviews.answer(resource, body, options, self._user, self._is_token)
-        if resource.key == "pods" and subresource == "eviction":
+        if subresource == "eviction":
             async with self._lock(resource, namespace, name):
                 return await self._of_pods.evict(resource, namespace, name, body, options)
-        if resource.key == "pods" and subresource == "binding":
-            if self.cache.get("pods", namespace, name) is None:
-                raise not_found(resource, name)
-            here = self.pods.node.policy.node_name
-            raise conflict(resource, name, f"pod {name} is already assigned to node {here!r}")
-        raise ApiError(405, "MethodNotAllowed", "the server does not allow this method here")
+        if self.cache.get("pods", namespace, name) is None:
+            raise not_found(resource, name)
+        here = self.pods.node.policy.node_name  # a binding: that is where it is already
+        raise conflict(resource, name, f"pod {name} is already assigned to node {here!r}")
 
     # --- what the node itself writes ------------------------------------------------------------
 

@@ -24,7 +24,7 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
@@ -33,7 +33,7 @@ from urllib.parse import unquote
 
 import anyio
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from msgspec import Struct
 
 from supervisor.api import workloads
@@ -43,6 +43,7 @@ from supervisor.apiserver.auth import Gate
 from supervisor.apiserver.bodies import Writer
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
+    READING,
     Answer,
     ApiError,
     Cause,
@@ -52,6 +53,7 @@ from supervisor.apiserver.contract import (
     Resource,
     WriteOptions,
     bad_request,
+    not_allowed,
     not_found,
     too_large,
 )
@@ -85,6 +87,10 @@ _PODS = named("pods")
 _TEXT = "text/plain; charset=utf-8"
 _HEALTH = ("healthz", "livez", "readyz")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_OF_ONE = {"get", "update", "patch", "delete"}
+_OF_ALL = {"list", "watch", "create", "deletecollection"}
+_OF_ALL_NAMESPACES = {"list", "watch"}
+_NOT_ALLOWED = "the server does not allow this method on the requested resource"
 
 _encode = msgspec.json.encode
 _quiet = logging.getLogger("podvisor.apiserver")
@@ -92,10 +98,50 @@ _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False  # a client that sends nonsense is told so, nobody else
 
 
+class Request(web.BaseRequest):
+    """A request whose body is asked for when it is wanted, if its client waits for that.
+
+    Who sends `Expect: 100-continue` would rather not send a body in vain. It is asked for by who
+    reads it first; whoever was refused before that may send it or not, so that what comes next on
+    the connection could be either, and it ends.
+    """
+
+    _asked = False  # for its body
+
+    @property
+    def expects(self) -> str:
+        """What the client wants to hear before it goes on; empty: nothing."""
+        return self.headers.get("Expect", "").lower() if self.version >= HttpVersion11 else ""
+
+    @property
+    def keep_alive(self) -> bool:
+        waits = self.expects and not self._asked and self.can_read_body
+        return super().keep_alive and not waits
+
+    async def read(self) -> bytes:
+        """Raises HTTPRequestEntityTooLarge, also where only its length was sent yet."""
+        if (size := self.content_length or 0) > BODY_MAX:
+            raise web.HTTPRequestEntityTooLarge(max_size=BODY_MAX, actual_size=size)
+        await self._ask()
+        return await super().read()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, of any size."""
+        await self._ask()
+        async for piece in self.content.iter_any():
+            yield piece
+
+    async def _ask(self) -> None:
+        if self.expects and self.can_read_body and not self._asked:
+            await self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.writer.output_size = 0  # that is not the answer
+        self._asked = True
+
+
 class Call(Struct, frozen=True, kw_only=True):
     """A request, as far as it was understood."""
 
-    request: web.BaseRequest
+    request: Request
     resource: Resource
     namespace: str  # empty: of no namespace, or of all
     name: str = ""  # empty: about all of them
@@ -106,13 +152,30 @@ class Call(Struct, frozen=True, kw_only=True):
     @property
     def verb(self) -> str:
         method = self.request.method
-        if method in ("GET", "HEAD"):
+        if method in READING:
             if not self.name:
                 return "watch" if self.query.flag("watch") else "list"
             return "get"
         if method == "DELETE" and not self.name:
             return "deletecollection"
         return _VERBS.get(method, "")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that this path takes."""
+        verbs = set(self.resource.verbs)
+        if self.subresource:
+            verbs = set(self.resource.subresources[self.subresource][3])
+        elif self.name:
+            verbs &= _OF_ONE
+        elif self.namespace or not self.resource.namespaced:
+            verbs &= _OF_ALL
+        else:
+            verbs &= _OF_ALL_NAMESPACES
+        reading = READING if verbs & {"get", "list", "watch"} else ()
+        if "deletecollection" in verbs:
+            verbs.add("delete")
+        return (*reading, *(method for method, verb in _VERBS.items() if verb in verbs))
 
 
 # Who serves exec, attach, portforward and proxy. Raises ApiError before it has answered.
@@ -190,7 +253,7 @@ class Server:
 
     # --- one request ----------------------------------------------------------------------------
 
-    async def _handle(self, gate: Gate, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, gate: Gate, request: Request) -> web.StreamResponse:
         try:
             transport = request.transport
             peer = transport.get_extra_info("socket") if transport is not None else None
@@ -220,7 +283,10 @@ class Server:
             request.transport.abort()
         return _refused(request, ApiError(500, "InternalError", text))
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> web.StreamResponse:
+        if request.expects not in ("", "100-continue"):
+            text = "nothing but 100-continue can be expected (header Expect)"
+            raise ApiError(417, "ExpectationFailed", text)
         path = request.rel_url.raw_path
         parts = [unquote(part, errors="replace") for part in path.strip("/").split("/")]
         match parts:
@@ -230,8 +296,10 @@ class Server:
                 return await self._about_objects(request, group, version, parts[3:])
             case ["podvisor", "v1", "namespaces", namespace, "pods", name]:
                 return self._record(request, namespace, name)
-        if request.method not in ("GET", "HEAD"):
-            raise _no_such_path() if parts[0] not in ("api", "apis") else _not_allowed()
+        if request.method not in READING:
+            if parts[0] in ("api", "apis"):
+                raise not_allowed(_NOT_ALLOWED, READING)
+            raise _no_such_path()
         if parts[0] in _HEALTH and len(parts) <= 2:
             return _health(request, parts)
         accept = _accept(request)
@@ -272,7 +340,7 @@ class Server:
         return None, ""
 
     async def _about_objects(
-        self, request: web.BaseRequest, group: str, version: str, parts: list[str]
+        self, request: Request, group: str, version: str, parts: list[str]
     ) -> web.StreamResponse:
         call = _call(request, group, version, parts)
         if call.subresource:
@@ -287,7 +355,7 @@ class Server:
                 and call.resource.key not in self._made
             ):
                 self._entry(call)  # 404 first: for who takes things down, that is as good as done
-            raise _not_allowed(call.resource)
+            raise _not_allowed(call)
         match verb:
             case "get":
                 return await self._get(call)
@@ -298,24 +366,24 @@ class Server:
                 return await self._watch(call)
             case "create":
                 if call.name:
-                    raise _not_allowed()
+                    raise _not_allowed(call)
                 return await self._create(call)
             case "update" | "patch":
                 if not call.name:
-                    raise _not_allowed()
+                    raise _not_allowed(call)
                 return await self._change(call)
             case "delete":
                 return await self._delete(call)
             case "deletecollection":
                 return await self._delete_collection(call)
-        raise _not_allowed()
+        raise _not_allowed(call)
 
     async def _about_subresource(self, call: Call) -> web.StreamResponse:
         found = call.resource.subresources.get(call.subresource)
         if found is None:
             raise _no_such_path()
         if call.verb not in found[3]:
-            raise _not_allowed()
+            raise _not_allowed(call)
         match call.subresource, call.verb:
             case "log", _:
                 return await self._log(call)
@@ -363,10 +431,10 @@ class Server:
         metadata = {"resourceVersion": str(self._cache.version)}
         return listing.shown_objects(call.resource, objects, metadata, asked, shows)
 
-    def _record(self, request: web.BaseRequest, namespace: str, name: str) -> web.StreamResponse:
+    def _record(self, request: Request, namespace: str, name: str) -> web.StreamResponse:
         """What the node knows beyond the object (records.py)."""
-        if request.method not in ("GET", "HEAD"):
-            raise _not_allowed()
+        if request.method not in READING:
+            raise not_allowed(_NOT_ALLOWED, READING)
         worker = self._node.find(namespace, name)
         if worker is None:
             raise not_found(_PODS, name)
@@ -397,7 +465,7 @@ class Server:
 
     async def _streamed(
         self,
-        request: web.BaseRequest,
+        request: Request,
         media: str,
         blocks: AsyncGenerator[bytes, None],
         timeout: float | None = None,
@@ -415,7 +483,7 @@ class Server:
         return response
 
     async def _over_websocket(
-        self, request: web.BaseRequest, blocks: AsyncGenerator[bytes, None]
+        self, request: Request, blocks: AsyncGenerator[bytes, None]
     ) -> web.StreamResponse:
         """Each block is a message; what the client says is not listened to."""
         response = web.WebSocketResponse(protocols=("binary.k8s.io", "base64.binary.k8s.io"))
@@ -592,16 +660,16 @@ def _make_request(
     protocol: Any,
     writer: Any,
     task: asyncio.Task[None],
-) -> web.BaseRequest:
+) -> Request:
     door.ask(protocol)
     loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
+    return Request(message, payload, protocol, writer, task, loop, client_max_size=BODY_MAX)
 
 
 # --- requests -------------------------------------------------------------------------------------
 
 
-def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) -> Call:
+def _call(request: Request, group: str, version: str, parts: list[str]) -> Call:
     """Raises ApiError where there is no such path."""
     query = _query(request)
     namespace = ""
@@ -637,7 +705,7 @@ def _call(request: web.BaseRequest, group: str, version: str, parts: list[str]) 
         if resource.verbs == ("create",) or (call.verb == "create" and not name):
             text = "an empty namespace may not be set during creation"
             raise bad_request(text)
-        raise _no_such_path() if name else _not_allowed()
+        raise _no_such_path() if name else _not_allowed(call)
     return call
 
 
@@ -651,21 +719,21 @@ def _write_options(call: Call) -> WriteOptions:
     return write_options(call.request.method, call.query, agent)
 
 
-def _query(request: web.BaseRequest) -> Query:
+def _query(request: Request) -> Query:
     given = request.rel_url.query
     return Query(given, {name: given.getall(name) for name in given})
 
 
-def _header(request: web.BaseRequest, name: str) -> str:
+def _header(request: Request, name: str) -> str:
     """As it may stand in an answer: what is not UTF-8 in it is replaced."""
     return request.headers.get(name, "").encode("utf-8", "replace").decode()
 
 
-def _accept(request: web.BaseRequest) -> str:
+def _accept(request: Request) -> str:
     return ",".join(request.headers.getall("Accept", ()))
 
 
-def _takes_gzip(request: web.BaseRequest) -> bool:
+def _takes_gzip(request: Request) -> bool:
     for each in ",".join(request.headers.getall("Accept-Encoding", ())).split(","):
         coding, _, quality = each.replace(" ", "").partition(";q=")
         if coding == "gzip":
@@ -673,21 +741,21 @@ def _takes_gzip(request: web.BaseRequest) -> bool:
     return False
 
 
-def _media(request: web.BaseRequest) -> str:
+def _media(request: Request) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 # --- answers --------------------------------------------------------------------------------------
 
 
-def _json(request: web.BaseRequest, raw: bytes, status: int = 200) -> web.Response:
+def _json(request: Request, raw: bytes, status: int = 200) -> web.Response:
     if request.query_string and _query(request).flag("pretty"):
         raw = indented(raw)
     headers = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
     return web.Response(body=raw, status=status, headers=headers)
 
 
-def _openapi(request: web.BaseRequest, found: openapi.Document | None) -> web.Response:
+def _openapi(request: Request, found: openapi.Document | None) -> web.Response:
     if found is None:
         raise _no_such_path()
     headers = {"Content-Type": found.content_type, "ETag": found.etag}
@@ -703,12 +771,14 @@ def _openapi(request: web.BaseRequest, found: openapi.Document | None) -> web.Re
     return web.Response(body=found.body, headers=headers)
 
 
-def _refused(request: web.BaseRequest, error: ApiError) -> web.Response:
+def _refused(request: Request, error: ApiError) -> web.Response:
     response = web.Response(
         body=_encode(error.status()), status=error.code, headers={"Content-Type": JSON}
     )
     if error.retry_after:
         response.headers["Retry-After"] = str(error.retry_after)
+    if error.code == 405:
+        response.headers["Allow"] = ", ".join(error.allow)
     if error.code in (403, 413) and request.can_read_body:
         response.force_close()  # what else is coming is not read
     return response
@@ -729,7 +799,7 @@ async def _send(
             await response.send_bytes(block)
 
 
-def _health(request: web.BaseRequest, parts: list[str]) -> web.Response:
+def _health(request: Request, parts: list[str]) -> web.Response:
     what = parts[0]
     if len(parts) == 2 and parts[1] != "ping":
         raise _no_such_path()
@@ -743,13 +813,11 @@ def _no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def _not_allowed(served: Resource | None = None) -> ApiError:
-    text = "the server does not allow this method on the requested resource"
-    if served is not None and workloads.is_workload(
-        {"apiVersion": served.api_version, "kind": served.kind}
-    ):
+def _not_allowed(call: Call) -> ApiError:
+    text, served = _NOT_ALLOWED, call.resource
+    if workloads.is_workload({"apiVersion": served.api_version, "kind": served.kind}):
         text += (
             f": nothing here controls {served.plural}, they can only be listed; "
             "`podvisor up FILE` runs the pod of one"
         )
-    return ApiError(405, "MethodNotAllowed", text)
+    return not_allowed(text, call.methods)

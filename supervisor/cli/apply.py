@@ -23,10 +23,7 @@ _SAID = {DryRun.NONE: "", DryRun.CLIENT: " (dry run)", DryRun.SERVER: " (server 
 
 
 def command(
-    filename: Annotated[
-        list[str] | None,
-        typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="Manifests, YAML or JSON."),
-    ] = None,
+    filename: options.Filename = None,
     recursive: options.Recursive = False,
     dry_run: Annotated[
         DryRun,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from supervisor.cli import options
-from supervisor.cli.completing import complete_objects
 from supervisor.cli.options import DryRun
 from supervisor.errors import UsageError
 
@@ -26,23 +25,12 @@ class Cascade(enum.StrEnum):
 
 
 def command(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TYPE[/NAME]|NAME",
-            help="Which objects.",
-            autocompletion=complete_objects,
-            show_default=False,
-        ),
-    ] = None,
-    filename: Annotated[
-        list[str] | None,
-        typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="What manifests describe."),
-    ] = None,
+    what: options.Objects = None,
+    filename: options.Filename = None,
     recursive: options.Recursive = False,
     selector: options.Selector = "",
     field_selector: options.FieldSelector = "",
-    all: Annotated[bool, typer.Option("--all", help="All objects of the TYPE.")] = False,
+    all: options.All = False,
     namespace: options.Namespace = "default",
     all_namespaces: options.AllNamespaces = False,
     grace_period: Annotated[

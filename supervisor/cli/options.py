@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.completing import complete_namespace
+from supervisor.cli.completing import complete_namespace, complete_objects
 
 
 class IsolationChoice(enum.StrEnum):
@@ -53,6 +53,22 @@ BackoffMax = Annotated[
 StateDir = Annotated[
     str | None,
     typer.Option(metavar="DIR", help="The node's (default: .podvisor, found upwards from here)."),
+]
+Objects = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TYPE[/NAME]|NAME",
+        help="Which objects.",
+        autocompletion=complete_objects,
+        show_default=False,
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="All objects of the TYPE.")]
+Filename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filename", "-f", metavar="FILE|DIR|-", help="Manifests of the objects, YAML or JSON."
+    ),
 ]
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-R", help="Also what lies in folders of a DIR.")

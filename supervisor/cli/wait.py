@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from supervisor.cli import options
-from supervisor.cli.completing import complete_objects
 from supervisor.errors import ExitCode, PodTimeout, UsageError
 
 if TYPE_CHECKING:
@@ -29,19 +28,8 @@ def command(
             help="What is waited for.",
         ),
     ],
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TYPE[/NAME]|NAME",
-            help="Which objects.",
-            autocompletion=complete_objects,
-            show_default=False,
-        ),
-    ] = None,
-    filename: Annotated[
-        list[str] | None,
-        typer.Option("--filename", "-f", metavar="FILE|DIR|-", help="What manifests describe."),
-    ] = None,
+    what: options.Objects = None,
+    filename: options.Filename = None,
     recursive: options.Recursive = False,
     timeout: Annotated[
         str,
@@ -49,7 +37,7 @@ def command(
     ] = "30s",
     selector: options.Selector = "",
     field_selector: options.FieldSelector = "",
-    all: Annotated[bool, typer.Option("--all", help="All objects of the TYPE.")] = False,
+    all: options.All = False,
     namespace: options.Namespace = "default",
     all_namespaces: options.AllNamespaces = False,
     state_dir: options.StateDir = None,

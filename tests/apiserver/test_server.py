@@ -9,7 +9,7 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ from supervisor.apiserver import cache as caches
 from supervisor.apiserver import listing
 from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
+from supervisor.apiserver.resources import RESOURCES
 from tests.apiserver.served import PATIENCE, Served, edit, served
 from tests.runtime.conftest import _warm_loops, nothing_left, until
 
@@ -96,6 +97,49 @@ async def test_what_cannot_be_is_refused_with_a_status(
 ) -> None:
     reply = await api.ask(path, method)
     assert reply.refusal[:2] == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api", "GET, HEAD"),
+        ("/podvisor/v1/namespaces/default/pods/a", "GET, HEAD"),
+        ("/api/v1/configmaps", "GET, HEAD"),
+        (MAPS, "GET, HEAD, POST, DELETE"),
+        (f"{MAPS}/a", "GET, HEAD, PUT, PATCH, DELETE"),
+        ("/api/v1/namespaces/default/pods/a/log", "GET, HEAD"),
+        ("/api/v1/namespaces/default/pods/a/binding", "POST"),
+        ("/apis/authentication.k8s.io/v1/selfsubjectreviews", "POST"),
+        ("/apis/apps/v1/namespaces/default/deployments", "GET, HEAD"),
+    ],
+)
+async def test_who_uses_a_wrong_method_is_told_the_right_ones(
+    api: Served, path: str, allowed: str
+) -> None:
+    reply = await api.ask(path, "OPTIONS")
+    assert (reply.code, reply.headers["Allow"]) == (405, allowed)
+
+
+async def test_the_methods_that_a_path_is_said_to_take_are_those_that_it_takes(api: Served) -> None:
+    async def streams(call: servers.Call) -> web.StreamResponse:
+        return web.Response()
+
+    api.server._streams = streams
+    for resource in RESOURCES:
+        root = f"/apis/{resource.group}" if resource.group else "/api"
+        every = f"{root}/{resource.version}/{resource.plural}"
+        one = every
+        if resource.namespaced:
+            one = f"{root}/{resource.version}/namespaces/default/{resource.plural}"
+        for path in (every, one, f"{one}/a", *(f"{one}/a/{sub}" for sub in resource.subresources)):
+            allowed = (await api.ask(path, "OPTIONS")).headers["Allow"].split(", ")
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+                # Nothing gets further than its body, which is none.
+                reply = await api.ask(path, method, data=b"{", headers=JSON)
+                if method in allowed:
+                    assert reply.code != 405, (method, path, allowed)
+                else:  # or refused before: what is not there is as good as deleted, for example
+                    assert reply.code in (400, 404, 405), (method, path, allowed)
 
 
 async def test_refusals_speak_as_kubectl_expects(api: Served) -> None:
@@ -694,6 +738,76 @@ async def _raw(
         said = await reader.read()
     writer.close()
     return said
+
+
+class Waiting:
+    """Who sends nothing but the head of a request, and waits for what is said to it."""
+
+    def __init__(self, api: Served, request: str, *headers: str) -> None:
+        self._api = api
+        self._head = [f"{request} HTTP/1.1", "Host: localhost", *headers]
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_unix_connection(
+            f"{self._api.folder}/api.sock"
+        )
+        self.send(("\r\n".join(self._head) + "\r\n\r\n").encode())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def head(self) -> str:
+        with anyio.fail_after(PATIENCE):
+            return (await self._reader.readuntil(b"\r\n\r\n")).decode()
+
+
+LONG = "Content-Length: 1000000000"
+
+
+async def test_who_waits_with_a_body_is_asked_for_it_when_it_is_wanted(api: Served) -> None:
+    body = json.dumps(config()).encode()
+    size = f"Content-Length: {len(body)}"
+    async with Waiting(api, f"POST {MAPS}", size, "Expect: 100-Continue") as client:
+        assert await client.head() == "HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(body)
+        answer = await client.head()
+        assert answer.startswith("HTTP/1.1 201 ")
+        assert "connection: close" not in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("request_", "headers", "code"),
+    [
+        ("POST /nowhere", [LONG], 404),
+        (f"PATCH {MAPS}", [LONG], 405),
+        (f"POST {MAPS}", [LONG, "Accept: text/html"], 406),
+        (f"POST {MAPS}?dryRun=perhaps", [LONG], 422),
+        (f"POST {MAPS}", [LONG], 413),
+    ],
+)
+async def test_a_body_that_is_not_wanted_is_not_asked_for(
+    api: Served, request_: str, headers: list[str], code: int
+) -> None:
+    async with Waiting(api, request_, *headers, "Expect: 100-continue") as client:
+        answer = await client.head()
+        assert answer.startswith(f"HTTP/1.1 {code} ")
+        assert "connection: close" in answer.lower(), "what comes next may be its body or not"
+
+
+async def test_who_expects_what_nobody_knows_is_told_so(api: Served) -> None:
+    async with Waiting(api, f"POST {MAPS}", LONG, "Expect: miracles") as client:
+        assert (await client.head()).startswith("HTTP/1.1 417 ")
+
+
+async def test_who_expects_something_and_has_no_body_is_answered_as_ever(api: Served) -> None:
+    async with Waiting(api, "GET /version", "Expect: 100-continue") as client:
+        answer = await client.head()
+        assert answer.startswith("HTTP/1.1 200 ")
+        assert "connection: close" not in answer.lower()
 
 
 @pytest.fixture

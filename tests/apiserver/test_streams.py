@@ -680,19 +680,32 @@ async def test_a_websocket_goes_through_the_proxy(bare: World, tmp_path: Any, sc
         assert refused.value.status == 401
 
 
-async def test_who_waits_to_be_asked_for_a_body_is_passed_on_without_waiting(bare: World) -> None:
+async def test_who_waits_to_be_asked_for_a_body_is_asked_once_the_pod_is_reached(
+    bare: World,
+) -> None:
     await bare.tell("c1")
-    async with mirror() as port:
+
+    async def post(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
         path = f"/api/v1/namespaces/ns/pods/pod:{port}/proxy/"
         reader, writer = await asyncio.open_unix_connection(f"{bare.api.folder}/{auth.SOCKET}")
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         head += "Expect: 100-continue\r\nContent-Length: 4\r\n\r\n"
-        writer.write(head.encode() + b"body")
+        writer.write(head.encode())
+        return reader, writer, await reader.readuntil(b"\r\n\r\n")
+
+    async with mirror() as port:
         with anyio.fail_after(PATIENCE):
+            reader, writer, first = await post(port)
+            assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"body")
             answer = await reader.read()
         writer.close()
         assert answer.startswith(b"HTTP/1.1 418 ")
         assert json.loads(answer.partition(b"{")[1] + answer.partition(b"{")[2])["body"] == 4
+    with anyio.fail_after(PATIENCE):
+        _, writer, first = await post(free_port())
+    writer.close()
+    assert first.startswith(b"HTTP/1.1 503 ")
 
 
 async def test_where_nobody_listens_the_proxy_says_so(bare: World) -> None:
