@@ -38,6 +38,7 @@ import signal as signals
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
 
@@ -75,7 +76,7 @@ from supervisor.project.homes import NODE_NAME, Homes, node_info
 from supervisor.runtime import procfs, volume_files
 from supervisor.runtime.cri import ExecError, Isolation
 from supervisor.runtime.launch import Launcher, ProcessRuntime, spawn_launcher
-from supervisor.runtime.logs import Follower, Joiner, Record, latest
+from supervisor.runtime.logs import GAP, Follower, Joiner, Record, latest
 from supervisor.runtime.spec import Configuration, log_folder, signal_number
 
 if TYPE_CHECKING:
@@ -101,10 +102,14 @@ _TIMEOUT = 60.0  # seconds that is waited for a pod where nothing else is said
 
 
 class LogLine(Struct, frozen=True):
-    """One line that a container has printed, without its newline."""
+    """One line that a container has printed, without its newline.
+
+    One of `stream` podvisor was not printed: it stands where lines are missing, because the log was
+    rotated away faster than it was read, and says so.
+    """
 
     time: str  # RFC 3339, with nanoseconds
-    stream: str  # stdout or stderr
+    stream: str  # stdout or stderr; podvisor
     text: str  # what is not UTF-8 is replaced
 
 
@@ -995,7 +1000,8 @@ class PodHandle:
     ) -> AsyncIterator[LogLine]:
         """Lines that a container has printed, from its newest instance's first on.
 
-        `follow`: until that instance has ended. `previous`: those of the instance before.
+        `follow`: until that instance has ended. `previous`: those of the instance before. Who reads
+        more slowly than the log is rotated away finds a line of `stream` podvisor in the gap.
         """
         name, joiner = self._life.container(container), Joiner()
         worker = self._life.worker
@@ -1008,11 +1014,18 @@ class PodHandle:
         if path is None:
             return
         with Follower(path, limit=_AT_ONCE) as follower:
+            lost = 0
             while True:
                 grown = there.grown
                 over = not follow or there.closed or self._life.has_ended(name, attempt)
                 with self._life.reading(name):
                     records = follower.read(final=over)
+                if follower.lost > lost:
+                    lost = follower.lost
+                    for record in joiner.flush():  # its end is missing, too
+                        yield _line(record)
+                    now = datetime.fromtimestamp(there.node.clock.now().wall, UTC)
+                    yield LogLine(f"{now:%Y-%m-%dT%H:%M:%S.%f}000Z", "podvisor", GAP)
                 for record in joiner.feed(records):
                     yield _line(record)
                 if not records and over:

@@ -358,7 +358,8 @@ class PodHandle:
     ) -> Iterator[LogLine]:
         """Lines that a container has printed, from its newest instance's first on.
 
-        `follow`: until that instance has ended. `previous`: those of the instance before.
+        `follow`: until that instance has ended. `previous`: those of the instance before. Who reads
+        more slowly than the log is rotated away finds a line of `stream` podvisor in the gap.
         """
         lines = self._pod.logs(container, follow=follow, previous=previous)
         return self._loop.iterate(lines)

@@ -31,7 +31,7 @@ class Door:
 
     def __init__(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         self._listener, self._context = listener, context
-        self._most = _most()
+        self._most = min(CONNECTIONS, share())
         self._entering: set[asyncio.Task[None]] = set()
         # Of each silent connection, the oldest first.
         self._silent: dict[asyncio.Protocol, tuple[asyncio.TimerHandle, socket.socket]] = {}
@@ -102,6 +102,7 @@ class Door:
             connection.shutdown(socket.SHUT_RDWR)
 
 
-def _most() -> int:
+def share() -> int:
+    """How many descriptors may be used for what clients bring about, of one kind."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else min(CONNECTIONS, max(1, soft // 4))
+    return 1 << 20 if soft == resource.RLIM_INFINITY else max(1, soft // 4)

@@ -25,14 +25,14 @@ from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import Cause, Json, bad_request
 from supervisor.apiserver.negotiation import Query, invalid_options
 from supervisor.lifecycle.facts import ContainerId
+from supervisor.runtime import logs
 from supervisor.runtime.logs import Follower, Joiner, Record
 from supervisor.runtime.spec import log_path
 
 _AT_ONCE = 256 * 1024  # bytes of log that are read before others have their turn
 _LOOK_EVERY = 2.0  # seconds
 
-# What a reader is told who is slower than the log grows: files that nobody keeps were his next.
-GAP = b"podvisor: lines are missing here: their log files were rotated away before they were read\n"
+GAP = f"podvisor: {logs.GAP}\n".encode()
 
 
 class LogOptions(Struct, frozen=True, kw_only=True):

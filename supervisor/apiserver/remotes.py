@@ -1,16 +1,14 @@
-"""The ways in which clients talk over a connection that was a request: WebSocket and SPDY.
+"""The ways in which clients of exec, attach and portforward talk: over WebSocket and over SPDY.
 
 What is served over them (streams.py) sees none of it: a `Remote` has an input, outputs, sizes and a
-last word, a `Forwarding` gives `Tunnel`s, each the client's end of one TCP connection.
+last word, a `Forwarding` gives `Tunnel`s, each the client's end of one TCP connection. Nor does
+what carries the messages and bytes (wires.py) or takes SPDY's frames apart (spdy.py) know of it.
 
     exec, attach   WebSocket: one message is one byte of channel and data; v5 can close the input,
                    v4 has a last word with an exit code, older ones only a text; or base64 of it
                    SPDY: a stream for each of error, stdin, stdout, stderr, resize
     portforward    SPDY, by itself or in pieces in WebSocket messages: two streams a connection
                    WebSocket: two channels for each port that the request names
-    proxy          whatever client and pod have agreed on, passed on as it is
-
-A `GoneError` says that the client has hung up, or speaks another language than it said.
 """
 
 from __future__ import annotations
@@ -19,20 +17,29 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import select
-import socket as _net
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, Self
 
 import anyio
 import msgspec
-from aiohttp import ClientResponse, WSMsgType, web
-from aiohttp.http import StreamWriter
-from multidict import CIMultiDict
+from aiohttp import web
 
 from supervisor.apiserver import spdy
 from supervisor.apiserver.contract import ApiError, Json, bad_request
+from supervisor.apiserver.wires import (
+    FAREWELL,
+    HELD,
+    GoneError,
+    RawWire,
+    Socket,
+    WebSocketWire,
+    Wire,
+    offered,
+    open_websocket,
+    switched,
+    upgrade_of,
+)
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 _CLOSE = 255  # v5: the channel that is named next has ended
@@ -47,20 +54,12 @@ _PORT_FORWARD = "portforward.k8s.io"
 _TUNNEL = f"{_SPDY}+{_PORT_FORWARD}"
 _OFFERED = "X-Stream-Protocol-Version"
 
-# Bytes of a WebSocket message: what other servers take. Python's clients put whole files into one.
-_MESSAGE_MAX = 32 << 20
-_HELD = 256 << 10  # bytes that are taken from a client before whom they are for takes them
 # Of one of several streams on a connection that much, and of all together: the client does not know
 # that nobody takes them, and the others come behind them.
 _HELD_OF_STREAM, _HELD_OF_ALL = 8 << 20, 32 << 20
 _PATIENCE = 10.0  # seconds for the streams that were announced
-_FAREWELL = 2.0  # seconds for the client's own end
 _LOOK_EVERY = 1.0  # seconds between two looks for a client that is not read from
 _HALVES_MAX = 256  # connections of which only one of two streams has come
-
-
-class GoneError(Exception):
-    """Nobody is there any more to talk to."""
 
 
 class Remote(Protocol):
@@ -135,7 +134,7 @@ async def open_remote(request: web.BaseRequest, wanted: dict[str, bool]) -> Remo
     """
     match upgrade_of(request).lower():
         case "websocket":
-            return _WebSocketRemote(await _open_websocket(request, _CHANNELS, default=_OLD))
+            return _WebSocketRemote(await open_websocket(request, _CHANNELS, default=_OLD))
         case "spdy/3.1":
             protocol = _negotiate(request, _SPDY_CHANNELS)
             names = ["error", *(name for name in ("stdin", "stdout", "stderr") if wanted[name])]
@@ -149,14 +148,14 @@ async def open_remote(request: web.BaseRequest, wanted: dict[str, bool]) -> Remo
 async def open_forwarding(request: web.BaseRequest, ports: list[int]) -> Forwarding | None:
     """Answer a request for portforward as it asks for; None where it asks for no upgrade."""
     match upgrade_of(request).lower():
-        case "websocket" if _TUNNEL in _offered(request, "Sec-WebSocket-Protocol"):
-            socket = await _open_websocket(request, (_TUNNEL,))
-            return _SpdyForwarding(_Session(_WebSocketWire(socket)))
+        case "websocket" if _TUNNEL in offered(request, "Sec-WebSocket-Protocol"):
+            socket = await open_websocket(request, (_TUNNEL,))
+            return _SpdyForwarding(_Session(WebSocketWire(socket)))
         case "websocket":
             if not ports:
                 raise bad_request("you must specify at least one port (ports=PORT)")
             known = tuple(name for name in _CHANNELS if "base64" not in name)
-            return _ChannelForwarding(await _open_websocket(request, known, default=_OLD), ports)
+            return _ChannelForwarding(await open_websocket(request, known, default=_OLD), ports)
         case "spdy/3.1":
             protocol = _negotiate(request, (_PORT_FORWARD,))
             return _SpdyForwarding(_Session(await _open_spdy(request, protocol)))
@@ -170,126 +169,24 @@ def port_number(text: str) -> int | None:
     return None
 
 
-def upgrade_of(request: web.BaseRequest) -> str:
-    """The protocol that is asked for instead of HTTP; empty: none."""
-    if "upgrade" not in request.headers.get("Connection", "").lower():
-        return ""
-    return request.headers.get("Upgrade", "").strip()
-
-
-def _offered(request: web.BaseRequest, header: str) -> list[str]:
-    lines = request.headers.getall(header, ())
-    return [word.strip() for line in lines for word in line.split(",") if word.strip()]
-
-
 def _negotiate(request: web.BaseRequest, known: tuple[str, ...]) -> str:
     """The first that is known here of what the client offers. Raises ApiError."""
-    offered = _offered(request, _OFFERED)
-    chosen = next((name for name in known if name in offered), None)
+    names = offered(request, _OFFERED)
+    chosen = next((name for name in known if name in names), None)
     if chosen is None:
         text = (
-            f"unable to upgrade: unable to negotiate protocol: client supports {offered}, "
+            f"unable to upgrade: unable to negotiate protocol: client supports {names}, "
             f"server accepts {list(known)}"
         )
         raise ApiError(403, "Forbidden", text)
     return chosen
 
 
-class _Watched:
-    """Whether the other side of a socket still lives, though it is not read from.
-
-    The end of a client that was sending comes after all that it had sent, so it is not seen by who
-    does not read. But the other end of its connection is on this machine, too: the kernel tells.
-    """
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        transport = request.transport
-        found = transport.get_extra_info("socket") if transport is not None else None
-        self._fd, self._table, self._ends = -1, "", ("", "")
-        if found is not None:
-            self._fd = found.fileno()
-            if found.family in _TABLES:
-                # Of the client's end: its own port, then ours, as the table has them.
-                with contextlib.suppress(OSError):  # it has gone already, which is seen soon enough
-                    ends = (found.getpeername()[1], found.getsockname()[1])
-                    self._ends = (f":{ends[0]:04X}", f":{ends[1]:04X}")
-                    self._table = _TABLES[found.family]
-
-    def has_gone(self) -> bool:
-        if self._fd < 0:
-            return True
-        poller = select.poll()
-        poller.register(self._fd, select.POLLRDHUP)
-        if poller.poll(0):
-            return True
-        try:
-            with open(self._table or "/dev/null", encoding="ascii") as table:
-                states = [words[3] for line in table if self._is_clients(words := line.split())]
-        except OSError:  # no descriptor to be had
-            return False
-        return bool(self._table) and _ESTABLISHED not in states
-
-    def _is_clients(self, words: list[str]) -> bool:
-        return words[1].endswith(self._ends[0]) and words[2].endswith(self._ends[1])
-
-
-_TABLES = {_net.AF_INET: "/proc/net/tcp", _net.AF_INET6: "/proc/net/tcp6"}
-_ESTABLISHED = "01"
-
-
 # --- WebSocket ------------------------------------------------------------------------------------
 
 
-class _Socket:
-    """A WebSocket, as far as it is used here."""
-
-    def __init__(self, response: web.WebSocketResponse, protocol: str, watched: _Watched) -> None:
-        self.response, self.protocol = response, protocol
-        self.has_gone = watched.has_gone
-
-    async def receive(self) -> bytes:
-        try:
-            message = await self.response.receive()
-        except (OSError, RuntimeError) as error:
-            raise GoneError from error
-        if message.type is WSMsgType.BINARY:
-            return bytes(message.data)
-        if message.type is WSMsgType.TEXT:
-            return str(message.data).encode("utf-8", "replace")
-        raise GoneError
-
-    async def send(self, data: bytes | str) -> None:
-        try:
-            if isinstance(data, str):
-                await self.response.send_str(data)
-            else:
-                await self.response.send_bytes(data)
-        except (OSError, RuntimeError) as error:
-            raise GoneError from error
-
-    async def close(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            await self.response.close()
-
-
-async def _open_websocket(
-    request: web.BaseRequest, known: tuple[str, ...], *, default: str = ""
-) -> _Socket:
-    offered = _offered(request, "Sec-WebSocket-Protocol")
-    if offered and not set(offered) & set(known):
-        raise bad_request(f"none of these subprotocols is spoken here: {offered}")
-    response = web.WebSocketResponse(
-        protocols=known, max_msg_size=_MESSAGE_MAX, compress=False, timeout=_FAREWELL
-    )
-    watched = _Watched(request)
-    if not response.can_prepare(request).ok:
-        raise bad_request("the WebSocket handshake is wrong")
-    await response.prepare(request)
-    return _Socket(response, response.ws_protocol or default, watched)
-
-
 class _WebSocketRemote:
-    def __init__(self, socket: _Socket) -> None:
+    def __init__(self, socket: Socket) -> None:
         self.response: web.StreamResponse = socket.response
         self._socket = socket
         self._base64 = "base64" in socket.protocol
@@ -330,7 +227,7 @@ class _WebSocketRemote:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with anyio.move_on_after(_FAREWELL, shield=True):
+        with anyio.move_on_after(FAREWELL, shield=True):
             await self._socket.close()
 
 
@@ -374,7 +271,7 @@ class _Queue:
 
     def _is_full(self) -> bool:
         together = self._held.size > _HELD_OF_ALL
-        return self._size > (_HELD if together else _HELD_OF_STREAM)
+        return self._size > (HELD if together else _HELD_OF_STREAM)
 
     def _add(self, size: int) -> None:
         self._size += size
@@ -444,7 +341,7 @@ class _ChannelTunnel:
 class _ChannelForwarding:
     """Two channels for each port; when the last connection is over, so is the WebSocket."""
 
-    def __init__(self, socket: _Socket, ports: list[int]) -> None:
+    def __init__(self, socket: Socket, ports: list[int]) -> None:
         self.response: web.StreamResponse = socket.response
         self._socket = socket
         self.held = _Held()
@@ -497,167 +394,15 @@ class _ChannelForwarding:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with anyio.move_on_after(_FAREWELL, shield=True):
+        with anyio.move_on_after(FAREWELL, shield=True):
             await self._socket.close()
 
 
-# --- what SPDY goes over --------------------------------------------------------------------------
-
-
-class _Wire(Protocol):
-    response: web.StreamResponse
-    has_gone: Callable[[], bool]
-
-    async def read(self) -> bytes:
-        """Empty at the end."""
-        ...
-
-    async def write(self, data: bytes) -> None:
-        """Raises GoneError."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-class _WebSocketWire:
-    """Pieces of any size in messages; an empty one is nothing, and not the end."""
-
-    def __init__(self, socket: _Socket) -> None:
-        self.response: web.StreamResponse = socket.response
-        self._socket = socket
-        self.has_gone = socket.has_gone
-
-    async def read(self) -> bytes:
-        try:
-            while not (data := await self._socket.receive()):
-                pass
-        except GoneError:
-            return b""
-        return data
-
-    async def write(self, data: bytes) -> None:
-        await self._socket.send(data)
-
-    async def close(self) -> None:
-        await self._socket.close()
-
-
-class _Raw:
-    """What comes over a connection whose HTTP is over.
-
-    It stands where aiohttp has its parser of WebSockets (feed_data, feed_eof, set_exception).
-    """
-
-    def __init__(self, transport: asyncio.Transport | None) -> None:
-        self._transport = transport
-        self._parts: deque[bytes] = deque()
-        self._size = 0
-        self._ended = self._paused = False
-        self._news = asyncio.Event()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _HELD and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._news.set()
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._ended = True
-        self._news.set()
-
-    def set_exception(self, *_: object) -> None:
-        self.feed_eof()
-
-    async def read(self) -> bytes:
-        while not self._parts:
-            if self._ended:
-                return b""
-            self._news.clear()
-            await self._news.wait()
-        data = self._parts.popleft()
-        self._size -= len(data)
-        if self._paused and self._size <= _HELD // 2 and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        return data
-
-
-class _RawWire(_Raw):
-    """The client's connection, behind the head of its request."""
-
-    def __init__(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
-        super().__init__(request.transport)
-        self.response = response
-        self.has_gone = _Watched(request).has_gone
-        request.protocol.set_parser(self)  # type: ignore[arg-type]
-
-    async def write(self, data: bytes) -> None:
-        try:
-            await self.response.write(data)
-        except (OSError, RuntimeError) as error:
-            raise GoneError from error
-
-    async def close(self) -> None:
-        """aiohttp closes it when the handler returns."""
-
-
-class _Switched(web.StreamResponse):
-    """101, and no body that HTTP knows of."""
-
-    _length_check = False
-
-
-async def _open_spdy(request: web.BaseRequest, protocol: str) -> _RawWire:
-    return await _switched(request, {"Upgrade": _SPDY, _OFFERED: protocol})
-
-
-async def _switched(request: web.BaseRequest, headers: Mapping[str, str]) -> _RawWire:
-    headers = CIMultiDict(headers)
-    headers["Connection"] = "Upgrade"
-    response = _Switched(status=101, reason="Switching Protocols", headers=headers)
-    response.force_close()
-    wire = _RawWire(response, request)
-    await response.prepare(request)
-    return wire
-
-
-async def pass_through(
-    request: web.BaseRequest, answer: ClientResponse, headers: Mapping[str, str]
-) -> web.StreamResponse:
-    """Give the client the 101 that somebody else has answered to it, and then all that either of
-    them says to the other, until one of them ends."""
-    connection = answer.connection
-    assert connection is not None
-    protocol, transport = connection.protocol, connection.transport
-    assert protocol is not None
-    assert transport is not None
-    wire = await _switched(request, headers)
-    there, writer = _Raw(transport), StreamWriter(protocol, asyncio.get_running_loop())
-    protocol.set_parser(there, there)
-    async with anyio.create_task_group() as tasks:
-
-        async def give() -> None:
-            with contextlib.suppress(GoneError):
-                while data := await there.read():
-                    await wire.write(data)
-            tasks.cancel_scope.cancel()
-
-        async def take() -> None:
-            with contextlib.suppress(OSError):
-                while data := await wire.read():
-                    await writer.write(data)  # which waits for who reads slowly
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(give)
-        tasks.start_soon(take)
-    transport.close()  # when what was written is sent
-    return wire.response
-
-
 # --- SPDY -----------------------------------------------------------------------------------------
+
+
+async def _open_spdy(request: web.BaseRequest, protocol: str) -> RawWire:
+    return await switched(request, {"Upgrade": _SPDY, _OFFERED: protocol})
 
 
 class _SpdyStream:
@@ -691,7 +436,7 @@ class _SpdyStream:
 class _Session:
     """Streams over a wire. An async context manager, which reads while it is entered."""
 
-    def __init__(self, wire: _Wire) -> None:
+    def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.connection = spdy.Connection()
         self.held = _Held()
@@ -708,7 +453,7 @@ class _Session:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._reading is not None
-        with anyio.move_on_after(_FAREWELL, shield=True):
+        with anyio.move_on_after(FAREWELL, shield=True):
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
             await self.wire.close()
@@ -857,7 +602,7 @@ class _SpdyRemote:
                 stream.queue.discard()
         # The client ends the connection when it has heard all.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
+            async with asyncio.timeout(FAREWELL):
                 await self._session.over.wait()
 
 

@@ -34,7 +34,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from supervisor.apiserver import logs
+from supervisor.apiserver import door, logs
 from supervisor.apiserver.cache import Cache, Entry
 from supervisor.apiserver.contract import (
     READING,
@@ -50,16 +50,14 @@ from supervisor.apiserver.remotes import (
     STDERR,
     STDIN,
     STDOUT,
-    GoneError,
     Remote,
     Tunnel,
     open_forwarding,
     open_remote,
-    pass_through,
     port_number,
-    upgrade_of,
 )
 from supervisor.apiserver.resources import named
+from supervisor.apiserver.wires import GoneError, pass_through, upgrade_of
 from supervisor.errors import NodeError
 from supervisor.lifecycle import reasons
 from supervisor.lifecycle.facts import ContainerId
@@ -76,6 +74,7 @@ _LOOK_EVERY = 1.0  # seconds between two looks whether a client that is not read
 _AGAIN = 0.05  # seconds until a terminal is tried again that took nothing
 _LINGER = 1.0  # seconds that a terminal may take to end after its program
 _PORTS_MAX = 64  # of one request
+_FORWARDED_MAX = 1000  # connections of one client; those of all are a share of the descriptors
 _CONNECT = 10.0  # seconds
 _PODS = named("pods")
 
@@ -99,6 +98,7 @@ class Streams:
         self._logs = logs
         self._session: aiohttp.ClientSession | None = None
         self._greeted: set[ContainerId] = set()  # instances that somebody has been attached to
+        self._forwarded = 0  # connections to pods
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         """Raises ApiError before anything is answered."""
@@ -270,10 +270,28 @@ class Streams:
             raise bad_request("Upgrade request required")
         address = _address(entry)
         where = f"pod {entry.namespace}/{entry.name}"
+        own = 0
+
+        async def forward(tunnel: Tunnel) -> None:
+            nonlocal own
+            most = door.share()
+            if own >= _FORWARDED_MAX or self._forwarded >= most:
+                full = f"all clients together have {most}"
+                if own >= _FORWARDED_MAX:
+                    full = f"this client has {_FORWARDED_MAX}"
+                text = f"{full} connections already, and there can be no more"
+                await _fail(tunnel, where, text)
+                return
+            own, self._forwarded = own + 1, self._forwarded + 1
+            try:
+                await _forward(tunnel, address, where)
+            finally:
+                own, self._forwarded = own - 1, self._forwarded - 1
+
         async with forwarding, anyio.create_task_group() as tasks:
             try:
                 async for tunnel in forwarding.tunnels():
-                    tasks.start_soon(_forward, tunnel, address, where)
+                    tasks.start_soon(forward, tunnel)
             except GoneError:
                 tasks.cancel_scope.cancel()
         return forwarding.response
@@ -587,9 +605,7 @@ async def _forward(tunnel: Tunnel, address: str, where: str) -> None:
             reader, writer = await _connect(address, tunnel.port)
     except (OSError, TimeoutError) as error:
         why = getattr(error, "strerror", None) or str(error) or "timed out"
-        text = f"error forwarding port {tunnel.port} to {where}: {address}:{tunnel.port}: {why}"
-        with contextlib.suppress(GoneError):
-            await tunnel.fail(text)
+        await _fail(tunnel, where, f"{address}:{tunnel.port}: {why}")
         return
     clean = False
     try:
@@ -609,6 +625,11 @@ async def _forward(tunnel: Tunnel, address: str, where: str) -> None:
             writer.transport.abort()
         with contextlib.suppress(GoneError):
             await tunnel.finish(clean=clean)
+
+
+async def _fail(tunnel: Tunnel, where: str, why: str) -> None:
+    with contextlib.suppress(GoneError):
+        await tunnel.fail(f"error forwarding port {tunnel.port} to {where}: {why}")
 
 
 async def _out(tunnel: Tunnel, writer: asyncio.StreamWriter, scope: anyio.CancelScope) -> None:

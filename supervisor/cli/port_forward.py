@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 _DATA, _ERROR = 0, 1  # channels
 _PIECE = 1 << 16
+_UNREAD = 1 << 20  # bytes that may wait for a client that reads slowly
 _SERVICES = ("svc", "service", "services")
 _PAUSE = 1.0  # seconds after a connection that could not be taken: it waits, and is tried again
 _HOSTS = {"localhost": ("127.0.0.1", "::1")}
@@ -187,21 +188,18 @@ def _carry(client: Client, path: str, port: int, connection: socket.socket) -> N
 
 
 def _pass(stream: WebSocket, connection: socket.socket) -> None:
-    """Bytes both ways, until both sides have ended or one of them is gone. Raises NodeError for
-    what the node says on the channel for errors, OSError for a client that is gone."""
-    connection.settimeout(None)
+    """Bytes both ways, until both sides have ended or one of them is gone: neither direction waits
+    for the other, whoever does not read. Raises NodeError for what the node says on the channel for
+    errors, OSError for a client that is gone."""
+    connection.setblocking(False)
     ports_seen = {_DATA: b"", _ERROR: b""}  # each channel begins with its port
-    reads, errors = True, b""
-    poll = select.poll()
-    while not stream.ended:
-        poll.register(stream, stream.events)
-        wanted = reads and not stream.is_full
-        if wanted:
-            poll.register(connection, select.POLLIN)
-        ready = dict(poll.poll())
-        if wanted:
-            poll.unregister(connection)
-        if connection.fileno() in ready:
+    reads, errors, unread = True, b"", bytearray()  # what the client has not taken yet
+    while not stream.ended or unread:
+        wanted = select.POLLIN if reads and not stream.is_full and not stream.ended else 0
+        wanted |= select.POLLOUT if unread else 0
+        heard = stream.events if len(unread) < _UNREAD else stream.events & ~select.POLLIN
+        ready = _ready((connection, wanted), (stream, 0 if stream.ended else heard))
+        if ready.get(connection.fileno(), 0) & ~select.POLLOUT and wanted & select.POLLIN:
             data = connection.recv(_PIECE)
             if data:
                 stream.send(_DATA, data)
@@ -210,17 +208,41 @@ def _pass(stream: WebSocket, connection: socket.socket) -> None:
                 stream.end(_DATA)
         if ready.get(stream.fileno(), 0) & select.POLLOUT:
             stream.flush()
-        for channel, received in stream.receive():
+        _give(connection, unread)
+        for channel, received in stream.receive() if len(unread) < _UNREAD else ():
             content = received
             if channel in ports_seen and len(ports_seen[channel]) < 2:
                 head = ports_seen[channel] + content
                 ports_seen[channel], content = head[:2], head[2:]
-            if channel == _DATA and content:
-                connection.sendall(content, socket.MSG_NOSIGNAL)
+            if channel == _DATA:
+                unread += content
+                _give(connection, unread)
             elif channel == _ERROR:
                 errors += content
+            if len(unread) >= _UNREAD:
+                break  # what else has come is kept by the stream
     if errors:
         raise NodeError(
             f"cannot forward to port {int.from_bytes(ports_seen[_ERROR][:2], 'little')}: "
             f"{errors.decode('utf-8', 'replace').strip()}"
         )
+
+
+def _ready(*wanted: tuple[WebSocket | socket.socket, int]) -> dict[int, int]:
+    """Wait for one of these events. Of whom nothing is wanted, not even the end is of interest: it
+    would be there again and again."""
+    poll = select.poll()
+    for each, events in wanted:
+        if events:
+            poll.register(each, events)
+    return dict(poll.poll())
+
+
+def _give(connection: socket.socket, unread: bytearray) -> None:
+    """As much as goes. Raises OSError."""
+    while unread:
+        try:
+            sent = connection.send(unread, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return
+        del unread[:sent]

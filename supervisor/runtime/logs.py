@@ -29,6 +29,9 @@ from msgspec import Struct
 READ_LIMIT = 1 << 20  # bytes of log that one Follower.read takes in
 LINE_LIMIT = 1 << 20  # bytes after which a Joiner gives up waiting for the end of a line
 
+# What readers are told who are slower than the log grows: files that nobody keeps were theirs next.
+GAP = "lines are missing here: their log files were rotated away before they were read"
+
 MESSAGE_BYTES = 4096  # of the termination message file
 FALLBACK_LINES = 80  # of the log, for FallbackToLogsOnError
 FALLBACK_BYTES = 2048

@@ -21,10 +21,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from supervisor.apiserver import auth, remotes, spdy
-from supervisor.apiserver.remotes import GoneError
+from supervisor.apiserver import auth, remotes, spdy, streams, wires
 from supervisor.apiserver.server import Server
 from supervisor.apiserver.streams import Streams, _write
+from supervisor.apiserver.wires import GoneError
 from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import ExecError
@@ -357,6 +357,49 @@ async def test_a_port_where_nobody_listens_is_said_on_the_error_stream(world: Wo
     assert b"error forwarding port 1 to pod default/web" in client.heard[1]
 
 
+@pytest.mark.parametrize("bound", ["own", "all"])
+async def test_one_connection_too_many_is_refused_on_its_error_stream_and_costs_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    if bound == "own":
+        monkeypatch.setattr(streams, "_FORWARDED_MAX", 2)
+    else:
+        monkeypatch.setattr(streams.door, "share", lambda: 2)
+    words = {"own": b"this client has 2 connections", "all": b"all clients together have 2"}
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(5):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with (
+        server,
+        upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client,
+    ):
+        frames = Frames()
+        first, second = (connection(frames, number, port, b"hello") for number in (1, 5))
+        client.writer.writelines((*first[:-1], *second[:-1]))
+        await client.hear(lambda: client.heard.get(3) == client.heard.get(7) == b"hello")
+        client.writer.writelines(connection(frames, 9, port, b"hello"))
+        await client.hear(lambda: {9, 11} <= client.ended)
+        assert words[bound] in client.heard[9]
+        assert not client.heard[11]
+        client.writer.write(second[-1])
+        await client.hear(lambda: {5, 7} <= client.ended)
+        number = 13
+        with anyio.fail_after(PATIENCE):
+            while client.heard.get(number + 2) != b"hello":  # it may be told before there is room
+                number += 4
+                client.writer.writelines(connection(frames, number, port, b"hello"))
+                both = {number, number + 2}
+                await client.hear(lambda both=both: both <= client.ended)  # type: ignore[misc]
+        client.writer.write(first[-1])
+        await client.hear(lambda: {1, 3} <= client.ended)
+    assert (client.heard[3], client.heard[1]) == (b"hello", b"")
+
+
 async def test_half_connections_that_were_given_up_make_room_for_others(world: World) -> None:
     async with upgraded(world, f"{BASE}/web/portforward", "portforward.k8s.io") as client:
         frames = Frames()
@@ -584,7 +627,7 @@ async def test_who_types_on_a_terminal_after_its_end_waits_for_the_client_only(
 def test_a_client_that_has_gone_before_it_is_looked_at_has_gone() -> None:
     with socket.socket() as nobodys:
         transport = SimpleNamespace(get_extra_info=lambda _: nobodys)
-        watched = remotes._Watched(SimpleNamespace(transport=transport))  # type: ignore[arg-type]
+        watched = wires._Watched(SimpleNamespace(transport=transport))  # type: ignore[arg-type]
         assert watched.has_gone()
 
 

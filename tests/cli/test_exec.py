@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -306,6 +307,13 @@ def forwarding(
         process.communicate(timeout=PATIENCE)
 
 
+def received(connection: socket.socket) -> bytes:
+    got = bytearray()
+    while piece := connection.recv(1 << 16):
+        got += piece
+    return bytes(got)
+
+
 def test_a_connection_leads_to_the_port_and_ends_half_by_half(
     tmp_path: pathlib.Path, serve: Serve
 ) -> None:
@@ -315,11 +323,64 @@ def test_a_connection_leads_to_the_port_and_ends_half_by_half(
             with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
                 connection.sendall(sent)
                 connection.shutdown(socket.SHUT_WR)
-                got = b""
-                while piece := connection.recv(1 << 16):
-                    got += piece
-                assert got == sent[::-1]
+                assert received(connection) == sent[::-1]
     assert {request.query["ports"] for request in api.asked} == {"80"}
+
+
+def test_a_client_that_does_not_read_is_heard_and_holds_up_nobody(
+    tmp_path: pathlib.Path, serve: Serve
+) -> None:
+    much = os.urandom(1 << 20) * 16  # more than all that is between them holds
+    heard: dict[str, int] = {}
+
+    async def chatter(socket: web.WebSocketResponse, request: web.Request) -> None:
+        port = request.query["ports"]
+        await socket.send_bytes(b"\0" + struct.pack("<H", int(port)))
+
+        async def talk() -> None:
+            for at in range(0, len(much), 1 << 16):
+                await socket.send_bytes(b"\0" + much[at : at + (1 << 16)])
+
+        talking = asyncio.ensure_future(talk())
+        async for message in socket:
+            heard[port] = heard.get(port, 0) + len(message.data) - 1
+            if heard[port] == len(much):
+                break
+        await talking
+
+    serve(chatter)
+    with forwarding(tmp_path, ":80", ":81") as (port, process):
+        assert process.stdout is not None
+        other = int(process.stdout.readline().decode().split("127.0.0.1:")[1].split()[0])
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as deaf,
+            socket.create_connection(("127.0.0.1", other), timeout=PATIENCE) as busy,
+        ):
+            deaf.sendall(much)
+            writing = threading.Thread(target=busy.sendall, args=(much,))
+            writing.start()
+            assert received(busy) == much
+            writing.join()
+            assert received(deaf) == much
+    assert heard == {"80": len(much), "81": len(much)}
+
+
+def test_a_client_that_does_not_read_does_not_hold_up_the_end(
+    tmp_path: pathlib.Path, serve: Serve
+) -> None:
+    async def flood(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.send_bytes(b"\0" + struct.pack("<H", 80))
+        while True:
+            await socket.send_bytes(b"\0" + bytes(1 << 16))
+
+    serve(flood)
+    with (
+        forwarding(tmp_path, ":80") as (port, process),
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as deaf,
+    ):
+        deaf.recv(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == -signal.SIGINT
 
 
 def test_what_the_node_cannot_connect_to_is_said(tmp_path: pathlib.Path, serve: Serve) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import pathlib
+import re
 import signal
 import threading
 
@@ -343,6 +344,41 @@ async def test_logs_are_followed_to_the_end_of_the_instance(make: Make) -> None:
         assert [line async for line in pod.logs()] == lines
         assert isinstance(lines[0], LogLine)
         assert pod.output() == "1\n2\n3\nunended\n"
+
+
+async def test_who_reads_slower_than_files_are_rotated_away_is_told_of_the_gap(
+    make: Make, way: Way
+) -> None:
+    one_way(way)
+    async with make() as node:
+        pod = await node.run(["sh", "-c", "trap exit TERM; echo one; sleep 600 & wait"])
+        lines = pod.logs(follow=True)
+        assert (await anext(lines)).text == "one"
+        path = pod._life.log_path(*pod.containers, 0)
+        assert path is not None
+
+        def write(name: str, *records: str) -> None:
+            with open(name, "a") as file:
+                file.writelines(f"2026-01-02T03:04:05Z stdout {record}\n" for record in records)
+
+        # Nobody else has a turn in between.
+        write(path, "P cut")
+        os.rename(path, f"{path}.20260102-030401")
+        write(f"{path}.20260102-030402", "F lost")
+        for stamp in ("01", "02"):
+            os.remove(f"{path}.20260102-0304{stamp}")
+        write(path, "F four")
+        found = [await anext(lines) for _ in range(3)]
+        assert [(line.stream, line.text) for line in found] == [
+            ("stdout", "cut"),
+            (
+                "podvisor",
+                "lines are missing here: their log files were rotated away before they were read",
+            ),
+            ("stdout", "four"),
+        ]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", found[1].time)
+        await lines.aclose()
 
 
 async def test_the_previous_instance_can_be_read(make: Make, way: Way) -> None:
