@@ -27,7 +27,8 @@ from supervisor import (
 )
 from supervisor.api import v1
 from tests.embed.conftest import Make, loop_policy
-from tests.runtime.conftest import Way, children, on_both_loops, until
+from tests.runtime.conftest import on_both_loops
+from tests.runtime.nodes import Way, children, until
 from tests.support import BEST
 
 pytestmark = pytest.mark.anyio

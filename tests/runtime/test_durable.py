@@ -5,20 +5,15 @@ A child process plays the supervisor that is killed; the test itself is the one 
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import textwrap
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -35,36 +30,35 @@ from supervisor.runtime.cri import (
     Presence,
     StartError,
 )
-from supervisor.runtime.launch import ProcessRuntime, connect_launcher, spawn_launcher
-from tests.runtime.conftest import (
+from supervisor.runtime.launch import connect_launcher, spawn_launcher
+from tests.runtime.conftest import in_launchers, on_both_loops
+from tests.runtime.nodes import (
     PATIENCE,
     Node,
     Way,
+    adopt,
     children,
-    in_launchers,
-    on_both_loops,
+    comm,
+    durable_node,
+    ended,
+    gone,
+    kill,
+    logger_of,
+    marked,
     read_log,
     reap_strays,
+    supervised,
+    supervisor,
     text_of,
+    touch,
     until,
     wait_for,
+    waits_for,
 )
-from tests.runtime.test_launcher_end import comm, gone, mark, marked
+from tests.runtime.test_launcher_end import mark
 
 pytestmark = pytest.mark.anyio
 __all__ = ["mark"]
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-@asynccontextmanager
-async def durable_node(way: Way, folder: str, **options: int) -> AsyncIterator[Node]:
-    """A supervisor of the durable node there."""
-    launcher = connect_launcher(folder)
-    if launcher is None:
-        launcher = spawn_launcher(way.isolation.value, durable_in=folder, **options)
-    async with ProcessRuntime(launcher, folder) as runtime:
-        assert runtime.isolation is way.isolation
-        yield Node(runtime, launcher.pid, folder)
 
 
 @pytest.fixture
@@ -88,113 +82,6 @@ def state(way: Way, folder: str) -> Iterator[str]:
             reap_strays()  # what it waits for
             launch._readable(handle, PATIENCE)
             os.close(handle)
-
-
-SUPERVISOR = """
-import anyio, json, os, sys
-sys.path.insert(0, {root!r})
-from supervisor.runtime.cri import Isolation
-from tests.runtime import test_durable
-globals().update(vars(test_durable))
-async def main():
-    async with durable_node(Way({uid}, Isolation({mode!r})), {folder!r}) as node:
-        said = {{"launcher": node.launcher_pid}}
-{body}
-        print(json.dumps(said), flush=True)
-        await anyio.sleep(1000)
-anyio.run(main)
-"""
-
-
-class Supervisor:
-    """Another process that supervises the node. `body` is run there; what it puts into `said` is
-    told when it is through."""
-
-    def __init__(self, way: Way, folder: str, body: str, failpoints: str = "") -> None:
-        code = SUPERVISOR.format(
-            root=ROOT,
-            uid=way.uid,
-            mode=way.isolation.value,
-            folder=folder,
-            body=textwrap.indent(textwrap.dedent(body), " " * 8),
-        )
-        env = os.environ | ({"PODVISOR_FAILPOINTS": failpoints} if failpoints else {})
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env
-        )
-        self.pid = self.process.pid
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        said: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return said
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-@contextmanager
-def supervisor(way: Way, folder: str, body: str, failpoints: str = "") -> Iterator[Supervisor]:
-    other = Supervisor(way, folder, body, failpoints)
-    try:
-        yield other
-    finally:
-        other.kill()
-
-
-def supervised(way: Way, folder: str, body: str) -> dict[str, Any]:
-    """What a supervisor said that has been killed since."""
-    with supervisor(way, folder, body) as other:
-        return other.hear()
-
-
-async def adopt(node: Node, spec: LaunchSpec, state: Presence = Presence.RUNNING) -> int:
-    with anyio.fail_after(PATIENCE):
-        found = await node.runtime.adopt(spec)
-    assert found.state is state, found
-    return found.pid
-
-
-async def ended(node: Node, spec: LaunchSpec) -> Exit | Lost:
-    """Its end, with whoever it has become a child of reaping it."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_reaping)
-        end = await node.exit(spec)
-        tasks.cancel_scope.cancel()
-    node.runtime.acknowledge(spec.id)
-    return end
-
-
-async def keep_reaping() -> None:
-    while True:
-        reap_strays()
-        await anyio.sleep(0.01)
-
-
-def touch(path: str) -> None:
-    with open(path, "w"):
-        pass
-
-
-def waits_for(path: str, then: str) -> tuple[str, ...]:
-    """A main that waits for a file."""
-    return ("/bin/sh", "-c", f"echo up; while [ ! -e {path} ]; do sleep 0.02; done; {then}")
-
-
-def logger_of(launcher: int) -> int:
-    return next((pid for pid in children(launcher) if comm(pid) == "podvisor-logger"), 0)
-
-
-def kill(pid: int) -> None:
-    """Kill what may not be our child, and wait until it is dead."""
-    pidfd = os.pidfd_open(pid)
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    assert launch._readable(pidfd, PATIENCE)
-    os.close(pidfd)
-    reap_strays()
 
 
 # --- the supervisor dies -------------------------------------------------------------------------
@@ -559,6 +446,7 @@ async def test_after_a_reboot_what_ran_is_gone_and_is_not_started_again(
 
 async def test_a_failed_start_whose_answer_was_lost_is_answered_again(way: Way, state: str) -> None:
     body = """
+        from supervisor.runtime import survivors
         spec = node.spec("/no/such/program")
         node.runtime._request_start(spec)
         record = survivors.record_path(spec.log_path)
