@@ -35,14 +35,13 @@ from supervisor.lifecycle.record import ContainerRecord, PodRecord
 from supervisor.runtime.cri import Isolation
 from supervisor.store import lock, sqlite
 from supervisor.store.contract import Snapshot
-from tests.runtime.conftest import NOBODY, Way
+from tests.runtime.nodes import NOBODY, PATIENCE, Way, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 IS_ROOT = os.getuid() == 0
 USER = NOBODY if IS_ROOT else os.getuid()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON = "python3" if shutil.which("python3", path=PATH) else os.path.realpath(sys.executable)
-PATIENCE = 60.0  # of a busy machine; what is waited for comes in far less
 
 Manifest = dict[str, Any]
 
@@ -65,14 +64,6 @@ in_group = _of("no namespaces", lambda way: not way.namespaces)
 as_root = _of("root", lambda way: way.changes_users)
 as_user = _of("a user", lambda way: way.uid != 0)
 one_way = _of("any way", lambda way: way == BEST)  # for what no mode has to do with
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for: {what}"
-        time.sleep(0.01)
-    return found
 
 
 def free_port() -> int:
@@ -625,6 +616,8 @@ class Durable:
         place.write("podvisor.toml", 'backoff-initial = "100ms"\n')
         place.write("pods/README", "")
         self._before = set(_children())
+        self._files: list[tuple[int, int, int]] = []  # as they were before they were read
+        self._read = Snapshot()
 
     def put(self, name: str, content: str | Manifest | list[Manifest]) -> str:
         """A manifest, there as a whole or not at all."""
@@ -641,8 +634,19 @@ class Durable:
 
     @property
     def snapshot(self) -> Snapshot:
+        """What is stored now. To look again and again costs little while nothing is written."""
         path = f"{self.state}/podvisor.db"
-        return sqlite.read(path) if os.path.exists(path) else Snapshot()
+        begun = time.time_ns()
+        files = [(s.st_ino, s.st_size, s.st_mtime_ns) for s in _stats(path, f"{path}-wal")]
+        if not files:
+            return Snapshot()
+        if files != self._files:
+            self._read = sqlite.read(path)
+            # The clock of files is a coarse one: just after they were written, more may have been
+            # written since then that does not show.
+            settled = all(begun - written > 100_000_000 for _, _, written in files)
+            self._files = files if settled else []
+        return self._read
 
     def record(self, name: str) -> PodRecord | None:
         """What is stored of the pod of that name; of the newest, if there are several."""
@@ -702,6 +706,14 @@ class Durable:
             return not ours
 
         wait_for(are_gone, "the end of all processes")
+
+
+def _stats(*paths: str) -> list[os.stat_result]:
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.stat(path))
+    return found
 
 
 # Where podvisor may find a tmpfs, as long as XDG_RUNTIME_DIR is not set.

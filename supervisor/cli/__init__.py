@@ -58,6 +58,9 @@ COMMANDS = {
     "doctor": "Say what this machine can do, and what stands in the way.",
 }
 
+# Those that take the signals themselves, and have garbage looked for once all is imported.
+_LONG = {"run", "serve", "up", "rehearse"}
+
 
 class _Reader:
     """Makes values of the words for a parameter, where that needs no judgement.
@@ -149,6 +152,9 @@ class _LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module("supervisor.cli." + cmd_name.replace("-", "_"))
+        if cmd_name not in _LONG and not gc.isenabled():
+            gc.freeze()  # the modules are here to stay
+            gc.enable()
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(
             cmd_name,
@@ -215,12 +221,8 @@ def die_silently_on_signals(*, also_of_pipes: bool) -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     ours = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
-    if sys.argv[1:2] not in (["run"], ["serve"], ["up"], ["rehearse"]) or not {
-        "-h",
-        "--help",
-    }.isdisjoint(ours):
+    if not _LONG.intersection(sys.argv[1:2]) or not {"-h", "--help"}.isdisjoint(ours):
         die_silently_on_signals(also_of_pipes=sys.argv[1:2] != ["probe"])  # others take them
-        gc.enable()
     for stream in (sys.stdout, sys.stderr):
         # File names and manifests may hold what the locale's encoding cannot say.
         if isinstance(stream, io.TextIOWrapper):

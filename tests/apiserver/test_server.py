@@ -22,7 +22,8 @@ from supervisor.apiserver import server as servers
 from supervisor.apiserver.contract import ApiError, DeleteOptions, WriteOptions
 from supervisor.apiserver.resources import RESOURCES
 from tests.apiserver.served import PATIENCE, Served, edit, served
-from tests.runtime.conftest import _warm_loops, nothing_left, until
+from tests.runtime.conftest import _warm_loops, nothing_left
+from tests.runtime.nodes import until
 
 __all__ = ["_warm_loops", "nothing_left"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]

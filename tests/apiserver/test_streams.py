@@ -23,16 +23,8 @@ from supervisor.apiserver import auth, streams
 from supervisor.apiserver.streams import Streams
 from supervisor.runtime.cri import Isolation, LaunchSpec
 from tests.apiserver.served import PATIENCE, Served, edit, served
-from tests.runtime.conftest import (
-    Node,
-    Way,
-    _warm_loops,
-    anyio_backend,
-    nothing_left,
-    on_both_loops,
-    open_node,
-    until,
-)
+from tests.runtime.conftest import _warm_loops, anyio_backend, nothing_left, on_both_loops
+from tests.runtime.nodes import Node, Way, open_node, until
 from tests.support import free_port
 
 __all__ = ["_warm_loops", "anyio_backend", "nothing_left"]

@@ -10,7 +10,6 @@ import pytest
 
 from supervisor import Supervisor
 from tests.runtime.conftest import (  # noqa: F401  (fixtures)
-    Way,
     _warm_loops,
     anyio_backend,
     folder,
@@ -18,6 +17,7 @@ from tests.runtime.conftest import (  # noqa: F401  (fixtures)
     nothing_left,
     way,
 )
+from tests.runtime.nodes import Way
 
 Make = Callable[..., Supervisor]
 

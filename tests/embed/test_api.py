@@ -11,7 +11,7 @@ import yaml
 
 from supervisor import Supervisor, UsageError
 from tests.embed.conftest import Make
-from tests.runtime.conftest import until
+from tests.runtime.nodes import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 

@@ -13,7 +13,7 @@ from supervisor import ManifestError, PodHandle, PodTimeout, Supervisor, UsageEr
 from supervisor.api import v1
 from tests.embed.conftest import Make
 from tests.embed.test_embed import PATIENT, one_way, said
-from tests.runtime.conftest import Way
+from tests.runtime.nodes import Way
 
 pytestmark = pytest.mark.anyio
 

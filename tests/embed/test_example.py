@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.runtime.conftest import Way
+from tests.runtime.nodes import Way
 from tests.support import BEST, ROOT
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -17,7 +17,7 @@ import pytest
 
 from supervisor import PodHandle
 from tests.embed.conftest import Make
-from tests.runtime.conftest import Way, until
+from tests.runtime.nodes import Way, until
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.conftest import Way, children, reap_strays, wait_for
+from tests.runtime.nodes import Way, children, reap_strays, wait_for
 
 PROGRAM = """
 import asyncio, multiprocessing, os, sys, time

@@ -18,7 +18,8 @@ from supervisor.api import v1
 from supervisor.kubelet.statedir import StateDir
 from tests.embed.conftest import Make
 from tests.embed.test_embed import PATIENT, one_way, said
-from tests.runtime.conftest import Way, on_both_loops
+from tests.runtime.conftest import on_both_loops
+from tests.runtime.nodes import Way
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from supervisor import NodeError, PodFailed, UsageError, embed
 from supervisor.runtime import logs
 from tests.embed.conftest import Make
 from tests.embed.test_embed import PATIENT, WEB, one_way, said
-from tests.runtime.conftest import Way, until
+from tests.runtime.nodes import Way, until
 
 pytestmark = pytest.mark.anyio
 

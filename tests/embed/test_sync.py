@@ -21,8 +21,8 @@ from tests.embed.conftest import loop_policy
 from tests.runtime.conftest import (  # noqa: F401  (fixtures)
     _warm_loops,
     nothing_left,
-    wait_for,
 )
+from tests.runtime.nodes import wait_for
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

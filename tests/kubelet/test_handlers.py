@@ -25,7 +25,7 @@ from supervisor.kubelet import handlers
 from supervisor.kubelet.handlers import Handlers, Observation
 from supervisor.lifecycle.facts import ProbeOutcome
 from supervisor.runtime.cri import ExecError, ExecResult
-from tests.runtime.conftest import until
+from tests.runtime.nodes import until
 from tests.support import free_port
 
 from .servers import (

@@ -19,7 +19,7 @@ from supervisor.api import v1
 from supervisor.kubelet.clock import Clock
 from supervisor.kubelet.handlers import Handlers, HookResult
 from supervisor.runtime.cri import ExecError, ExecResult
-from tests.runtime.conftest import until
+from tests.runtime.nodes import until
 from tests.support import free_port
 
 from .servers import (

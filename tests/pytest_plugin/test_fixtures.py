@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.pytest_plugin.conftest import ASYNCHRONOUS, run
-from tests.runtime.conftest import wait_for
+from tests.runtime.nodes import wait_for
 
 pytest_plugins = ["pytester"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from supervisor.runtime import launcher
-from tests.runtime.conftest import Way, open_node
+from tests.runtime.nodes import Way, open_node
 
 SECRET = "pods/u-1/volumes/kubernetes.io~secret/login"
 EMPTY = "pods/u-1/volumes/kubernetes.io~empty-dir/data"

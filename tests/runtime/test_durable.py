@@ -5,18 +5,15 @@ A child process plays the supervisor that is killed; the test itself is the one 
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
+import shutil
 import signal
 import socket
-import subprocess
-import sys
-import textwrap
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -33,35 +30,35 @@ from supervisor.runtime.cri import (
     Presence,
     StartError,
 )
-from supervisor.runtime.launch import ProcessRuntime, connect_launcher, spawn_launcher
-from tests.runtime.conftest import (
+from supervisor.runtime.launch import connect_launcher, spawn_launcher
+from tests.runtime.conftest import in_launchers, on_both_loops
+from tests.runtime.nodes import (
     PATIENCE,
     Node,
     Way,
+    adopt,
     children,
-    on_both_loops,
+    comm,
+    durable_node,
+    ended,
+    gone,
+    kill,
+    logger_of,
+    marked,
     read_log,
     reap_strays,
+    supervised,
+    supervisor,
     text_of,
+    touch,
     until,
     wait_for,
+    waits_for,
 )
-from tests.runtime.test_launcher_end import comm, gone, mark, marked
+from tests.runtime.test_launcher_end import mark
 
 pytestmark = pytest.mark.anyio
 __all__ = ["mark"]
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-@asynccontextmanager
-async def durable_node(way: Way, folder: str, **options: int) -> AsyncIterator[Node]:
-    """A supervisor of the durable node there."""
-    launcher = connect_launcher(folder)
-    if launcher is None:
-        launcher = spawn_launcher(way.isolation.value, durable_in=folder, **options)
-    async with ProcessRuntime(launcher, folder) as runtime:
-        assert runtime.isolation is way.isolation
-        yield Node(runtime, launcher.pid, folder)
 
 
 @pytest.fixture
@@ -85,113 +82,6 @@ def state(way: Way, folder: str) -> Iterator[str]:
             reap_strays()  # what it waits for
             launch._readable(handle, PATIENCE)
             os.close(handle)
-
-
-SUPERVISOR = """
-import anyio, json, os, sys
-sys.path.insert(0, {root!r})
-from supervisor.runtime.cri import Isolation
-from tests.runtime import test_durable
-globals().update(vars(test_durable))
-async def main():
-    async with durable_node(Way({uid}, Isolation({mode!r})), {folder!r}) as node:
-        said = {{"launcher": node.launcher_pid}}
-{body}
-        print(json.dumps(said), flush=True)
-        await anyio.sleep(1000)
-anyio.run(main)
-"""
-
-
-class Supervisor:
-    """Another process that supervises the node. `body` is run there; what it puts into `said` is
-    told when it is through."""
-
-    def __init__(self, way: Way, folder: str, body: str, failpoints: str = "") -> None:
-        code = SUPERVISOR.format(
-            root=ROOT,
-            uid=way.uid,
-            mode=way.isolation.value,
-            folder=folder,
-            body=textwrap.indent(textwrap.dedent(body), " " * 8),
-        )
-        env = os.environ | ({"PODVISOR_FAILPOINTS": failpoints} if failpoints else {})
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env
-        )
-        self.pid = self.process.pid
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        said: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return said
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-@contextmanager
-def supervisor(way: Way, folder: str, body: str, failpoints: str = "") -> Iterator[Supervisor]:
-    other = Supervisor(way, folder, body, failpoints)
-    try:
-        yield other
-    finally:
-        other.kill()
-
-
-def supervised(way: Way, folder: str, body: str) -> dict[str, Any]:
-    """What a supervisor said that has been killed since."""
-    with supervisor(way, folder, body) as other:
-        return other.hear()
-
-
-async def adopt(node: Node, spec: LaunchSpec, state: Presence = Presence.RUNNING) -> int:
-    with anyio.fail_after(PATIENCE):
-        found = await node.runtime.adopt(spec)
-    assert found.state is state, found
-    return found.pid
-
-
-async def ended(node: Node, spec: LaunchSpec) -> Exit | Lost:
-    """Its end, with whoever it has become a child of reaping it."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_reaping)
-        end = await node.exit(spec)
-        tasks.cancel_scope.cancel()
-    node.runtime.acknowledge(spec.id)
-    return end
-
-
-async def keep_reaping() -> None:
-    while True:
-        reap_strays()
-        await anyio.sleep(0.01)
-
-
-def touch(path: str) -> None:
-    with open(path, "w"):
-        pass
-
-
-def waits_for(path: str, then: str) -> tuple[str, ...]:
-    """A main that waits for a file."""
-    return ("/bin/sh", "-c", f"echo up; while [ ! -e {path} ]; do sleep 0.02; done; {then}")
-
-
-def logger_of(launcher: int) -> int:
-    return next((pid for pid in children(launcher) if comm(pid) == "podvisor-logger"), 0)
-
-
-def kill(pid: int) -> None:
-    """Kill what may not be our child, and wait until it is dead."""
-    pidfd = os.pidfd_open(pid)
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    assert launch._readable(pidfd, PATIENCE)
-    os.close(pidfd)
-    reap_strays()
 
 
 # --- the supervisor dies -------------------------------------------------------------------------
@@ -386,6 +276,98 @@ async def test_a_launcher_that_is_told_to_end_takes_everything_along(
     assert marked(mark) == []
 
 
+# --- the state folder goes -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(way: Way, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Another folder; and launchers look for theirs all the time."""
+    in_launchers(monkeypatch, "launcher.HOME_LOOK = 0.02; launcher.KILL_AGAIN = 0.1")
+    with tempfile.TemporaryDirectory(prefix="podvisor-test-") as path:
+        os.mkfifo(f"{path}/fifo")
+        yield path
+
+
+def traps(outside: str, **commands: str) -> tuple[str, ...]:
+    """A main that answers signals so, and prints when it does."""
+    traps = "; ".join(f"trap '{command}' {name}" for name, command in commands.items())
+    return ("/bin/sh", "-c", f"{traps}; echo up; while :; do read x < {outside}/fifo; done")
+
+
+async def test_what_nobody_can_find_any_more_is_ended_by_its_own_signal_and_grace(
+    way: Way, state: str, outside: str, mark: str
+) -> None:
+    said = f"{outside}/said"
+    mains = (
+        (traps(outside, USR1=f"sleep 0.2; echo bye > {said}; exit", TERM=""), signal.SIGUSR1, 1000),
+        (traps(outside, TERM=""), signal.SIGTERM, 1),
+        (("/bin/sh", "-c", "exit 3"), signal.SIGTERM, 1000),
+    )
+    async with durable_node(way, state) as node:
+        for words, *farewell in mains:
+            spec = node.spec(*words, mark, farewell=tuple(farewell))
+            await node.start(spec)
+            if "trap" in words[-1]:
+                await node.logged(spec, b"up\n")
+    assert len(marked(mark)) >= 2
+    try:
+        shutil.rmtree(state)
+        wait_for(lambda: gone(node.launcher_pid), "the launcher's end")
+    finally:
+        left = marked(mark)
+        for pid in left:
+            kill(pid)
+    assert left == []
+    with open(said) as file:
+        assert file.read() == "bye\n"
+
+
+async def test_a_state_folder_that_was_moved_is_not_one_that_was_removed(
+    way: Way, state: str, outside: str
+) -> None:
+    words = traps(outside, TERM="exit 3")
+    async with durable_node(way, state) as node:
+        launcher, spec = node.launcher_pid, node.spec(*words)
+        pid = await node.start(spec)
+        await node.logged(spec, b"up\n")
+
+    def looks() -> int:
+        """How often it has begun to wait."""
+        with open(f"/proc/{launcher}/status") as file:
+            return int(file.read().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    os.rename(state, f"{outside}/elsewhere")
+    try:
+        before = looks()
+        wait_for(lambda: looks() > before + 10, "some looks for it")
+    finally:
+        os.rename(f"{outside}/elsewhere", state)
+    async with durable_node(way, state) as node:
+        assert node.launcher_pid == launcher
+        spec = node.spec(*words)
+        assert await adopt(node, spec) == pid
+        node.runtime.signal(spec.id, signal.SIGTERM)
+        assert (await ended(node, spec)).exit_code == 3
+
+
+async def test_while_somebody_supervises_it_is_his_matter_that_the_state_folder_is_removed(
+    way: Way, state: str, outside: str
+) -> None:
+    said = f"{outside}/said"
+    words = traps(outside, USR1=f"echo > {said}", TERM="exit 3")
+    async with durable_node(way, state) as node:
+        spec = node.spec(*words, farewell=(signal.SIGKILL, 1))
+        await node.start(spec)
+        await node.logged(spec, b"up\n")
+        shutil.rmtree(state)
+        for _ in range(3):  # looks of the launcher
+            node.runtime.signal(spec.id, signal.SIGUSR1)
+            await until(lambda: os.path.exists(said), "an answer")
+            os.remove(said)
+        node.runtime.signal(spec.id, signal.SIGTERM)
+        assert (await ended(node, spec)).exit_code == 3
+
+
 # --- the socket ----------------------------------------------------------------------------------
 
 
@@ -464,6 +446,7 @@ async def test_after_a_reboot_what_ran_is_gone_and_is_not_started_again(
 
 async def test_a_failed_start_whose_answer_was_lost_is_answered_again(way: Way, state: str) -> None:
     body = """
+        from supervisor.runtime import survivors
         spec = node.spec("/no/such/program")
         node.runtime._request_start(spec)
         record = survivors.record_path(spec.log_path)

@@ -19,19 +19,19 @@ from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime import launch
 from supervisor.runtime.cri import ExecError, ExecResult, LaunchSpec
-from tests.runtime.conftest import (
+from tests.runtime.conftest import in_launchers, on_both_loops
+from tests.runtime.nodes import (
     PATIENCE,
     Node,
     Way,
     children,
-    in_launchers,
-    on_both_loops,
+    comm,
+    marked,
     open_node,
     until,
     wait_for,
 )
 from tests.runtime.test_launcher import LOOK, PYTHON
-from tests.runtime.test_launcher_end import comm, marked
 
 pytestmark = pytest.mark.anyio
 
@@ -572,15 +572,15 @@ async def test_a_killed_minder_takes_its_program_for_killed(
 SUPERVISOR = """
 import anyio, ctypes, sys
 sys.path.insert(0, {root!r})
-from tests.runtime.conftest import Isolation, Way, open_node
-from tests.runtime.test_exec import PYTHON, STUBBORN, sleeper
+from tests.runtime.nodes import Isolation, Way, open_node
 async def main():
     async with open_node(Way({uid}, Isolation({mode!r})), {folder!r}) as node:
-        spec = await sleeper(node)
+        spec = node.spec("sleep", "1000")
+        await node.start(spec)
         async with anyio.create_task_group() as tasks:
             async def one():
                 await node.runtime.exec(
-                    spec.id, (PYTHON, "-c", STUBBORN, {mark!r}), timeout=None, limit=1)
+                    spec.id, ({python!r}, "-c", {program!r}, {mark!r}), timeout=None, limit=1)
             tasks.start_soon(one)
             await anyio.sleep(0.5)
             # A fork that Python does not see: it holds copies of all descriptors.
@@ -599,7 +599,13 @@ def test_a_killed_supervisor_leaves_nothing(
 ) -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     code = SUPERVISOR.format(
-        root=root, uid=way.uid, mode=way.isolation.value, folder=folder, mark=mark
+        root=root,
+        uid=way.uid,
+        mode=way.isolation.value,
+        folder=folder,
+        mark=mark,
+        python=PYTHON,
+        program=STUBBORN,
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

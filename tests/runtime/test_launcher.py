@@ -16,7 +16,8 @@ from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime import launch, survivors
 from supervisor.runtime.cri import StartError
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
-from tests.runtime.conftest import NOBODY, Node, Way, on_both_loops, open_node, readable_by
+from tests.runtime.conftest import on_both_loops, readable_by
+from tests.runtime.nodes import NOBODY, Node, Way, open_node
 
 pytestmark = pytest.mark.anyio
 PYTHON = "/usr/bin/python3"

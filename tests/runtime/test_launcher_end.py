@@ -8,46 +8,17 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
 
 import anyio
 import pytest
 
 from supervisor.errors import NodeError
 from supervisor.runtime.cri import LaunchSpec
-from tests.runtime.conftest import (
-    NOBODY,
-    Node,
-    Way,
-    on_both_loops,
-    open_node,
-    until,
-    wait_for,
-)
+from tests.runtime.conftest import on_both_loops
+from tests.runtime.nodes import NOBODY, Node, Way, gone, marked, open_node, until, wait_for
 
 pytestmark = pytest.mark.anyio
 PYTHON = "/usr/bin/python3"
-
-
-def marked(mark: str) -> list[int]:
-    """Processes that carry the mark in their command line, zombies not among them."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as file:
-                    if mark.encode() in file.read():
-                        found.append(int(name))
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-    return found
-
-
-def comm(pid: int) -> str:
-    """What it calls itself; "" when it is gone."""
-    with suppress(OSError), open(f"/proc/{pid}/comm") as file:
-        return file.read().strip()
-    return ""
 
 
 @pytest.fixture
@@ -189,8 +160,7 @@ async def test_orphans_are_reaped_while_the_container_lives(way: Way, folder: st
 SUPERVISOR = """
 import anyio, ctypes, multiprocessing, os, sys, time
 sys.path.insert(0, {root!r})
-from tests.runtime.conftest import Isolation, Way, open_node
-from tests.runtime.test_launcher_end import FAMILY, PYTHON
+from tests.runtime.nodes import Isolation, Way, open_node
 async def main():
     async with open_node(Way({uid}, Isolation({mode!r})), {folder!r}) as node:
         context = multiprocessing.get_context("fork")
@@ -201,7 +171,7 @@ async def main():
         blind = clib.fork()
         if blind == 0:
             clib.pause()
-        await node.start(node.spec(PYTHON, "-c", FAMILY + "stay()", {mark!r}))
+        await node.start(node.spec({python!r}, "-c", {family!r} + "stay()", {mark!r}))
         await node.start(node.spec("sleep", "1000", {mark!r}))
         print(node.launcher_pid, worker.pid, blind, flush=True)
         await anyio.sleep({patience})
@@ -212,7 +182,14 @@ anyio.run(main)
 def supervise(way: Way, folder: str, mark: str) -> tuple[subprocess.Popen[str], int, list[int]]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     code = SUPERVISOR.format(
-        root=root, uid=way.uid, mode=way.isolation.value, folder=folder, mark=mark, patience=1000
+        root=root,
+        uid=way.uid,
+        mode=way.isolation.value,
+        folder=folder,
+        mark=mark,
+        patience=1000,
+        python=PYTHON,
+        family=FAMILY,
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -225,14 +202,6 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
-
-
-def gone(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_killed_supervisor_leaves_nothing_though_forked_children_of_it_live(

@@ -19,17 +19,9 @@ from msgspec.structs import replace
 from supervisor.errors import NodeError
 from supervisor.runtime import launch, launcher, survivors
 from supervisor.runtime.cri import Isolation, LaunchSpec, StartError
-from tests.runtime.conftest import (
-    PATIENCE,
-    Node,
-    Way,
-    in_launchers,
-    on_both_loops,
-    open_node,
-    readable_by,
-    until,
-)
-from tests.runtime.test_launcher_end import mark, marked
+from tests.runtime.conftest import in_launchers, on_both_loops, readable_by
+from tests.runtime.nodes import PATIENCE, Node, Way, marked, open_node, until
+from tests.runtime.test_launcher_end import mark
 
 pytestmark = pytest.mark.anyio
 __all__ = ["mark"]

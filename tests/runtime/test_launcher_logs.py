@@ -19,7 +19,8 @@ import pytest
 
 from supervisor.runtime import launcher
 from supervisor.runtime.cri import Isolation
-from tests.runtime.conftest import PATIENCE, Way, in_launchers, open_node, read_log, text_of, until
+from tests.runtime.conftest import in_launchers
+from tests.runtime.nodes import PATIENCE, Way, open_node, read_log, text_of, until
 
 pytestmark = pytest.mark.anyio
 PYTHON = "/usr/bin/python3"

@@ -10,7 +10,7 @@ import termios
 
 import pytest
 
-from tests.runtime.conftest import NOBODY, Way, open_node, read_log, text_of, until
+from tests.runtime.nodes import NOBODY, Way, open_node, read_log, text_of, until
 
 pytestmark = pytest.mark.anyio
 PYTHON = "/usr/bin/python3"

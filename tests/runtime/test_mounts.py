@@ -14,8 +14,19 @@ from contextlib import contextmanager
 import pytest
 
 from supervisor.runtime.cri import Mount, StartError
-from tests.runtime.conftest import NOBODY, Way, open_node, readable_by
-from tests.runtime.test_durable import ROOT, adopt, durable_node, ended, kill, state, supervised
+from tests.runtime.conftest import readable_by
+from tests.runtime.nodes import (
+    NOBODY,
+    ROOT,
+    Way,
+    adopt,
+    durable_node,
+    ended,
+    kill,
+    open_node,
+    supervised,
+)
+from tests.runtime.test_durable import state
 from tests.runtime.test_exec import run, sleeper
 from tests.runtime.test_launcher import AS_NOBODY, PYTHON, failure
 
@@ -162,7 +173,7 @@ LOCKED = """
 import anyio, sys
 sys.path.insert(0, {root!r})
 from supervisor.runtime.cri import Isolation, Mount
-from tests.runtime.conftest import Way, open_node
+from tests.runtime.nodes import Way, open_node
 async def main():
     async with open_node(Way({uid}, Isolation({mode!r})), {folder!r} + "/state") as node:
         mounts = (Mount({folder!r} + "/source", "/podvisor-data", read_only=True),)

@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.runtime import launcher, survivors
 from supervisor.runtime.cri import LaunchSpec, StartError
-from tests.runtime.conftest import PATIENCE, Node, Way, open_node, until, wait_for
+from tests.runtime.nodes import PATIENCE, Node, Way, open_node, until, wait_for
 
 pytestmark = pytest.mark.anyio
 FOREVER = ("/bin/sh", "-c", "while :; do sleep 1000; done")

@@ -10,18 +10,23 @@ import pytest
 
 from supervisor.runtime import launch
 from supervisor.runtime.cri import Exit, Presence
-from tests.runtime import test_durable
-from tests.runtime.conftest import PATIENCE, Node, Way, reap_strays, until, wait_for
-from tests.runtime.test_durable import (
+from tests.runtime.nodes import (
+    PATIENCE,
+    Node,
+    Way,
     adopt,
     durable_node,
     ended,
+    keep_reaping,
     kill,
-    state,
+    reap_strays,
     supervised,
     touch,
+    until,
+    wait_for,
     waits_for,
 )
+from tests.runtime.test_durable import state
 from tests.runtime.test_sharing import alive, inner, pause
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +57,7 @@ async def replaced(node: Node) -> None:
 async def finish_pod(node: Node, folder: str) -> None:
     holder = pause(folder)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(test_durable.keep_reaping)
+        tasks.start_soon(keep_reaping)
         with anyio.fail_after(PATIENCE):
             await node.runtime.remove_sandbox("uid")
         tasks.cancel_scope.cancel()
@@ -149,7 +154,7 @@ async def test_the_sandbox_of_an_unknown_pod_is_ended(
         kill(said["launcher"])
     holder = pause(state)
     async with durable_node(namespaces, state) as node, anyio.create_task_group() as tasks:
-        tasks.start_soon(test_durable.keep_reaping)
+        tasks.start_soon(keep_reaping)
         assert await node.runtime.end_strays(frozenset()) == 1
         await node.runtime.remove_other_pods(frozenset())
         assert not alive(holder)

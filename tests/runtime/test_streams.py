@@ -21,20 +21,25 @@ from supervisor.runtime.cri import (
     ExecSession,
     LaunchSpec,
 )
-from tests.runtime.conftest import (
+from tests.runtime.conftest import on_both_loops
+from tests.runtime.nodes import (
     NOBODY,
     PATIENCE,
     Node,
     Way,
-    on_both_loops,
+    adopt,
+    durable_node,
+    ended,
+    kill,
+    marked,
     open_node,
     read_log,
+    supervised,
     text_of,
     until,
 )
-from tests.runtime.test_durable import adopt, durable_node, ended, kill, state, supervised
+from tests.runtime.test_durable import state
 from tests.runtime.test_exec import launcher_fds, minders, sleeper
-from tests.runtime.test_launcher_end import marked
 
 pytestmark = pytest.mark.anyio
 __all__ = ["state"]

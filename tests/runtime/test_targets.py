@@ -10,18 +10,23 @@ import pytest
 
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime.cri import Exit, LaunchSpec, StartError
-from tests.runtime.conftest import PATIENCE, Node, Way, open_node, until
-from tests.runtime.test_durable import (
+from tests.runtime.nodes import (
+    PATIENCE,
+    Node,
+    Way,
     adopt,
     durable_node,
     ended,
     kill,
-    state,
+    marked,
+    open_node,
     supervised,
     touch,
+    until,
     waits_for,
 )
-from tests.runtime.test_launcher_end import mark, marked
+from tests.runtime.test_durable import state
+from tests.runtime.test_launcher_end import mark
 from tests.runtime.test_sharing import FOREVER, alive, inner
 
 pytestmark = pytest.mark.anyio

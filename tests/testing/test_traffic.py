@@ -14,7 +14,7 @@ import trustme
 from supervisor import PodHandle, Supervisor, UsageError
 from supervisor.testing import FakeClock, LoadReport, Outcome, Phase, load
 from supervisor.testing.traffic import Target, http_target
-from tests.runtime.conftest import until
+from tests.runtime.nodes import until
 from tests.support import free_port
 from tests.testing.conftest import Manifest, manifest, printed, shell
 
