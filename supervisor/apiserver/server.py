@@ -158,6 +158,8 @@ class Call(Struct, frozen=True, kw_only=True):
             return "get"
         if method == "DELETE" and not self.name:
             return "deletecollection"
+        if method == "OPTIONS" and self.subresource == "proxy":
+            return "get"  # for the other side to answer; clusters list no verb of its own either
         return _VERBS.get(method, "")
 
     @property
@@ -175,7 +177,8 @@ class Call(Struct, frozen=True, kw_only=True):
         reading = READING if verbs & {"get", "list", "watch"} else ()
         if "deletecollection" in verbs:
             verbs.add("delete")
-        return (*reading, *(method for method, verb in _VERBS.items() if verb in verbs))
+        passed = ("OPTIONS",) if self.subresource == "proxy" else ()
+        return (*reading, *(method for method, verb in _VERBS.items() if verb in verbs), *passed)
 
 
 # Who serves exec, attach, portforward and proxy. Raises ApiError before it has answered.

@@ -593,6 +593,8 @@ async def test_a_request_is_passed_on_as_it_was_made(bare: World) -> None:
         path = f"/api/v1/namespaces/ns/pods/pod:{port}/proxy"
         head = await bare.api.ask(path, "HEAD")
         assert (head.code, head.content) == (418, b"")
+        preflight = (await bare.api.ask(path, "OPTIONS")).json  # of a page in a browser
+        assert (preflight["method"], preflight["path"]) == ("OPTIONS", "/")
         assert (await bare.api.ask(path)).json["path"] == "/"
         moved = await bare.api.ask(f"{path}/moved", allow_redirects=False)
         assert moved.headers["Location"] == f"{path}/there"
