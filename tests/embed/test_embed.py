@@ -27,7 +27,7 @@ from supervisor import (
 )
 from supervisor.api import v1
 from tests.embed.conftest import Make, loop_policy
-from tests.runtime.conftest import on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops
 from tests.runtime.nodes import Way, children, until
 from tests.support import BEST
 
@@ -63,7 +63,7 @@ async def said(pod: PodHandle, word: str, container: str = "") -> None:
 # --- one pod, from its start to its end ----------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_command_is_started_used_and_terminated(make: Make) -> None:
     async with make() as node:
         pod = await node.run(["sh", "-c", PATIENT], name="web", env={"COLOUR": "blue"}, port=18124)
@@ -435,7 +435,7 @@ async def test_what_was_started_without_waiting_ends_together(make: Make, way: W
     assert max(begun) < min(over)
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 @pytest.mark.parametrize("how", ["error", "cancel", "scope"])
 async def test_pods_end_gracefully_however_the_block_is_left(make: Make, how: str) -> None:
     async def block() -> None:
