@@ -30,7 +30,7 @@ from supervisor.cli.signals import SignalWatch
 from supervisor.cli.sources import SOURCE, Sources, is_from_file, is_same, owned, sourced
 from supervisor.client import STATE
 from supervisor.errors import ExitCode, ManifestError
-from supervisor.kubelet.node import Node
+from supervisor.kubelet.node import Node, instances
 from supervisor.kubelet.statedir import DATABASE, DurableStateDir
 from supervisor.kubelet.worker import PodWorker
 from supervisor.lifecycle import reasons
@@ -239,7 +239,7 @@ class _Serving(Session):
     def _stop(self, node: Node, grace: int | None, *, kill: bool = False) -> None:
         self._ending.set()
         if self._keep:
-            running = sum(c.running is not None for w in node.workers for c in w.record.containers)
+            running = sum(1 for worker in node.workers for _ in instances(worker.record))
             runs = f"{_count(running, 'container')} run{'s' if running == 1 else ''} on"
             self._output.say("podvisor", f"{runs}; serve takes over again")
         else:

@@ -211,7 +211,7 @@ class Node:
         records = [stored.record for stored in snapshot.pods]
         self._stored.update(record.pod.metadata.uid for record in records)
         here = [record for record in records if record.boot_id == self._boot_id]
-        known = frozenset(id for record in here for id in _instances(record))
+        known = frozenset(id for record in here for id in instances(record))
         await self.runtime.end_strays(known)
         pods = (record.pod.metadata for record in records)
         await self.runtime.remove_other_pods(
@@ -277,7 +277,7 @@ class Node:
             facts.append(SandboxDied(at=now))
         known = {c.name: c.attempt for c in record.containers if c.running is not None}
         runs = set()
-        for id in _instances(record):
+        for id in instances(record):
             spec = await self.launch_spec(worker.pod, id, runs=True)
             worker.know(spec)  # its end may be news before we are back here
             found = await runtime.adopt(spec)
@@ -514,8 +514,8 @@ def _downward(pod: v1.Pod) -> tuple[dict[str, str], dict[str, str]]:
     return pod.metadata.labels, pod.metadata.annotations
 
 
-def _instances(record: PodRecord) -> Iterator[ContainerId]:
-    """The instances of a stored record that may be running."""
+def instances(record: PodRecord) -> Iterator[ContainerId]:
+    """Those that may be running: of one that is being started only the launcher knows that."""
     uid = record.pod.metadata.uid
     for container in record.containers:
         if container.running is not None:

@@ -8,6 +8,7 @@ deadline, no policy.
 from __future__ import annotations
 
 import enum
+import signal
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol, Self
 
@@ -62,6 +63,9 @@ class LaunchSpec(Struct, frozen=True):
     stdin_once: bool = False  # it ends with the first who has attached to it
     tty: bool = False  # a terminal for stdin, stdout and stderr
     stop_signal: str = ""  # that the image asks for, for whoever stops it; empty: none
+    # What it is ended with where no node will ever find it again: a signal, and after how many
+    # seconds SIGKILL.
+    farewell: tuple[int, int] = (signal.SIGTERM, 30)
     veiled: tuple[str, ...] = ()  # values of Secrets that stand in argv: said in no text of ours
 
     def __repr__(self) -> str:

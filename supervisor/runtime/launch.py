@@ -85,7 +85,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py
 # Imported, not run as a script: only imports are cached as byte code, and compiling that file
 # takes longer than all else the launcher does at its start.
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); import launcher; launcher.main(sys.argv[1:])"
-_PROTOCOL = 5
+_PROTOCOL = 6
 _SOCKET = "launcher.sock"
 _INLINE = 32768  # larger requests travel in a memfd: a packet must fit the socket's buffer
 _READY_TIMEOUT = 10.0
@@ -1631,6 +1631,7 @@ class ProcessRuntime:
                 "stdin": spec.stdin,
                 "stdin_once": spec.stdin_once,
                 "tty": spec.tty,
+                "farewell": tuple(map(int, spec.farewell)),
             }
             packet = marshal.dumps((verb, key, fields, *words), 2)
             if len(packet) <= _INLINE:

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-VERSION = 5
+VERSION = 6
 PIDNS, ROOTLESS, GROUP = "pidns", "pidns-rootless", "group"
 MODES = (PIDNS, ROOTLESS, GROUP)
 
@@ -91,6 +91,8 @@ NO_ROOM = 0.05  # seconds until a send is tried again that the socket cannot say
 NUDGE = 0.2  # seconds between reminders to a reaper whose main has ended
 CODE_CAP = 3.0  # seconds that whoever reaps an adopted container may take
 PEEK = 0.02  # seconds between two looks for what only /proc or a file can tell
+HOME_LOOK = 10.0  # seconds between two looks for the state folder while nobody supervises
+KILL_AGAIN = 5.0  # seconds until SIGKILL is sent once more
 QUEUE_MAX = 8192  # messages that wait for a supervisor which does not take them
 CLOCK_BOOTTIME = 7
 
@@ -347,9 +349,9 @@ class Order:
     """What the supervisor asked for, one instance of a container. All text is bytes."""
 
     __slots__ = (
-        "argv", "cwd", "env", "gid", "groups", "log", "memory_dir", "mounts", "record", "shares",
-        "state_dir", "stdin", "stdin_once", "target", "termination_file", "termination_path", "tty",
-        "uid",
+        "argv", "cwd", "env", "farewell", "gid", "groups", "log", "memory_dir", "mounts", "record",
+        "shares", "state_dir", "stdin", "stdin_once", "target", "termination_file",
+        "termination_path", "tty", "uid",
     )  # fmt: skip
 
     argv: "list[bytes]"
@@ -367,6 +369,7 @@ class Order:
     uid: "int | None"
     gid: "int | None"
     groups: "list[int] | None"
+    farewell: "tuple[int, int]"  # signal and seconds of grace where nobody finds us any more
     stdin: bool  # has one that somebody may write to
     stdin_once: bool  # and it ends when they say so
     tty: bool  # has a terminal for all three
@@ -1945,6 +1948,10 @@ class Launcher:
         self.ending = False
         self.orphaned = False  # the supervisor of an ephemeral node went without a word
         self.bequest: list[int] = []  # its folders
+        self.home = -1  # the state folder of a durable node
+        self.home_look = 0.0  # when it is looked for
+        self.is_lost = False  # it was removed: no supervisor will come any more
+        self.farewells: dict[Container, float] = {}  # until when it may end by itself then
         self.boot_id = b""
         self.generation = b"%d-%s" % (posix.getpid(), start_time(posix.getpid()))
         self.forked = 0
@@ -1962,6 +1969,7 @@ class Launcher:
             self.listener.setblocking(False)
             self.me = posix.pidfd_open(posix.getpid(), 0)
             self.watch(LISTEN_FD, self.on_connection)
+            self.home = open_counted(state_dir)
             self.list_all()
 
     # -- the loop --
@@ -2004,6 +2012,8 @@ class Launcher:
         if self.logger_due is not None:
             deadlines.append(self.logger_due)
         deadlines += [c.nudge_at for c in self.headless]
+        if self.home >= 0 and self.channel is None:
+            deadlines += self.farewells.values() if self.is_lost else [self.home_look]
         if self.dying or self.draining or self.held_back:
             deadlines.append(boottime() + PEEK)
         for channel in (self.channel, self.logger_channel):
@@ -2030,6 +2040,35 @@ class Launcher:
                 if now >= container.deadline:
                     container.drained = False
                     self.tell_exit(container)
+        if self.home >= 0 and self.channel is None:
+            self.look_for_home(now)
+
+    def look_for_home(self, now: float) -> None:
+        """Whose state folder is removed while nobody supervises is found by no supervisor any more,
+        and holds what nobody can reach: all of it is asked to end, and we end after it.
+
+        A folder that was only moved counts its links as before; one without any is removed, and
+        can never come back.
+        """
+        if not self.is_lost:
+            if now < self.home_look:
+                return
+            self.home_look = now + HOME_LOOK
+            self.is_lost = links_of(self.home) == 0
+            if not self.is_lost:
+                return
+        live = [c for c in self.containers.values() if c.exit is None]
+        due = self.farewells
+        self.farewells = {c: due[c] for c in live if c in due}
+        for container in live:
+            signum, grace = container.order.farewell
+            if container not in due and container.started is not None:
+                send_by(container.main_pidfd, signum)
+                self.farewells[container] = now + grace
+            elif container in due and now >= due[container]:
+                send_by(container.main_pidfd, SIGKILL)
+                self.farewells[container] = now + KILL_AGAIN
+        self.ending = self.ending or not live
 
     # -- the supervisor --
 
@@ -2064,6 +2103,7 @@ class Launcher:
             channel.socket.close()
             return
         self.channel, self.supervisor = channel, pidfd
+        self.is_lost, self.farewells = False, {}  # somebody has found us all the same
         self.watch(channel.fd, self.on_supervisor)
         self.watch(pidfd, self.on_supervisor_death)
         greeting = ("hello", VERSION, self.isolation, self.trials)
@@ -2108,6 +2148,7 @@ class Launcher:
         channel.socket.close()
         close(self.supervisor)
         self.supervisor = -1
+        self.home_look = boottime() + HOME_LOOK
 
     def on_supervisor(self) -> None:
         for _ in range(16):  # others want their turn too
@@ -3304,6 +3345,27 @@ class Launcher:
             for folder in self.bequest:
                 remove_pods(folder, deadline)
         reap()  # leave no zombie to an init that is slow or none
+
+
+def open_counted(folder: bytes) -> int:
+    """A descriptor of the folder that tells when it is removed; -1 where that cannot be told, as on
+    file systems that never count a folder's links."""
+    try:
+        fd = posix.open(folder, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError:
+        return -1
+    if links_of(fd) > 0:
+        return fd
+    posix.close(fd)
+    return -1
+
+
+def links_of(fd: int) -> int:
+    """How many names what is open has; -1 where nobody can say."""
+    try:
+        return posix.fstat(fd).st_nlink
+    except OSError:  # a file system of another machine, or one that was taken away
+        return -1
 
 
 def send_by(pidfd: int, signum: int) -> None:

@@ -27,8 +27,9 @@ from msgspec.structs import replace
 
 from supervisor.api import quantity, v1
 from supervisor.api.problems import Finding, Path, not_found, show
-from supervisor.lifecycle import reasons
+from supervisor.lifecycle import hooks, reasons
 from supervisor.lifecycle.facts import ContainerId
+from supervisor.lifecycle.record import MINIMUM_GRACE, grace_of
 from supervisor.runtime import env_files, images, mounts
 from supervisor.runtime.cri import Isolation, LaunchSpec, Mount, StartError
 from supervisor.runtime.env_files import EnvFiles
@@ -175,6 +176,7 @@ def launch_spec(
         stdin_once=container.stdin_once,
         tty=container.tty,
         shares=shares(pod, node),
+        farewell=_farewell(pod, container, image.stop_signal),
     )
 
 
@@ -196,7 +198,13 @@ def bare_spec(pod: v1.Pod, container: v1.Container, id: ContainerId, node: NodeI
         stdin_once=container.stdin_once,
         tty=container.tty,
         shares=shares(pod, node),
+        farewell=_farewell(pod, container),
     )
+
+
+def _farewell(pod: v1.Pod, container: v1.Container, of_image: str = "") -> tuple[int, int]:
+    number = signal_number(hooks.stop_signal(container, of_image))
+    return number, max(MINIMUM_GRACE, grace_of(pod.spec))
 
 
 def shares(pod: v1.Pod, node: NodeInfo) -> bool:

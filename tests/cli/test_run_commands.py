@@ -83,6 +83,11 @@ def test_a_command_lines_mistakes_are_told(place: Place, words: tuple[str, ...],
 # --- printed, not run ----------------------------------------------------------------------------
 
 
+def test_values_may_stand_behind_a_sign_but_in_the_command_itself(place: Place) -> None:
+    finished = place.run("--name=web", "--dry-run=true", "-o=json", "--", "sh", "-o=yaml", code=0)
+    assert json.loads(finished.out)["spec"]["containers"][0]["command"] == ["sh", "-o=yaml"]
+
+
 def test_a_dry_run_prints_the_manifest_of_a_command_and_starts_nothing(place: Place) -> None:
     words = ("--name", "web", "--port", "80", "--env", "A=b", "--image", "web:1")
     command = ("--", "sh", "-c", "echo started >f")

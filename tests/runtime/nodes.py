@@ -211,6 +211,7 @@ class Node:
         tty: bool = False,
         shares: bool = False,
         target: ContainerId | None = None,
+        farewell: tuple[int, int] = (signal.SIGTERM, 30),
     ) -> LaunchSpec:
         self._count += 1
         id = ContainerId("uid", f"c{self._count}", 0)
@@ -231,6 +232,7 @@ class Node:
             tty=tty,
             shares=shares,
             target=target,
+            farewell=farewell,
         )
 
     async def start(self, spec: LaunchSpec) -> int:

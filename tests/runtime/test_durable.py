@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import marshal
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,7 +31,7 @@ from supervisor.runtime.cri import (
     StartError,
 )
 from supervisor.runtime.launch import connect_launcher, spawn_launcher
-from tests.runtime.conftest import in_all_ways_on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops, in_launchers
 from tests.runtime.nodes import (
     PATIENCE,
     Node,
@@ -272,6 +274,98 @@ async def test_a_launcher_that_is_told_to_end_takes_everything_along(
     assert launcher is not None
     launcher.close()
     assert marked(mark) == []
+
+
+# --- the state folder goes -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(way: Way, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Another folder; and launchers look for theirs all the time."""
+    in_launchers(monkeypatch, "launcher.HOME_LOOK = 0.02; launcher.KILL_AGAIN = 0.1")
+    with tempfile.TemporaryDirectory(prefix="podvisor-test-") as path:
+        os.mkfifo(f"{path}/fifo")
+        yield path
+
+
+def traps(outside: str, **commands: str) -> tuple[str, ...]:
+    """A main that answers signals so, and prints when it does."""
+    traps = "; ".join(f"trap '{command}' {name}" for name, command in commands.items())
+    return ("/bin/sh", "-c", f"{traps}; echo up; while :; do read x < {outside}/fifo; done")
+
+
+async def test_what_nobody_can_find_any_more_is_ended_by_its_own_signal_and_grace(
+    way: Way, state: str, outside: str, mark: str
+) -> None:
+    said = f"{outside}/said"
+    mains = (
+        (traps(outside, USR1=f"sleep 0.2; echo bye > {said}; exit", TERM=""), signal.SIGUSR1, 1000),
+        (traps(outside, TERM=""), signal.SIGTERM, 1),
+        (("/bin/sh", "-c", "exit 3"), signal.SIGTERM, 1000),
+    )
+    async with durable_node(way, state) as node:
+        for words, *farewell in mains:
+            spec = node.spec(*words, mark, farewell=tuple(farewell))
+            await node.start(spec)
+            if "trap" in words[-1]:
+                await node.logged(spec, b"up\n")
+    assert len(marked(mark)) >= 2
+    try:
+        shutil.rmtree(state)
+        wait_for(lambda: gone(node.launcher_pid), "the launcher's end")
+    finally:
+        left = marked(mark)
+        for pid in left:
+            kill(pid)
+    assert left == []
+    with open(said) as file:
+        assert file.read() == "bye\n"
+
+
+async def test_a_state_folder_that_was_moved_is_not_one_that_was_removed(
+    way: Way, state: str, outside: str
+) -> None:
+    words = traps(outside, TERM="exit 3")
+    async with durable_node(way, state) as node:
+        launcher, spec = node.launcher_pid, node.spec(*words)
+        pid = await node.start(spec)
+        await node.logged(spec, b"up\n")
+
+    def looks() -> int:
+        """How often it has begun to wait."""
+        with open(f"/proc/{launcher}/status") as file:
+            return int(file.read().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    os.rename(state, f"{outside}/elsewhere")
+    try:
+        before = looks()
+        wait_for(lambda: looks() > before + 10, "some looks for it")
+    finally:
+        os.rename(f"{outside}/elsewhere", state)
+    async with durable_node(way, state) as node:
+        assert node.launcher_pid == launcher
+        spec = node.spec(*words)
+        assert await adopt(node, spec) == pid
+        node.runtime.signal(spec.id, signal.SIGTERM)
+        assert (await ended(node, spec)).exit_code == 3
+
+
+async def test_while_somebody_supervises_it_is_his_matter_that_the_state_folder_is_removed(
+    way: Way, state: str, outside: str
+) -> None:
+    said = f"{outside}/said"
+    words = traps(outside, USR1=f"echo > {said}", TERM="exit 3")
+    async with durable_node(way, state) as node:
+        spec = node.spec(*words, farewell=(signal.SIGKILL, 1))
+        await node.start(spec)
+        await node.logged(spec, b"up\n")
+        shutil.rmtree(state)
+        for _ in range(3):  # looks of the launcher
+            node.runtime.signal(spec.id, signal.SIGUSR1)
+            await until(lambda: os.path.exists(said), "an answer")
+            os.remove(said)
+        node.runtime.signal(spec.id, signal.SIGTERM)
+        assert (await ended(node, spec)).exit_code == 3
 
 
 # --- the socket ----------------------------------------------------------------------------------

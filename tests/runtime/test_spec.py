@@ -20,6 +20,7 @@ from supervisor.runtime.spec import (
     Configuration,
     NodeInfo,
     User,
+    bare_spec,
     expand,
     group_problem,
     hostname,
@@ -987,6 +988,26 @@ def test_in_group_mode_an_images_words_with_proc_1_are_refused(entry: dict[str, 
 
 
 # --- signals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("grace", "stop", "farewell"),
+    [
+        (None, {}, (signal.SIGQUIT, 30)),
+        (90, {"lifecycle": {"stopSignal": "SIGUSR1"}}, (signal.SIGUSR1, 90)),
+        (0, {"image": ""}, (signal.SIGTERM, 1)),
+    ],
+)
+def test_who_ends_it_without_a_node_knows_its_signal_and_its_grace(
+    grace: int | None, stop: dict[str, Any], farewell: tuple[int, int]
+):
+    """§6.5, §7.1"""
+    pod = {"spec": {} if grace is None else {"terminationGracePeriodSeconds": grace}}
+    if stop:
+        found, container = manifest(pod, **stop)
+        assert bare_spec(found, container, ContainerId("u-1", "app", 0), ROOT).farewell == farewell
+    node = of_image(stop_signal="SIGQUIT")
+    assert spec(node, pod=pod, **({"image": "web"} | stop)).farewell == farewell
 
 
 @pytest.mark.parametrize(
