@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import pathlib
@@ -30,12 +31,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_configure() -> None:
-    """Examples as Hypothesis makes them, the umask, and the signals that programs are started with:
-    those of a terminal, also under nohup or in a background job.
+    """Examples as Hypothesis makes them, the umask, byte code as `make` has it, and the signals
+    that programs are started with: those of a terminal, also under nohup or in a background job.
 
     What is ignored stays ignored over exec, and podvisor respects it: the tests of signals would
-    wait in vain.
+    wait in vain. Where no byte code was kept, each worker would compile all tests, and so would
+    what they start.
     """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # The same examples each time, whatever else the machine does: a failure belongs to a change.
     # Others: pytest --hypothesis-profile=default.
     settings.register_profile(
@@ -46,6 +50,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Have nobody look through thousands of tests for garbage: they stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

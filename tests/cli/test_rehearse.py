@@ -41,6 +41,7 @@ def rehearse(place: Place, *manifests: dict[str, Any], words: tuple[str, ...] = 
     return place.podvisor("rehearse", f"--isolation={place.way.isolation}", path, *words)
 
 
+@one_way
 def test_a_server_that_drains_passes(place: Place, port: int) -> None:
     finished = rehearse(place, web(place, port, "good")).wait(0)
     assert finished.out.startswith("rehearsal of web: ok\n  no request was lost\n")
@@ -193,6 +194,7 @@ def test_a_signal_before_anything_has_begun_gives_its_exit_code_too(place: Place
     session.wait(143)
 
 
+@one_way
 def test_a_second_signal_kills(place: Place) -> None:
     deaf = sh("main", "trap '' TERM; while :; do sleep 0.02; done")
     session = rehearse(place, pod("deaf", deaf, terminationGracePeriodSeconds=600))

@@ -28,6 +28,7 @@ from tests.support import (
     container,
     in_group,
     in_pidns,
+    one_way,
     pod,
     python,
     sh,
@@ -195,6 +196,7 @@ def test_a_command_is_looked_up_in_the_containers_own_path_from_its_folder(place
         assert finished.pods["web"].lines(name) == [f"hello in {where}"]
 
 
+@one_way
 def test_the_working_directory_is_the_manifests_folder_or_that_of_podvisor_toml(place: Place):
     job = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "job"}}
     own = container("own", "pwd", workingDir="/usr")

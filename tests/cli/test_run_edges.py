@@ -109,6 +109,7 @@ def test_the_end_of_a_long_line_that_was_never_ended_is_shown(tmp_path):
     source.follower.close()
 
 
+@one_way
 def test_podvisor_started_while_a_reader_is_slow_shows_unended_lines(place: Place):
     read, write = os.pipe()
     try:

@@ -348,6 +348,7 @@ def start_deaf(place: Place, *words: str, grace: int = 600, **options: Any) -> S
     return session
 
 
+@one_way
 def test_asking_twice_shortens_the_grace_to_a_second(place: Place):
     session = start_deaf(place, "-o", "json")
     session.signal(signal.SIGINT)
@@ -405,6 +406,7 @@ def test_what_is_waited_for_is_said_once_with_the_time_that_is_left(place: Place
     )
 
 
+@one_way
 def test_the_grace_of_the_command_line_wins_over_the_pods(place: Place):
     session = start_deaf(place, "--grace-period", "1", "-o", "json")
     session.signal(signal.SIGTERM)
@@ -414,6 +416,7 @@ def test_the_grace_of_the_command_line_wins_over_the_pods(place: Place):
     assert finished.pods["web"].end("app") == ("Error", 137)
 
 
+@one_way
 def test_a_reader_of_stdout_that_goes_away_ends_the_run_gracefully(place: Place):
     reading, writing = os.pipe()
     script = "trap 'echo told >>told; exit 0' TERM; while :; do echo line; sleep 0.02; done"
@@ -552,6 +555,7 @@ os._exit(3)
 """
 
 
+@one_way
 def test_no_byte_of_20_mb_on_both_streams_is_lost_or_mixed(place: Place):
     session = place.start(pod("web", python("app", _LOUD), **NEVER), "--no-prefix", "--keep")
     finished = session.wait(1, leaves=True)
@@ -617,6 +621,7 @@ def test_the_whole_story_reads_like_this(place: Place, way: Way):
     assert finished.out == "web/migrate | schema ready\nweb/app     | hello\n"
 
 
+@one_way
 def test_the_run_needs_no_terminal_and_no_stdin(place: Place):
     finished = place.run(pod("web", ECHO, **NEVER), stdin=subprocess.DEVNULL, code=0)
 

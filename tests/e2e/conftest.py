@@ -36,6 +36,7 @@ class Kubectl:
             "KUBECONFIG": kubeconfig,
             "PATH": os.environ["PATH"],
             "KUBE_EDITOR": "false",
+            "GOGC": "off",  # each lives for a moment
         }
 
     def __call__(self, *words: str, fails: bool = False, **options: Any) -> str:
@@ -84,15 +85,19 @@ def _found() -> list[tuple[tuple[int, int], str]]:
     What is called kubectl may be one that calls the version that the server has: those lie beside
     it, with the version in their name.
     """
-    paths = []
+    paths: dict[pathlib.Path, None] = {}  # each once: two folders may be one
     for folder in os.environ["PATH"].split(os.pathsep):
         path = pathlib.Path(folder) / "kubectl"
         if path.exists():
             real = path.resolve()
-            paths += [real, *real.parent.glob("kubectl.*")]
+            paths |= dict.fromkeys([real, *real.parent.glob("kubectl.*")])
     found: dict[tuple[int, int], str] = {}
     for path in paths:
         if not os.access(path, os.X_OK):
+            continue
+        if named := re.fullmatch(r"kubectl\.(\d+)\.(\d+)", path.name):
+            # Not asked: every worker is here before it knows whether it will need one.
+            found.setdefault((int(named[1]), int(named[2])), str(path))
             continue
         told = subprocess.run(
             [path, "version", "--client", "-o", "json"],

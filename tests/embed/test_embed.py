@@ -27,7 +27,7 @@ from supervisor import (
 )
 from supervisor.api import v1
 from tests.embed.conftest import Make, loop_policy
-from tests.runtime.conftest import on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops
 from tests.runtime.nodes import Way, children, until
 from tests.support import BEST
 
@@ -63,7 +63,7 @@ async def said(pod: PodHandle, word: str, container: str = "") -> None:
 # --- one pod, from its start to its end ----------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_command_is_started_used_and_terminated(make: Make) -> None:
     async with make() as node:
         pod = await node.run(["sh", "-c", PATIENT], name="web", env={"COLOUR": "blue"}, port=18124)
@@ -436,7 +436,7 @@ async def test_what_was_started_without_waiting_ends_together(make: Make, way: W
     assert max(begun) < min(over)
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 @pytest.mark.parametrize("how", ["error", "cancel", "scope"])
 async def test_pods_end_gracefully_however_the_block_is_left(make: Make, how: str) -> None:
     async def block() -> None:
@@ -562,7 +562,7 @@ async def test_the_program_around_it_keeps_its_loop_as_it_was(make: Make, way: W
     assert look() == before
 
 
-async def test_two_hundred_nodes_one_after_the_other_leave_nothing(make: Make, way: Way) -> None:
+async def test_fifty_nodes_one_after_the_other_leave_nothing(make: Make, way: Way) -> None:
     """Processes and descriptors are looked for after each test."""
     one_way(way)
 
@@ -580,12 +580,12 @@ async def test_two_hundred_nodes_one_after_the_other_leave_nothing(make: Make, w
     for _ in range(10):
         await live()
     fds, tasks, before = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), objects()
-    for _ in range(190):
+    for _ in range(40):
         await live()
     assert len(os.listdir("/proc/self/fd")) == fds
     assert len(asyncio.all_tasks()) == tasks
     assert threading.active_count() <= threads + 2
-    assert objects() - before < 190  # less than one for each
+    assert objects() - before < 40  # less than one for each
 
 
 async def test_nodes_live_side_by_side(make: Make, way: Way) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -54,17 +55,42 @@ asyncio.run(main())
 """
 
 
+WITHOUT_A_LOOP = """\
+from supervisor.sync import Supervisor
+
+with Supervisor(images={"a": ["b"]}) as node:
+    pod = node.run({"kind": "Pod"})
+    reveal_type(pod.wait_ready().wait(1))
+    for line in pod.logs(follow=True):
+        reveal_type(line)
+    for each in pod.watch():
+        reveal_type(each)
+    reveal_type(pod.terminate().exit_code)
+    reveal_type(node.apply("x")[0].containers)
+"""
+
+
 @pytest.mark.timeout(300)  # it reads all there is, and a busy machine takes its time
 def test_a_strict_user_sees_no_any(tmp_path: pathlib.Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
+    """With an event loop and without one; in one go, for it reads all that we have each time."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "without_a_loop.py").write_text(WITHOUT_A_LOOP)
     checks = ["--strict", "--disallow-any-expr", "--cache-dir", str(tmp_path / "cache")]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *checks, str(program)],
+        [sys.executable, "-m", "mypy", *checks, "program.py", "without_a_loop.py"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         timeout=280,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "Success: no issues found in 1 source file\n")
+    assert done.returncode == 0, done.stdout
+    *revealed, sum_ = done.stdout.splitlines()
+    assert sum_ == "Success: no issues found in 2 source files"
+    assert [re.findall(r'^without_a_loop.py.* type is "([^"]*)"', line) for line in revealed] == [
+        ["supervisor.api.v1.PodStatus"],
+        ["supervisor.embed.LogLine"],
+        ["supervisor.api.v1.Pod"],
+        ["int"],
+        ["dict[str, supervisor.embed.ContainerView]"],
+    ]

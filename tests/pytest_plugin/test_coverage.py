@@ -60,8 +60,9 @@ def test_is_told(pod_factory, how):
     [("auto", 137), ("group", 143)],
 )
 def test_data_of_what_ends_by_itself_or_by_sigterm_is_kept(
-    mode: str, code: int, pytester: pytest.Pytester
+    mode: str, code: int, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # what is measured takes its time
     isolated = "PYTHON, MODE = " + repr((sys.executable, mode))
     expected = f"EXPECTED = {{'handles': 0, 'hears nothing': {code}}}"
     pytester.makepyfile(service=SERVICE, test_it=f"{isolated}\n{expected}\n{TESTS}")
@@ -75,7 +76,7 @@ def test_data_of_what_ends_by_itself_or_by_sigterm_is_kept(
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 
-    coverage("run", "-m", "pytest", "-q", "-pno:asyncio")
+    coverage("run", "-m", "pytest", "-q", "-ppodvisor")
     measured = list(pytester.path.glob(".coverage.*"))
     assert len(measured) == 4, measured  # pytest, and a container of each test
     coverage("combine")

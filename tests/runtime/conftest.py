@@ -113,6 +113,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 
 on_both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+# The loop is the supervisor's and the mode the launcher's, which know of each other what goes over
+# a socket: so each of both, not each with each.
+in_all_ways_on_both_loops = pytest.mark.parametrize(
+    ("way", "anyio_backend"),
+    [(_ways[0], "asyncio"), *((way, "uvloop") for way in _ways)],
+    ids=str,
+    indirect=True,
+)
 
 
 @pytest.fixture(scope="session")

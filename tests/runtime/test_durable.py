@@ -31,7 +31,7 @@ from supervisor.runtime.cri import (
     StartError,
 )
 from supervisor.runtime.launch import connect_launcher, spawn_launcher
-from tests.runtime.conftest import in_launchers, on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops, in_launchers
 from tests.runtime.nodes import (
     PATIENCE,
     Node,
@@ -87,7 +87,7 @@ def state(way: Way, folder: str) -> Iterator[str]:
 # --- the supervisor dies -------------------------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_containers_outlive_a_killed_supervisor(way: Way, state: str, mark: str) -> None:
     os.mkfifo(f"{state}/fifo")
     said = supervised(
@@ -670,7 +670,7 @@ async def test_a_probe_ends_with_the_supervisor(way: Way, state: str, mark: str)
 # --- the launcher dies ---------------------------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_killed_launcher_is_replaced_and_its_containers_go_on(way: Way, state: str) -> None:
     async with durable_node(way, state) as node:
         main = waits_for(f"{state}/go", "echo last; exit 6")

@@ -19,7 +19,7 @@ from supervisor.errors import NodeError
 from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime import launch
 from supervisor.runtime.cri import ExecError, ExecResult, LaunchSpec
-from tests.runtime.conftest import in_launchers, on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops, in_launchers
 from tests.runtime.nodes import (
     PATIENCE,
     Node,
@@ -96,7 +96,7 @@ def mark(request: pytest.FixtureRequest) -> str:
 # --- what it finds -------------------------------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_program_finds_what_the_main_found(way: Way, folder: str) -> None:
     """Namespaces, session, no tty, stdin, descriptors, signals, umask, limits, directory, env."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -205,7 +205,7 @@ async def test_death_by_a_signal_is_128_and_its_number(way: Way, folder: str) ->
             assert done.exit_code == 128 + signum
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_output_is_stdout_then_stderr_cut_to_the_limit(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         spec = await sleeper(node)
@@ -271,7 +271,7 @@ time.sleep(1000)
 """
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_at_the_timeout_nothing_of_it_is_left(way: Way, folder: str, mark: str) -> None:
     """Neither what changed its session, nor what lost its parent, nor what ignores SIGTERM."""
     async with open_node(way, folder) as node:
@@ -357,7 +357,7 @@ async def test_sixty_programs_that_leave_a_child_behind_cause_no_growth(
         assert launcher_fds(node) == before
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_fifty_at_once(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         specs = [await sleeper(node) for _ in range(5)]
@@ -513,7 +513,7 @@ async def test_out_of_descriptors_is_an_error(way: Way, folder: str) -> None:
 LINGERING = f"launcher.LINGER = {10 * PATIENCE}"
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_program_ends_with_its_container(
     way: Way, folder: str, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

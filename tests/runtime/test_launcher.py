@@ -16,7 +16,7 @@ from supervisor.lifecycle.facts import ContainerId
 from supervisor.runtime import launch, survivors
 from supervisor.runtime.cri import StartError
 from supervisor.runtime.launch import ProcessRuntime, spawn_launcher
-from tests.runtime.conftest import on_both_loops, readable_by
+from tests.runtime.conftest import in_all_ways_on_both_loops, readable_by
 from tests.runtime.nodes import NOBODY, Node, Way, open_node
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ print(json.dumps({
 # --- the start contract ----------------------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_container_starts_as_the_contract_says(way: Way, folder: str) -> None:
     """Clause by clause: pid 1, session, no tty, stdin, fds, signals, umask, limits, directory."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -94,7 +94,7 @@ async def test_exit_codes_pass_unchanged(way: Way, folder: str, code: int) -> No
         assert (await node.shell(f"exit {code}")).code == code
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_death_by_a_signal_is_128_and_its_number(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         spec = node.spec("sleep", "1000")
@@ -534,7 +534,7 @@ async def test_a_hundred_containers_start_run_and_end(way: Way, folder: str) -> 
             assert (done.code, done.out) == (137, f"{i}\n")
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_starting_twice_returns_the_running_instance(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         spec = node.spec("sleep", "1000")
@@ -550,7 +550,7 @@ async def test_starting_twice_returns_the_running_instance(way: Way, folder: str
         assert len(set(results)) == 1
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_cancelled_start_is_not_forgotten(way: Way, folder: str) -> None:
     async with open_node(way, folder) as node:
         spec = node.spec("sleep", "1000")

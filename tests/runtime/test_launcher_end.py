@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.errors import NodeError
 from supervisor.runtime.cri import LaunchSpec
-from tests.runtime.conftest import on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops
 from tests.runtime.nodes import NOBODY, Node, Way, gone, marked, open_node, until, wait_for
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def family(node: Node, mark: str, last: str) -> LaunchSpec:
     return spec
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_when_the_main_is_killed_all_its_processes_are_gone_first(
     way: Way, folder: str, mark: str
 ) -> None:
@@ -248,7 +248,7 @@ def test_the_terminals_signals_do_not_reach_launcher_and_containers(
 # --- the launcher dies ---------------------------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_a_killed_launcher_is_noticed_and_takes_its_containers_along(
     way: Way, folder: str, mark: str
 ) -> None:

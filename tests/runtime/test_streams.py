@@ -21,7 +21,7 @@ from supervisor.runtime.cri import (
     ExecSession,
     LaunchSpec,
 )
-from tests.runtime.conftest import on_both_loops
+from tests.runtime.conftest import in_all_ways_on_both_loops
 from tests.runtime.nodes import (
     NOBODY,
     PATIENCE,
@@ -107,7 +107,7 @@ async def code(opened: ExecSession) -> int:
 # --- what flows ----------------------------------------------------------------------------------
 
 
-@on_both_loops
+@in_all_ways_on_both_loops
 async def test_what_is_written_comes_back_to_the_byte(way: Way, folder: str) -> None:
     sent = os.urandom(1 << 20) * 20
     async with open_node(way, folder) as node:
