@@ -101,8 +101,9 @@ def _depth(value: Any) -> int:
 def _unfit(number: int, operation: Json, why: str) -> ApiError:
     what = f"{operation['op']} {operation['path']}"[:500]
     text = f"operation {number} of the JSON patch ({what}): {why}"
-    # Older kubectls print the causes and no message.
-    return ApiError(422, "Invalid", text, causes=(Cause("UnexpectedServerResponse", text),))
+    # kubectl prints the field and the message of each cause, and older ones nothing else.
+    cause = Cause("UnexpectedServerResponse", text, "patch")
+    return ApiError(422, "Invalid", text, causes=(cause,))
 
 
 # --- merge patch -------------------------------------------------------------------------------

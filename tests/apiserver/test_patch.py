@@ -303,6 +303,7 @@ def test_json_patches_that_do_not_fit_are_refused(operations: Any, code: int, sa
     if code == 422:
         [cause] = caught.value.details["causes"]
         assert says in cause["message"]
+        assert cause["field"]  # kubectl prints it before the message, with a colon
 
 
 def test_moves_that_nest_too_deeply_are_refused() -> None:
