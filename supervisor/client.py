@@ -510,7 +510,7 @@ class Client:
             raise self._silent() from error
         except OSError as error:
             connection.close()
-            raise NodeError(f"cannot reach the node on {self.state_dir}: {error}") from error
+            raise self._unreachable(error) from error
         finally:
             if folder >= 0:
                 os.close(folder)
@@ -519,6 +519,16 @@ class Client:
             connection.close()
             raise NodeError(f"cannot use the node on {self.state_dir}: it is of user {owner}")
         return connection
+
+    def _unreachable(self, error: OSError) -> NodeError:
+        why = error.strerror or str(error)
+        try:
+            owner = os.stat(self.state_dir).st_uid
+        except OSError:
+            owner = os.geteuid()  # or whoever it is: that cannot be seen
+        if isinstance(error, PermissionError) and owner != os.geteuid():
+            why = f"it is of user {owner}"
+        return NodeError(f"cannot reach the node on {self.state_dir}: {why}")
 
     def _silent(self) -> NodeError:
         return NodeError(

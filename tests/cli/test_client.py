@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _socket
+import errno
 import json
 import os
 import pathlib
@@ -127,6 +129,22 @@ def test_a_node_that_runs_and_does_not_listen_is_no_node_that_does_not_run(
             client.list(PODS)
         assert not isinstance(no.value, NotRunningError)
         holder.communicate()
+
+
+def test_a_node_in_a_folder_that_may_not_be_used_is_told_with_its_owner(
+    client: Client, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Denied(_socket.socket):
+        def connect(self, address: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), address)
+
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(_socket, "socket", Denied)
+    with pytest.raises(NodeError, match=r"cannot reach the node on .*: Permission denied$"):
+        client.list(PODS)
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(NodeError, match=rf"cannot reach the node on .*: it is of user {owner}$"):
+        client.list(PODS)
 
 
 def test_a_node_that_is_silent_is_not_waited_for_for_ever(
