@@ -408,11 +408,11 @@ def _environment(pod: Json, container: Json) -> Iterator[Line]:
         elif isinstance(source.get("resourceFieldRef"), dict):
             ref = source["resourceFieldRef"]
             text = f"{ref.get('containerName') or container.get('name')} ({ref.get('resource')})"
-        for key, what in (("secretKeyRef", "secret"), ("configMapKeyRef", "config map")):
+        for key, what in (("secretKeyRef", "in secret"), ("configMapKeyRef", "of config map")):
             if isinstance(source.get(key), dict):
                 ref = source[key]
                 text = (
-                    f"<set to the key '{ref.get('key')}' of {what} '{ref.get('name')}'>  "
+                    f"<set to the key '{ref.get('key')}' {what} '{ref.get('name')}'>  "
                     f"Optional: {str(bool(ref.get('optional'))).lower()}"
                 )
         yield _field(str(variable.get("name")), text, 3)
@@ -448,7 +448,13 @@ def _volumes(spec: Json) -> Iterator[Line]:
             yield _field("SizeLimit", source.get("sizeLimit") or "<unset>", 2)
         else:
             for key, value in source.items():
+                if key == "items":
+                    yield from _many(
+                        _title(key), [_item(as_map(each)) for each in as_list(value)], 2
+                    )
+                    continue
                 text = _sources(value) if key == "sources" else value
+                text = _mode(text) if key == "defaultMode" else text
                 text = str(text).lower() if isinstance(text, bool) else text
                 yield _field(_title(key), _short(text), 2)
 
@@ -462,6 +468,19 @@ _VOLUMES = {
     "projected": "Projected (a volume that contains injected data from multiple sources)",
     "persistentVolumeClaim": "PersistentVolumeClaim (a reference to a PersistentVolumeClaim)",
 }
+
+
+def _item(item: Json) -> str:
+    """What becomes which file, in the manner of kubectl: `metadata.labels -> labels`."""
+    origin = item.get("key") or at(item, "fieldRef", "fieldPath")
+    origin = origin or at(item, "resourceFieldRef", "resource")
+    mode = f" (mode {_mode(item['mode'])})" if item.get("mode") is not None else ""
+    return _short(f"{origin} -> {item.get('path')}{mode}")
+
+
+def _mode(mode: Any) -> str:
+    """Permissions as `ls` and `chmod` have them; JSON knows no octal numbers."""
+    return f"{mode:04o}" if isinstance(mode, int) else str(mode)
 
 
 def _sources(sources: Any) -> str:

@@ -164,7 +164,7 @@ def test_a_pod_is_described_as_kubectl_does() -> None:
             Environment:
               A:  1
               P:  web (v1:metadata.name)
-              S:  <set to the key 'k' of secret 's'>  Optional: false
+              S:  <set to the key 'k' in secret 's'>  Optional: false
             Mounts:
               /d from d (ro)
         Conditions:
@@ -184,6 +184,29 @@ def test_a_pod_is_described_as_kubectl_does() -> None:
           Warning  Unhealthy  10s (x3 over 60s)  kubelet  Liveness probe failed: no
         """
     assert describe("Pod", POD, EVENTS, NOW) == textwrap.dedent(expected)
+
+
+def test_files_of_volumes_are_told_as_kubectl_does() -> None:
+    items = [{"key": "a", "path": "b"}, {"key": "c", "path": "d/e", "mode": 256}]
+    labels = {"fieldRef": {"fieldPath": "metadata.labels"}, "path": "labels"}
+    limit = {"resourceFieldRef": {"resource": "limits.cpu"}, "path": "cpu"}
+    volumes = [
+        {"name": "v", "configMap": {"name": "settings", "defaultMode": 420, "items": items}},
+        {"name": "w", "downwardAPI": {"items": [labels, limit]}},
+    ]
+    pod = {**POD, "spec": {**POD["spec"], "volumes": volumes}}
+    said = [" ".join(line.split()) for line in describe("Pod", pod, [], NOW).splitlines()]
+    assert said[said.index("Volumes:") + 1 :][:9] == [
+        "v:",
+        "Type: ConfigMap (a volume populated by a ConfigMap)",
+        "Name: settings",
+        "Default Mode: 0644",
+        "Items: a -> b",
+        "c -> d/e (mode 0400)",
+        "w:",
+        "Type: DownwardAPI (a volume populated by information about the pod)",
+        "Items: metadata.labels -> labels",
+    ]
 
 
 def test_what_only_the_node_knows_stands_beside_what_it_belongs_to() -> None:
