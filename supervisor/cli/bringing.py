@@ -136,13 +136,22 @@ def _how_it_is(pod: v1.Pod) -> str:
     return trouble(pod) or (reasons.READY if narration.is_ready(pod) else pod.status.phase)
 
 
-def _open_gates(pod: v1.Pod) -> list[str]:
+def open_gates(pod: v1.Pod) -> list[str]:
     """The readiness gates that alone keep a pod from being ready."""
     true = {each.type for each in pod.status.conditions if each.status == "True"}
     if reasons.CONTAINERS_READY not in true or pod.metadata.deletion_timestamp:
         return []
     gates = [gate.condition_type for gate in pod.spec.readiness_gates]
     return [gate for gate in gates if gate not in true]
+
+
+def setting(pod: v1.Pod, place: str) -> str:
+    """The command that sets conditions of a pod of the node on `place`, without them."""
+    meta = pod.metadata
+    words = ["podvisor", "condition", meta.name]
+    words += ["-n", meta.namespace] if meta.namespace != "default" else []
+    words += ["--state-dir", place] if find_state_dir(os.getcwd()) != place else []
+    return shlex.join(words)
 
 
 def trouble(pod: v1.Pod) -> str:
@@ -461,10 +470,10 @@ class Session:
                     self._open(pod, object, instance, previous=line.opens < newest)
                 pod.pending.append((line, until))
         pod.known = after
-        if (gates := _open_gates(after)) and not (gone or pod.hinted):
+        if (gates := open_gates(after)) and not (gone or pod.hinted):
             pod.hinted = True
-            text = f"hint: {hints.gates_of_api(gates, self._setting(after))}"
-            pod.pending.append((narration.Line(text=text), time.monotonic() + _DRAIN))
+            text = hints.gates_of_api(gates, setting(after, self._client.state_dir))
+            pod.pending.append((narration.Line(text=f"hint: {text}"), time.monotonic() + _DRAIN))
         if gone:
             pod.pending.append((narration.Line(text="deleted"), time.monotonic() + _DRAIN))
             pod.uid, pod.past, pod.gone = "", pod.uid, time.monotonic()
@@ -617,14 +626,6 @@ class Session:
             background.stop(self._client)
 
     # --- writing --------------------------------------------------------------------------------
-
-    def _setting(self, pod: v1.Pod) -> str:
-        """The command that sets conditions of a pod, without them."""
-        meta, place = pod.metadata, self._client.state_dir
-        words = ["podvisor", "condition", meta.name]
-        words += ["-n", meta.namespace] if meta.namespace != "default" else []
-        words += ["--state-dir", place] if find_state_dir(os.getcwd()) != place else []
-        return shlex.join(words)
 
     def _warn(self, text: str) -> None:
         """A warning of the node, once: it warns at the dry run and at the creation. What our own

@@ -134,10 +134,11 @@ def _keep(place: str, manifest: dict[str, Any]) -> str:
 
 
 def _await_ready(node: Client, namespace: str, name: str, old: str, limit: float | None) -> bool:
-    from supervisor.cli import bringing, complain
+    from supervisor.cli import bringing, complain, hints
     from supervisor.client import PODS
 
     is_new = False  # whether that one was seen
+    is_hinted = False  # at its readiness gates
     for object in node.states(PODS, namespace, name, timeout=limit):
         pod = None if object is None else bringing.convert(object)
         if pod is not None and pod.metadata.uid != old:
@@ -151,4 +152,8 @@ def _await_ready(node: Client, namespace: str, name: str, old: str, limit: float
         if pod is not None and bringing.is_up(pod):
             print(f"pod/{name} ready", flush=True)
             return True
+        if pod is not None and not is_hinted and (gates := bringing.open_gates(pod)):
+            is_hinted = True
+            how = bringing.setting(pod, node.state_dir)
+            complain(f"podvisor: pod {name}: {hints.gates_of_api(gates, how)}")
     raise PodTimeout(f"pod {name} is not ready after {limit:.0f} s, and still coming up")

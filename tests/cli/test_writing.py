@@ -450,6 +450,26 @@ def test_restart_creates_an_equal_pod_once_the_old_one_is_gone(
     assert "restart-default-web.json" not in os.listdir(place)
 
 
+def test_restart_says_once_that_only_a_readiness_gate_is_waited_for(
+    serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    containers = {"type": "ContainersReady", "status": "True"}
+    spec = {"containers": [{"name": "c"}], "readinessGates": [{"conditionType": "a/b"}]}
+    new = pod(uid="v", spec=spec, status={"conditions": [containers]})
+    ready = {"conditions": [containers, {"type": "Ready", "status": "True"}]}
+    events = [said("ADDED", new), said("MODIFIED", new), said("MODIFIED", {**new, "status": ready})]
+
+    def listed(asked: Asked) -> Answer:
+        return chunked(*events, ended=False) if "watch=true" in asked.target else pods()
+
+    answers = {f"GET {WEB}": answer(pod(spec=spec)), f"DELETE {WEB}": answer(pod(spec=spec))}
+    serve({**answers, f"GET {PODS}": listed, f"POST {PODS}": answer(new, 201)})
+    restart.command(["web"], state_dir=place)
+    told = capsys.readouterr().err
+    assert told.count("by hand: podvisor condition web --state-dir") == 1
+    assert told.endswith("a/b=True\n")
+
+
 def test_restart_keeps_the_manifest_of_a_pod_that_it_could_not_create_again(
     serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
