@@ -430,19 +430,22 @@ class _Loop:
             tasks.append(task)
 
         def cancel() -> None:
-            tasks[0].cancel()
+            if tasks:
+                tasks[0].cancel()
+            else:  # interrupted before it was asked for
+                work.close()
+                done.set_exception(_left())
 
         try:
-            self._submit(begin, done)
-        except UsageError:
-            work.close()
-            raise
-        try:
+            self._submit(begin, done)  # an interruption may come while it is already being done
             _wait(done)
         except BaseException:
-            with contextlib.suppress(UsageError):
+            try:
                 self._submit(cancel, done)
                 _wait(done)
+            except UsageError:
+                if not tasks:
+                    work.close()
             raise
         finally:
             self._waiting.discard(done)

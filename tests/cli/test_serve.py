@@ -453,7 +453,6 @@ def test_an_exit_while_the_node_is_down_is_known_afterwards(node: Durable) -> No
     session.wait(143)
 
 
-@one_way
 def test_an_exit_while_the_node_is_down_restarts_all_containers_afterwards(node: Durable) -> None:
     """[K04] §3.4.2"""
     rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3]}}
@@ -529,7 +528,6 @@ def test_a_killed_launcher_is_replaced_and_the_node_goes_on(node: Durable) -> No
     session.wait(143)
 
 
-@one_way
 def test_a_deletion_goes_on_after_a_kill_with_its_own_deadline(node: Durable) -> None:
     path = node.put(
         "web.json",
@@ -613,7 +611,6 @@ async def give_another_boot_id(node: Durable) -> None:
 # --- ends ----------------------------------------------------------------------------------------
 
 
-@one_way
 def test_what_is_kept_runs_on_and_what_is_stopped_fails_and_runs_anew(node: Durable) -> None:
     """[E16] §7.8"""
     node.put("web.json", pod("web", step("app", FOREVER), **GRACE))

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -227,6 +228,34 @@ def test_an_interruption_stops_the_pods_gracefully(what: str) -> None:
     assert "left ['MainThread'] 0" in out, (out, err)
     assert "KeyboardInterrupt" in err.splitlines()[-1]
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before", "after"])
+def test_an_interruption_just_around_the_asking_leaves_nothing_going_on(
+    node: sync.Supervisor, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    loop, said = node._loop, []
+    submit, up = loop._submit, threading.Event()
+
+    async def work() -> None:
+        try:
+            up.set()
+            await asyncio.sleep(600)
+        finally:
+            said.append("ended")
+
+    def interrupted(*words: Any) -> None:
+        monkeypatch.undo()
+        if begun:
+            submit(*words)
+            assert up.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(work())
+    assert said == (["ended"] if begun else [])
+    assert node.pods() == ()
 
 
 def test_an_interruption_of_the_leaving_kills(tmp_path: pathlib.Path) -> None:
