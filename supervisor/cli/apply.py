@@ -15,6 +15,7 @@ from supervisor.errors import UsageError
 if TYPE_CHECKING:
     from supervisor.api.codec import Document
     from supervisor.client import Client
+    from supervisor.errors import StatusError
 
 NO_ARGS_IS_HELP = True
 
@@ -84,6 +85,7 @@ def _apply(
     """What was done, in kubectl's words. Raises StatusError, UsageError, NodeError."""
     from supervisor.cli.sources import CONFIG_SOURCE, FROM_API, SOURCE
     from supervisor.client import PODS
+    from supervisor.errors import StatusError
     from supervisor.project.manifests import STDIN
 
     kind = node.kind_of(document.data)
@@ -100,7 +102,13 @@ def _apply(
     if dry_run is DryRun.CLIENT:
         return f"{kind.named(name)} {'created' if before is None else 'configured'}"
     body, asks = {**document.data, "metadata": meta}, dry_run is DryRun.SERVER
-    after, _ = node.apply(kind, where, name, body, force=force, dry_run=asks)
+    try:
+        after, _ = node.apply(kind, where, name, body, force=force, dry_run=asks)
+    except StatusError as error:
+        if not _is_with_us(error):
+            raise
+        # `up` and `restart` create their pods; what they have set is not another's.
+        after, _ = node.apply(kind, where, name, body, force=True, dry_run=asks)
     return f"{kind.named(name)} {_outcome(before, after, dry=asks)}"
 
 
@@ -120,14 +128,31 @@ def _outcome(before: dict[str, Any] | None, after: dict[str, Any], *, dry: bool)
 _VOLATILE = ("managedFields", "resourceVersion", "generation")
 
 
-def _told(error: Any) -> str:
+def _conflicts(error: StatusError) -> list[str]:
+    """With whom, and about which field: empty where it is another refusal."""
+    causes = error.details.get("causes") or ()
+    return [
+        str(cause.get("message"))
+        for cause in causes
+        if cause.get("reason") == "FieldManagerConflict"
+    ]
+
+
+def _is_with_us(error: StatusError) -> bool:
+    from supervisor.client import MANAGER
+
+    told = _conflicts(error)
+    return bool(told) and all(each.startswith(f'conflict with "{MANAGER}" ') for each in told)
+
+
+def _told(error: StatusError) -> str:
     text = str(error)
-    if any(c.get("reason") == "FieldManagerConflict" for c in error.details.get("causes") or ()):
+    if _conflicts(error):
         text = f"error: {error.status['message']}; --force-conflicts takes these fields over"
     return text
 
 
-def _whole(error: Any, document: Document) -> str:
+def _whole(error: StatusError, document: Document) -> str:
     """Where all that is wrong with it is said: who cannot read a body ends at its first fault."""
     if error.reason != "BadRequest" or document.data.get("kind") != "Pod":
         return ""

@@ -345,6 +345,20 @@ def test_apply_changes_a_pod_where_that_is_allowed(project: Background) -> None:
 
 
 @one_way
+def test_apply_changes_what_up_has_made(project: Background) -> None:
+    file = project.place.write("pod.json", server("web", metadata={"labels": {"tier": "back"}}))
+    project.run("up", "-d", file)
+    moved = server("web", metadata={"labels": {"tier": "front"}})
+    copy = project.place.write("copy.json", moved)
+    dry = project.run("apply", "-f", copy, "--dry-run=server")
+    assert dry.out == "pod/web configured (server dry run)\n"
+    assert project.run("apply", "-f", copy).out == "pod/web configured\n"
+    labels = project.run("get", "pod", "web", "-o", "jsonpath={.metadata.labels}")
+    assert labels.out == '{"tier":"front"}'
+    project.run("down", keeps=False)
+
+
+@one_way
 def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) -> None:
     go = f"{project.place.folder}/go"
     ends = f"trap 'until test -e {go}; do sleep 0.05; done; exit' TERM"

@@ -148,6 +148,33 @@ def test_apply_says_how_to_take_over_what_another_manager_has_set(
     assert [asked.target[-10:] for asked in api.asked[1::2]] == ["orce=false", "force=true"]
 
 
+@pytest.mark.parametrize(
+    ("managers", "asked"),
+    [
+        (["podvisor"], ["orce=false", "force=true"]),  # `up` has created it
+        (["podvisor", "kubectl"], ["orce=false"]),
+        (["podvisors"], ["orce=false"]),
+    ],
+)
+def test_apply_takes_over_what_our_own_commands_have_set_and_nothing_else(
+    serve: Serve, place: str, managers: list[str], asked: list[str]
+) -> None:
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f'conflict with "{each}" using v1'}
+        for each in managers
+    ]
+    api = serve(
+        {
+            f"GET {WEB}": answer(pod()),
+            f"PATCH {WEB}": refusal(409, "Conflict", "1 conflict", causes=causes),
+        }
+    )
+    file = os.path.join(place, "web.json")
+    pathlib.Path(file).write_text(json.dumps(MANIFEST))
+    assert code_of(lambda: apply.command(filename=[file], state_dir=place)) == 1
+    assert [each.target[-10:] for each in api.asked if each.method == "PATCH"] == asked
+
+
 def test_apply_asks_nothing_when_a_file_is_broken(
     serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
