@@ -549,7 +549,9 @@ class Client:
                 "one, --state-dir names another folder",
                 place,
             )
-        except (OSError, NodeError) as error:
+        except OSError as error:
+            return NodeError(f"cannot reach a node on {place}: {error.strerror or error}")
+        except NodeError as error:
             return NodeError(f"cannot reach a node on {place}: {error}")
         if pid is not None:
             who = f"pid {pid}" if pid else "its pid cannot be seen from here"

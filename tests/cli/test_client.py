@@ -98,6 +98,12 @@ def test_where_no_node_has_ever_run_it_says_what_starts_one(client: Client) -> N
     assert no.value.code is ExitCode.NODE
 
 
+def test_a_state_folder_that_is_none_is_said_in_words(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NodeError, match=r"cannot reach a node on .*/file: Not a directory$"):
+        Client(str(tmp_path / "file")).list(PODS)
+
+
 def test_where_a_node_has_ended_it_names_the_command_that_starts_it(
     client: Client, tmp_path: pathlib.Path
 ) -> None:
