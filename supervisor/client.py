@@ -125,6 +125,15 @@ PODS = Kind("pods", "pod", "Pod", short_names=("po",), categories=("all",))
 EVENTS = Kind("events", "event", "Event", short_names=("ev",))
 
 
+def kind_of(kinds: Iterable[Kind], manifest: Json) -> Kind:
+    """Of an object, by its apiVersion and kind. Raises UsageError."""
+    version, name = manifest.get("apiVersion"), manifest.get("kind")
+    for kind in kinds:
+        if (kind.api_version, kind.kind) == (version, name):
+            return kind
+    raise UsageError(f'no matches for kind "{name}" in version "{version}"')
+
+
 def find_kind(kinds: Iterable[Kind], word: str) -> Kind:
     """The one that is called so. Raises UsageError."""
     name, _, rest = word.lower().partition(".")
@@ -235,13 +244,9 @@ class Client:
 
     def kind_of(self, manifest: Json) -> Kind:
         """Of an object, by its apiVersion and kind. Raises UsageError."""
-        version, name = manifest.get("apiVersion"), manifest.get("kind")
-        if (version, name) == (PODS.api_version, PODS.kind):
-            return PODS
-        for kind in self.kinds():
-            if (kind.api_version, kind.kind) == (version, name):
-                return kind
-        raise UsageError(f'no matches for kind "{name}" in version "{version}"')
+        said = manifest.get("apiVersion"), manifest.get("kind")
+        is_pod = said == (PODS.api_version, PODS.kind)
+        return PODS if is_pod else kind_of(self.kinds(), manifest)
 
     # --- objects --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,6 +21,8 @@ from supervisor.errors import NodeError, PodvisorError, StatusError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+
+    from supervisor.api.codec import Document
 
 Json = dict[str, Any]
 
@@ -37,6 +39,7 @@ class Target(NamedTuple):
 
     kind: Kind
     name: str
+    namespace: str = ""  # its own, which no option names; empty: it has none
 
 
 class Log(Protocol):
@@ -51,6 +54,8 @@ class Reader(Protocol):
     """Who answers: a node, or what it has stored."""
 
     def kind(self, word: str) -> Kind: ...
+
+    def kind_of(self, manifest: Json) -> Kind: ...
 
     def kinds(self) -> Kinds: ...
 
@@ -147,6 +152,37 @@ def targets(words: Sequence[str], reader: Reader) -> list[Target]:
             kinds.append(reader.kind(word))
     names = list(dict.fromkeys(words[1:])) or [""]
     return [Target(kind, name) for kind in dict.fromkeys(kinds) for name in names]
+
+
+def described(
+    paths: list[str] | None,
+    *,
+    recursive: bool,
+    named: bool,
+    selected: bool,
+    everywhere: bool,
+) -> list[Document]:
+    """What the manifests of -f say; without it, nothing. Raises ManifestError, and UsageError where
+    something else says which objects are meant, too."""
+    if not paths:
+        return []
+    if named or selected or everywhere:
+        raise UsageError("cannot use -f together with a TYPE, a selector or -A")
+    from supervisor.cli import written
+
+    return written.read(paths, recursive=recursive)
+
+
+def targets_of(documents: Iterable[Document], reader: Reader) -> list[Target]:
+    """The objects that manifests describe. Raises UsageError."""
+    found = []
+    for document in documents:
+        meta, kind = document.data["metadata"], reader.kind_of(document.data)
+        if not meta.get("name"):
+            raise UsageError("cannot look for what has only a generateName: it needs a name")
+        where = str(meta.get("namespace") or "") if kind.namespaced else ""
+        found.append(Target(kind, str(meta["name"]), where))
+    return found
 
 
 def one(word: str, reader: Reader) -> Target:

@@ -88,19 +88,19 @@ def command(
         raise UsageError("cannot use --now together with --force")
 
     from supervisor.cli import complain, removing, written
-    from supervisor.cli.asking import client, targets
+    from supervisor.cli.asking import client, targets, targets_of
     from supervisor.project import manifests
 
     limit = manifests.duration("--timeout", timeout, zero=True) or None
     node = client(state_dir)
     found: list[removing.Target] = []
     if filename:
-        for document in written.read(filename, recursive=recursive):
-            meta, kind = document.data["metadata"], node.kind_of(document.data)
-            where = str(meta.get("namespace") or namespace) if kind.namespaced else ""
-            found.append(removing.Target(kind, where, str(meta.get("name"))))
+        documents = written.read(filename, recursive=recursive)
+        for kind, name, where in targets_of(documents, node):
+            where = (where or namespace) if kind.namespaced else ""
+            found.append(removing.Target(kind, where, name))
     else:
-        for kind, name in targets(what or (), node):
+        for kind, name, _ in targets(what or (), node):
             if name and (all or given):
                 raise UsageError("cannot use a NAME together with --all or a selector")
             if name and all_namespaces:

@@ -23,13 +23,15 @@ Json = dict[str, Any]
 
 def command(
     what: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="TYPE|TYPE/NAME|NAME",
             help="Which objects, as in `pod web`, `pod/web cm/settings` or `pods`.",
             autocompletion=complete_objects,
         ),
-    ],
+    ] = None,
+    filename: options.Filename = None,
+    recursive: options.Recursive = False,
     namespace: options.Namespace = asking.DEFAULT,
     all_namespaces: options.AllNamespaces = False,
     selector: options.Selector = "",
@@ -51,13 +53,26 @@ def command(
       podvisor describe pods -l app=web
 
       podvisor describe node
+
+      podvisor describe -f pod.yaml
     """
+    documents = asking.described(
+        filename,
+        recursive=recursive,
+        named=bool(what),
+        selected=bool(selector),
+        everywhere=all_namespaces,
+    )
     everywhere = "" if all_namespaces else namespace
 
     def show(reader: Reader) -> list[StatusError]:
         missing: list[StatusError] = []
         shown = 0
-        for target in asking.targets(what, reader):
+        for target in (
+            asking.targets_of(documents, reader)
+            if documents
+            else asking.targets(what or [], reader)
+        ):
             try:
                 found = _find(reader, target, everywhere, selector)
             except StatusError as error:
@@ -77,7 +92,7 @@ def command(
 
 
 def _find(reader: Reader, target: Target, namespace: str, labels: str) -> list[Json]:
-    wanted = namespace if target.kind.namespaced else ""
+    wanted = (target.namespace or namespace) if target.kind.namespaced else ""
     if target.name:
         return [reader.get(target.kind, wanted, target.name)]
     found: list[Json] = reader.list(target.kind, wanted, labels=labels)["items"]

@@ -96,6 +96,8 @@ def command(
             show_default=False,
         ),
     ] = None,
+    filename: options.Filename = None,
+    recursive: options.Recursive = False,
     output: Annotated[
         str,
         typer.Option(
@@ -155,7 +157,17 @@ def command(
       podvisor get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP
 
       podvisor get events -w -l app=web
+
+      podvisor get -f deploy/
     """
+    selected = bool(selector or field_selector)
+    documents = asking.described(
+        filename,
+        recursive=recursive,
+        named=bool(what),
+        selected=selected,
+        everywhere=all_namespaces,
+    )
     watch = watch or watch_only
     asked = _Asked(
         namespace=namespace,
@@ -172,7 +184,11 @@ def command(
     )
 
     def show(reader: Reader) -> list[StatusError]:
-        targets = asking.targets(what or ["pods"], reader)
+        targets = (
+            asking.targets_of(documents, reader)
+            if documents
+            else asking.targets(what or ["pods"], reader)
+        )
         _check(targets, asked, watch=watch)
         if watch and isinstance(reader, Client):
             _watch(reader, targets[0], asked, only=watch_only)
@@ -269,7 +285,7 @@ def _find(
 ) -> Json | None:
     """One object or all of a kind. What is not there is added to what is missing."""
     kind = target.kind
-    namespace = asked.namespace if kind.namespaced else ""
+    namespace = _namespace(target, asked)
     if not target.name:
         query = {"includeObject": "Object"} if table and asked.order is not None else None
         return reader.list(
@@ -283,6 +299,10 @@ def _find(
         if not asked.missing_ok:
             missing.append(error)
         return None
+
+
+def _namespace(target: Target, asked: _Asked) -> str:
+    return (target.namespace or asked.namespace) if target.kind.namespaced else ""
 
 
 def _items(kind: Kind, answer: Json, *, named: bool) -> list[Json]:
@@ -420,7 +440,7 @@ class _Columns:
 
 def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> NoReturn:
     """Until we are told to end. A node that ends the watch is asked to go on."""
-    kind, namespace = target.kind, asked.namespace if target.kind.namespaced else ""
+    kind, namespace = target.kind, _namespace(target, asked)
     fields = f"metadata.name={target.name}" if target.name else asked.fields
     table = asked.table(kind, prefixed=False)
     show = _shower(kind, table, asked)
@@ -453,7 +473,7 @@ def _watch(client: Client, target: Target, asked: _Asked, *, only: bool) -> NoRe
 
 
 def _list(client: Client, target: Target, asked: _Asked, fields: str) -> Json:
-    namespace = asked.namespace if target.kind.namespaced else ""
+    namespace = _namespace(target, asked)
     return client.list(
         target.kind, namespace, labels=asked.labels, fields=fields, table=asked.as_table
     )

@@ -22,7 +22,7 @@ from supervisor.apiserver.contract import ApiError, Resource, not_found
 from supervisor.apiserver.negotiation import Query
 from supervisor.apiserver.resources import RESOURCES, named
 from supervisor.cli.asking import Kinds
-from supervisor.client import PODS, Kind, find_kind
+from supervisor.client import PODS, Kind, find_kind, kind_of
 from supervisor.errors import StatusError
 from supervisor.kubelet import statedir
 from supervisor.lifecycle import reasons
@@ -69,6 +69,9 @@ class Stored:
 
     def kind(self, word: str) -> Kind:
         return find_kind(self.kinds(), word)
+
+    def kind_of(self, manifest: Json) -> Kind:
+        return kind_of(self.kinds(), manifest)
 
     def get(self, kind: Kind, namespace: str, name: str, *, table: bool = False) -> Json:
         resource = named(kind.key)

@@ -66,19 +66,15 @@ def command(
     is_so = _read(condition)
     seconds = _seconds(timeout)
 
-    from supervisor.cli import complain
-    from supervisor.cli.asking import client, targets
+    from supervisor.cli import complain, written
+    from supervisor.cli.asking import client, targets, targets_of
 
     node = client(state_dir)
     found: list[tuple[Kind, str, str]] = []
-    if filename:
-        from supervisor.cli import written
-
-        for document in written.read(filename, recursive=recursive):
-            meta, kind = document.data["metadata"], node.kind_of(document.data)
-            where = str(meta.get("namespace") or namespace) if kind.namespaced else ""
-            found.append((kind, where, str(meta.get("name"))))
-    for kind, name in targets(what, node) if what else ():
+    documents = written.read(filename, recursive=recursive) if filename else []
+    for kind, name, where in targets_of(documents, node):
+        found.append((kind, (where or namespace) if kind.namespaced else "", name))
+    for kind, name, _ in targets(what, node) if what else ():
         if name:
             found.append((kind, namespace if kind.namespaced else "", name))
         elif all or given:

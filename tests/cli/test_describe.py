@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pathlib
+import sys
 import textwrap
 from datetime import UTC, datetime
 
@@ -393,7 +396,9 @@ def test_events_and_record_are_asked_for_by_what_the_object_is(tmp_path: pathlib
     ]
 
 
-def test_of_a_dead_node_what_is_stored_is_described(tmp_path: pathlib.Path) -> None:
+def test_of_a_dead_node_what_is_stored_is_described(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hook = Hook(which=HookKind.PRE_STOP, intended=AT, begun=AT)
 
     async def fill() -> None:
@@ -404,6 +409,10 @@ def test_of_a_dead_node_what_is_stored_is_described(tmp_path: pathlib.Path) -> N
     with DurableStateDir(str(tmp_path)) as state:
         anyio.run(fill)
     said = podvisor("describe", "pods", "--state-dir", str(tmp_path))
+    manifest = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(manifest.encode())))
+    by_file = podvisor("describe", "-f", "-", "--state-dir", str(tmp_path))
+    assert (by_file.code, by_file.out) == (4, said.out)
     assert said.code == 4
     assert "Status:       Unknown\n" in said.out
     assert "      Result:       not known yet\n" in said.out

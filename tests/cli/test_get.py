@@ -115,6 +115,23 @@ def test_what_is_not_there_does_not_hide_the_rest(api: FakeApi, get: Get) -> Non
     assert get("pod", "nope", "--ignore-not-found") == Said(0, "", "")
 
 
+def test_what_manifests_describe_is_shown_in_their_namespaces(
+    api: FakeApi, get: Get, tmp_path: pathlib.Path
+) -> None:
+    manifests = [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db", "namespace": "shop"}},
+    ]
+    missing = refusal(404, "NotFound", 'pods "db" not found')
+    api.answers["GET /api/v1/namespaces/shop/pods/db"] = missing
+    file = tmp_path / "two.json"
+    file.write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": manifests}))
+    said = get("-f", str(file), "-o", "name")
+    assert said.lines == ["pod/web"]
+    assert said.code == 1
+    assert [each.target for each in api.asked] == [f"{PODS}/web", "/api/v1/namespaces/shop/pods/db"]
+
+
 def test_one_object_is_printed_as_itself_and_several_as_a_list(api: FakeApi, get: Get) -> None:
     assert json.loads(get("pod", "web", "-o", "json").out) == POD
     assert yaml.safe_load(get("pod/web", "-o", "yaml").out) == POD
@@ -246,6 +263,8 @@ def test_a_watch_goes_on_where_the_list_ended_and_again_when_that_is_too_old(
     ("words", "message"),
     [
         ("pod/web nope", "cannot tell what nope is"),
+        ("pods -f x.yaml", "cannot use -f together with a TYPE, a selector or -A"),
+        ("-f x.yaml -l a=b", "cannot use -f together with a TYPE, a selector or -A"),
         ("pods web -A", "cannot look for a name in all namespaces"),
         ("pods web -l app=web", "cannot select by labels or fields what is named already"),
         ("pods web db -w", "cannot watch several names at once"),
