@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -179,6 +180,18 @@ def _body(home: LoadedPod) -> Json:
         DIGEST: digest.hexdigest()[:32],
     }
     return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
+
+
+def _is_edited(wanted: Json, there: Json) -> bool:
+    """Whether the API has made something else run than what was wanted when the pod was made. Who
+    changes labels, or adds a debug container, means this pod and wants to keep it."""
+
+    def of(spec: Json) -> list[Any]:
+        groups = (spec.get("initContainers") or (), spec.get("containers") or ())
+        images = [[(each["name"], each.get("image") or "") for each in group] for group in groups]
+        return [images, spec.get("activeDeadlineSeconds")]
+
+    return of(wanted) != of(there)
 
 
 def checked(loaded: Loaded) -> Loaded:
@@ -350,7 +363,9 @@ class Session:
         digest = meta.get("annotations", {}).get(DIGEST)
         if meta.get("deletionTimestamp"):
             self._say(pod.label, "is being deleted: waiting for its end")
-        elif digest == pod.body["metadata"]["annotations"][DIGEST] and not over:
+        elif digest == pod.body["metadata"]["annotations"][DIGEST] and not (
+            over or _is_edited(pod.body["spec"], there["spec"])
+        ):
             self._say(pod.label, f"unchanged, {_how_it_is(convert(there))}")
             pod.uid, pod.began = meta["uid"], True
             return

@@ -359,6 +359,24 @@ def test_apply_changes_what_up_has_made(project: Background) -> None:
 
 
 @one_way
+def test_up_replaces_a_pod_that_was_made_to_run_something_else(project: Background) -> None:
+    container = {**sh("app", LISTENS), "image": "app:1"}
+    file = project.place.write("pod.json", pod("web", container, **GRACE))
+    project.run("up", "-d", file)
+    uid = project.uid("web")
+    changed = {**container, "image": "app:2"}
+    other = project.place.write("other.json", pod("web", changed, **GRACE))
+    project.run("apply", "-f", other)
+    again = project.run("up", "-d", file)
+    assert "has changed: replacing it" in again.err
+    assert project.uid("web") not in ("", uid)
+    image = project.run("get", "pod", "web", "-o", "jsonpath={.spec.containers[0].image}")
+    assert image.out == "app:1"
+    assert "unchanged, Ready" in project.run("up", "-d", file).err
+    project.run("down", keeps=False)
+
+
+@one_way
 def test_ctrl_c_at_a_restart_says_where_the_pod_has_gone(project: Background) -> None:
     go = f"{project.place.folder}/go"
     ends = f"trap 'until test -e {go}; do sleep 0.05; done; exit' TERM"
