@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import gc
 import importlib
 import io
@@ -232,6 +233,7 @@ def main() -> NoReturn:
 
 def _guarded() -> int:
     command: Any = typer.main.get_command(app)
+    unwritten = False  # whether it was said that stdout cannot be written
     if completing.VARIABLE in os.environ:
         completing.prepare()
     try:
@@ -246,8 +248,11 @@ def _guarded() -> int:
         complain(f"{prefix}{error}")
         code = _failure or error.code
     except OSError as error:  # a full disk behind stdout, no descriptors, no processes
-        complain(f"podvisor: cannot go on: {error}")
-        return _failure or ExitCode.NODE
+        unwritten = error.errno in _UNWRITTEN and error.filename is None
+        about = "" if error.filename is None else f"{error.filename}: "
+        why = error.strerror or str(error)
+        complain(f"podvisor: cannot {'write' if unwritten else 'go on'}: {about}{why}")
+        code = _failure or (ExitCode.BROKEN_PIPE if unwritten else ExitCode.NODE)
     except Exception:
         complain(traceback.format_exc())
         left = "its containers run on" if sys.argv[1:2] == ["serve"] else "nothing is left running"
@@ -257,11 +262,16 @@ def _guarded() -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        complain(f"podvisor: cannot write: {error.strerror}")
+        if not unwritten:
+            complain(f"podvisor: cannot write: {error.strerror}")
         # What could not be written must not be tried again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = code or ExitCode.NODE
+        code = code or _failure or ExitCode.BROKEN_PIPE
     return code
+
+
+# Of a file that is open: nothing but our output is written here without its name being told.
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def complain(text: str) -> None:

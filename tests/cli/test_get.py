@@ -200,6 +200,23 @@ def test_data_is_printed_in_kubectls_order_and_quotes(api: FakeApi, get: Get) ->
     ]
 
 
+@pytest.mark.parametrize("words", ["get pods", "get pods -o yaml", "schema", "--version"])
+def test_what_cannot_be_written_is_said_once_and_in_words(
+    api: FakeApi, tmp_path: pathlib.Path, words: str
+) -> None:
+    place = ["--state-dir", str(tmp_path)] if words.startswith("get") else []
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor", *words.split(), *place],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert done.stderr == b"podvisor: cannot write: No space left on device\n"
+    assert done.returncode == 141
+
+
 def test_a_table_is_sorted_by_its_objects(api: FakeApi, get: Get) -> None:
     said = get("pods", "--sort-by", ".metadata.name", "--no-headers")
     assert [line.split()[0] for line in said.lines] == ["a-job", "web"]
