@@ -8,6 +8,7 @@ as one line. Both are data: nothing here raises, prints or decides whether to go
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -120,6 +121,16 @@ def render(path: Path) -> str:
     return "".join(out)
 
 
+def parse(text: str) -> Path:
+    """The other way round, of what any API server says; a key with a dot or bracket in it may come
+    in parts, which stand nowhere."""
+    parts = re.findall(r"\[([^\]]*)\]|([^.\[\]]+)", text)
+    return tuple(
+        name or (int(inside) if inside.isascii() and inside.isdigit() else Key(inside))
+        for inside, name in parts
+    )
+
+
 def show(value: object) -> str:
     """A bad value as Kubernetes prints it: strings quoted, numbers plain, the rest as JSON."""
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
@@ -173,6 +184,12 @@ def too_many(path: Path, count: int, limit: int) -> Finding:
 def said(path: Path, text: str, severity: Severity = Severity.ERROR) -> Finding:
     """A sentence whose subject is the field: `said(("spec", "volumes"), "is refused: …")`."""
     return Finding(Type.SAID, path, text, severity)
+
+
+def of_cause(field: str, message: str) -> Finding:
+    """One of the causes in a server's refusal."""
+    kind = next((each for each in Type if message.startswith(each)), Type.SYNTAX)
+    return Finding(kind, parse(field), message)
 
 
 def _text(*parts: str) -> str:

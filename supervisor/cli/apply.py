@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from supervisor.errors import UsageError
 
 if TYPE_CHECKING:
     from supervisor.api.codec import Document
+    from supervisor.api.problems import Finding, Problem
     from supervisor.client import Client
     from supervisor.errors import StatusError
 
@@ -67,7 +67,9 @@ def command(
         try:
             done = _apply(node, document, namespace, dry_run, force=force_conflicts)
         except StatusError as error:
-            complain(f"{document.source}: {_told(error)}{_whole(error, document)}")
+            lines = [str(problem) for problem in _problems(error, document)]
+            for line in lines or [f"{document.source}: {_told(error)}"]:
+                complain(line)
             refused = error.reason in ("Invalid", "BadRequest")
             code = max(code, ExitCode.REFUSED if refused else error.code)
         except UsageError as error:
@@ -152,11 +154,28 @@ def _told(error: StatusError) -> str:
     return text
 
 
-def _whole(error: StatusError, document: Document) -> str:
-    """Where all that is wrong with it is said: who cannot read a body ends at its first fault."""
-    if error.reason != "BadRequest" or document.data.get("kind") != "Pod":
-        return ""
-    return f"; `podvisor validate {shlex.quote(document.source)}` says all that is wrong"
+def _problems(error: StatusError, document: Document) -> list[Problem]:
+    """What is wrong and where that stands, as `validate` says it; empty where the file is not at
+    fault, or only the node can say why."""
+    from supervisor.api import codec, problems, v1, validation
+
+    found: list[Finding] = []
+    if error.reason == "Invalid":
+        causes = error.details.get("causes") or ()
+        if all(cause.get("field") and "\n" not in str(cause.get("message")) for cause in causes):
+            found = [problems.of_cause(str(c["field"]), str(c.get("message"))) for c in causes]
+    elif error.reason == "BadRequest":
+        # Who cannot read a body says nothing of what it would mean.
+        data = document.data
+        match data.get("kind"):
+            case "Pod" if codec.decode(data, v1.Pod)[1]:
+                _, found = validation.admit(data)
+            case "ConfigMap" if codec.decode(data, v1.ConfigMap)[1]:
+                _, found = validation.admit_config_map(data)
+            case "Secret" if codec.decode(data, v1.Secret)[1]:
+                _, found = validation.admit_secret(data)
+    told = [document.problem(each) for each in found if each.severity is problems.Severity.ERROR]
+    return sorted(told, key=lambda problem: (problem.line, problem.col))
 
 
 def _hint(data: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.api import codec, v1, validation
-from supervisor.api.problems import MAX_FINDINGS
+from supervisor.api.problems import MAX_FINDINGS, Key, Path, parse, render
 
 
 def data_of(text: str) -> list[Any]:
@@ -659,3 +659,18 @@ def test_a_body_is_one_value_and_the_paths_of_its_repeated_keys(
 def test_a_body_that_cannot_be_read_says_where(form: str, text: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         codec.read_body(text, form)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.from_regex(r"[a-z][A-Za-z]*", fullmatch=True),
+            st.integers(min_value=0),
+            st.from_regex(r"[a-z][a-z./-]*", fullmatch=True).map(Key),
+        )
+    ).map(tuple)
+)
+def test_a_path_that_was_written_down_is_read_again(path: Path) -> None:
+    again = parse(render(path))
+    assert again == path
+    assert list(map(type, again)) == list(map(type, path))

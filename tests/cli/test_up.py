@@ -340,7 +340,7 @@ def test_apply_changes_a_pod_where_that_is_allowed(project: Background) -> None:
     assert project.run("apply", "-f", file).out == "pod/web configured\n"
     project.place.write("pod.json", server("web", hostname="other"))
     refused = project.run("apply", "-f", file, code=3)
-    assert 'The Pod "web" is invalid: spec: Forbidden: pod updates may not change' in refused.err
+    assert "error: spec: Forbidden: pod updates may not change" in refused.err
     project.run("down", keeps=False)
 
 

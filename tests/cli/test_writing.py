@@ -113,18 +113,86 @@ def test_apply_goes_on_after_a_refusal_and_ends_with_its_code(
     assert code_of(lambda: apply.command(filename=[file], state_dir=place)) == 3
     out, err = capsys.readouterr()
     assert out == "pod/db created\n"
-    assert err == f'{file}: The Pod "web" is invalid: spec.x: Required value\n'
+    assert err == f"{file}:1:101: error: items[0].spec.x: Required value\n"
 
 
-def test_apply_says_where_all_faults_of_a_pod_are_told(
-    serve: Serve, place: str, capsys: pytest.CaptureFixture[str]
+_FAULTY = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  labels: {good.example/a: b}
+spec:
+  contaners: []
+  containers:
+  - name: main
+    command: sleep 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        (
+            refusal(400, "BadRequest", "the first fault"),
+            [
+                "7:3: error: spec.contaners: Unknown field (did you mean containers?)",
+                "10:14: error: spec.containers[0].command: Invalid value: "
+                '"sleep 5": must be a list of strings, such as ["sleep","5"]',
+            ],
+        ),
+        (
+            refusal(
+                422,
+                "Invalid",
+                "all of them",
+                causes=[
+                    {"field": "spec.containers[0].name", "message": 'Invalid value: "main": no'},
+                    {"field": "metadata.labels[good.example/a]", "message": "Too long: so long"},
+                    {"field": "spec.contaners", "message": "Forbidden: not here"},
+                ],
+            ),
+            [
+                "5:28: error: metadata.labels[good.example/a]: Too long: so long",
+                "7:3: error: spec.contaners: Forbidden: not here",
+                '9:11: error: spec.containers[0].name: Invalid value: "main": no',
+            ],
+        ),
+    ],
+    ids=["unreadable", "invalid"],
+)
+def test_apply_says_where_the_faults_stand(
+    serve: Serve, place: str, capsys: pytest.CaptureFixture[str], refused: Answer, told: list[str]
 ) -> None:
-    serve({f"GET {WEB}": not_found(), f"PATCH {WEB}": refusal(400, "BadRequest", "not a list")})
-    file = os.path.join(place, "a b.json")
+    serve({f"GET {WEB}": not_found(), f"PATCH {WEB}": refused})
+    file = os.path.join(place, "web.yaml")
+    pathlib.Path(file).write_text(_FAULTY)
+    assert code_of(lambda: apply.command(filename=[file], state_dir=place)) == 3
+    assert capsys.readouterr().err.splitlines() == [f"{file}:{line}" for line in told]
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        (refusal(400, "BadRequest", "not so"), "Error from server (BadRequest): not so"),
+        (
+            refusal(
+                422, "Invalid", "x", kind="Pod", name="web",
+                causes=[{"field": "spec", "message": "Forbidden: two\nlines"}],
+            ),
+            'The Pod "web" is invalid: spec: Forbidden: two',
+        ),
+    ],
+    ids=["not in the file, of which a part is enough", "more than a line"],
+)  # fmt: skip
+def test_apply_repeats_what_only_the_node_can_say(
+    serve: Serve, place: str, capsys: pytest.CaptureFixture[str], refused: Answer, told: str
+) -> None:
+    serve({f"GET {WEB}": not_found(), f"PATCH {WEB}": refused})
+    file = os.path.join(place, "web.json")
     pathlib.Path(file).write_text(json.dumps(MANIFEST))
     assert code_of(lambda: apply.command(filename=[file], state_dir=place)) == 3
-    said = capsys.readouterr().err
-    assert said.endswith(f"not a list; `podvisor validate '{file}'` says all that is wrong\n")
+    assert capsys.readouterr().err.startswith(f"{file}: {told}")
 
 
 def test_apply_says_how_to_take_over_what_another_manager_has_set(
