@@ -186,6 +186,15 @@ def test_the_checker_finds_an_exit_code_that_was_made_up(tmp_path: pathlib.Path)
     assert judged(tmp_path, WHOLE, code=0) == ["exit codes"]
 
 
+@pytest.mark.parametrize(("end", "rules"), [("19.80", []), ("19.60", ["exit codes"])])
+def test_the_checker_takes_a_kill_for_one_only_when_the_grace_is_over(
+    tmp_path: pathlib.Path, end: str, rules: list[str]
+) -> None:
+    last = next(line for line in WHOLE if " end 7 " in line)
+    trail = [f"{end} {line.partition(' ')[2]}" if line == last else line for line in WHOLE]
+    assert judged(tmp_path, trail, code=137) == rules
+
+
 @pytest.mark.parametrize(
     ("trail", "rule"),
     [

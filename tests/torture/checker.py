@@ -28,6 +28,7 @@ import time
 SETTLE = 2.5  # seconds of a supervisor's life in which it surely comes to commit what has happened
 SPAWN = 1.5  # seconds around a start in which a launcher's death leaves nobody who knows
 ENDING = 10.0  # seconds until a launcher has ended whose supervisor was killed as the last thing
+CUT = 0.3  # seconds before the end of its grace in which a program's last word may be no end yet
 EARLY = 0.3  # seconds by which a program may speak later than it was begun
 LOSSY = ("launcher", "both", "all")
 ANEW = 42  # the exit code that restarts all containers
@@ -426,7 +427,9 @@ class Pod:
             by_itself = self.how(label) == "wild" and self.killed(run.begin, until, LOSSY)
             if unknown and not self.is_lossy(run.begin, until) and not by_itself:
                 self.wrong("exit codes", f"{label}/{attempt} is unknown, but ended with {run.code}")
-            if not unknown and run.code is not None and code != run.code:
+            # SIGKILL may come between the word and the end.
+            cut = code == 137 and run.term and (run.end or 0) - run.term >= self.grace - CUT
+            if not unknown and run.code is not None and code != run.code and not cut:
                 self.wrong("exit codes", f"{label}/{attempt} ended with {run.code}, not {code}")
             # What nobody reads from any more ends its writer, and a reaper may know that.
             pipe = code == 128 + 13 and self.is_unread(run.begin, until)
